@@ -1,0 +1,1 @@
+"""Student to bundle: capture, resolve a recipe, apply it, verify, write."""

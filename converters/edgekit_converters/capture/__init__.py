@@ -1,0 +1,1 @@
+"""Capture: any source becomes one captured student."""

@@ -1,0 +1,1 @@
+"""Reference against every engine; the quality gate; coverage; golden data."""

@@ -1,0 +1,100 @@
+"""The command line: one explicit table of commands, one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from typing import Annotated, Any
+
+import click
+import msgspec
+import typer
+from typer.core import TyperGroup
+
+from edgekit_runtime.errors import EdgekitError
+
+# Command name -> module under edgekit.cli.commands, loaded only when called: `edgekit --help` stays fast.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "convert": ("convert", "student to bundle"),
+    "doctor": ("doctor", "this machine: engines, instruction set, sensors, what is missing"),
+    "inspect": ("inspect", "what is in a bundle"),
+    "verify": ("verify", "hashes and golden inputs on this machine's engines"),
+    "profile": ("profile", "measure a bundle or a bare graph"),
+    "report": ("report", "HTML, Markdown, JSON and CSV over measured bundles"),
+    "compare": ("compare", "is A faster than B? paired and interleaved"),
+    "run": ("run", "one or many requests through a bundle"),
+    "demo": ("demo", "the whole path on one student"),
+}
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks.")]
+
+
+class LazyGroup(TyperGroup):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"edgekit.cli.commands.{COMMANDS[cmd_name][0]}")
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name=cmd_name)(module.command)
+        return typer.main.get_command(single)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list under `edgekit --help`, without importing any command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+app = typer.Typer(cls=LazyGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def root() -> None:
+    """Takes a trained student to edge devices: converts, proves, measures, runs."""
+
+
+def fail(error: EdgekitError, json: bool) -> int:
+    """Prints an error the way the contract says and returns its exit code."""
+    if json:
+        body: dict[str, Any] = {"error": {"kind": error.kind, "message": error.message, "remedy": error.remedy}}
+        sys.stdout.write(msgspec.json.encode(body).decode() + "\n")
+    else:
+        sys.stderr.write(f"edgekit: {error.message}\n")
+        if error.remedy:
+            sys.stderr.write(f"  what to do: {error.remedy}\n")
+    return error.exit_code
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line and returns the exit code (0 done, 1 bug, 2 usage, 3 refused, 4 gate, 5 unreachable)."""
+    json = "--json" in arguments
+    try:
+        code = app(arguments, standalone_mode=False)
+        return int(code or 0)
+    except EdgekitError as error:
+        return fail(error, json)
+    except click.exceptions.NoArgsIsHelpError:
+        return 2
+    except click.ClickException as error:
+        usage = EdgekitError(error.format_message(), remedy="edgekit --help, or edgekit COMMAND --help")
+        usage.kind, usage.exit_code = "usage", 2
+        return fail(usage, json)
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("edgekit: interrupted; nothing half-written was left behind\n")
+        return 130
+    except Exception as error:  # noqa: BLE001 - the outermost frame: whatever escapes is a bug and must say so
+        traceback.print_exc()
+        bug = EdgekitError(
+            f"unexpected {type(error).__name__}: {error}",
+            remedy="this is a bug in edgekit: please report it with the lines above and `edgekit doctor --json`",
+        )
+        bug.kind = "unexpected"
+        return fail(bug, json)

@@ -1,0 +1,1 @@
+"""One module a command; each offers a typed function called `command`."""

@@ -1,0 +1,75 @@
+"""Where a command's words go: one JSON document on stdout under --json, everything else on stderr.
+
+Every command receives an `Output`. `progress` shows a bar with an ETA on a terminal and plain lines elsewhere; `result`
+prints the command's answer either as JSON or through the renderer the command gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Steps:
+    """Progress of a long command: `advance` names the step that begins."""
+
+    def __init__(self, report: Callable[[str, int], None], total: int) -> None:
+        self.total = total
+        self.done = 0
+        self._report = report
+
+    def advance(self, label: str) -> None:
+        """Says that the step `label` begins (and the one before has ended)."""
+        self._report(label, self.done)
+        self.done += 1
+
+
+class Output:
+    """The terminal, or a pipe, as one command sees it."""
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+        self.out = Console(file=sys.stdout, highlight=False)
+        self.err = Console(file=sys.stderr, highlight=False)
+
+    def say(self, text: str) -> None:
+        """A line for the person, on stderr; silent under --quiet."""
+        if not self.quiet:
+            self.err.print(text)
+
+    @contextlib.contextmanager
+    def steps(self, title: str, total: int) -> Iterator[Steps]:
+        """Shows progress over `total` steps while the block runs."""
+        if self.quiet:
+            yield Steps(lambda label, done: None, total)
+            return
+        if not self.err.is_terminal:
+            yield Steps(lambda label, done: self.err.print(f"[{done + 1}/{total}] {label}", markup=False), total)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.err, transient=True) as bar:
+            task = bar.add_task(title, total=total)
+            yield Steps(lambda label, done: bar.update(task, completed=done, description=label[:40]), total)
+            bar.update(task, completed=total)
+
+    def result(self, document: Any, render: Callable[[Console], None]) -> None:
+        """Prints the answer: `document` as JSON under --json, else what `render` draws on stdout."""
+        if self.json:
+            sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+            sys.stdout.flush()
+        else:
+            render(self.out)

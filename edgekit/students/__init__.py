@@ -1,0 +1,1 @@
+"""Reference students: examples to copy, not a framework."""
