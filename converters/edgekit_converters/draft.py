@@ -52,7 +52,9 @@ class FormatConverter(Protocol):
         """Writes the fp32 graph. Raises Refused naming operator, Python file:line and remedy."""
         ...
 
-    def quantize(self, student: Captured, fp32: Draft, calibration: Sequence[Arrays], work: Path, progress: Progress) -> Draft:
+    def quantize(
+        self, student: Captured, fp32: Draft, calibration: Sequence[Arrays], work: Path, progress: Progress
+    ) -> Draft:
         """Resolves a recipe on the fp32 graph, applies it and writes the int8 graph.
 
         Args:

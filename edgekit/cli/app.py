@@ -7,12 +7,11 @@ import sys
 import traceback
 from typing import Annotated, Any
 
-import click
 import msgspec
 import typer
 from typer.core import TyperGroup
 
-from edgekit_runtime.errors import EdgekitError
+from edgekit_runtime.errors import EdgekitError, UsageError
 
 # Command name -> module under edgekit.cli.commands, loaded only when called: `edgekit --help` stays fast.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -27,6 +26,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "the whole path on one student"),
 }
 
+# Newer typers carry their own click inside, older ones import it; the class is found through typer either way.
+ClickError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks.")]
 
@@ -34,11 +36,11 @@ QuietFlag = Annotated[bool, typer.Option("--quiet", help="No progress and no rem
 class LazyGroup(TyperGroup):
     """Imports a command's module when the command is used."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Names in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command, imported now."""
         if cmd_name not in COMMANDS:
             return None
@@ -47,7 +49,7 @@ class LazyGroup(TyperGroup):
         single.command(name=cmd_name)(module.command)
         return typer.main.get_command(single)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The list under `edgekit --help`, without importing any command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -77,17 +79,17 @@ def run(arguments: list[str]) -> int:
     """Runs one command line and returns the exit code (0 done, 1 bug, 2 usage, 3 refused, 4 gate, 5 unreachable)."""
     json = "--json" in arguments
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="edgekit", standalone_mode=False)
         return int(code or 0)
     except EdgekitError as error:
         return fail(error, json)
-    except click.exceptions.NoArgsIsHelpError:
-        return 2
-    except click.ClickException as error:
-        usage = EdgekitError(error.format_message(), remedy="edgekit --help, or edgekit COMMAND --help")
-        usage.kind, usage.exit_code = "usage", 2
-        return fail(usage, json)
-    except (KeyboardInterrupt, click.Abort):
+    except ClickError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]  # click's own: prints the help
+            return UsageError.exit_code
+        text = error.format_message()  # type: ignore[attr-defined]  # click's own
+        return fail(UsageError(text, remedy="edgekit --help, or edgekit COMMAND --help"), json)
+    except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("edgekit: interrupted; nothing half-written was left behind\n")
         return 130
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever escapes is a bug and must say so

@@ -23,17 +23,17 @@ AxisRole = Literal["batch", "length", "other"]
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Common settings: immutable, keyword-only, unknown keys refused."""
+    """Common settings, inherited: immutable, unknown keys refused. `kw_only` holds per class and is said again."""
 
 
-class Quantization(Base):
+class Quantization(Base, frozen=True, kw_only=True):
     """Affine int8: real = scale * (q - zero_point)."""
 
     scale: float
     zero_point: int
 
 
-class Tensor(Base):
+class Tensor(Base, frozen=True, kw_only=True):
     """A named tensor of the student or of one graph.
 
     Attributes:
@@ -53,7 +53,7 @@ class Tensor(Base):
     quantization: Quantization | None = None
 
 
-class Axis(Base):
+class Axis(Base, frozen=True, kw_only=True):
     """A dynamic axis, shared by all tensors whose shape names its symbol.
 
     Attributes:
@@ -70,19 +70,19 @@ class Axis(Base):
     role: AxisRole
 
 
-class Signature(Base):
+class Signature(Base, frozen=True, kw_only=True):
     """One rung of a ladder of fixed sizes inside one TFLite file."""
 
     name: str
     sizes: dict[str, int]
 
 
-class Graph(Base):
+class Graph(Base, frozen=True, kw_only=True):
     """One runnable file of the bundle.
 
     Attributes:
         id: `FORMAT.PRECISION[.VARIANT]` for full graphs.
-        inputs: Names are the student's; dtype and shape are the file's own (TFLite takes int32 where torch takes int64).
+        inputs: Names are the student's; dtype and shape the file's own (TFLite takes int32 where torch takes int64).
         signatures: Ladder rungs in rising order of size; empty when the file takes every size itself.
         engine: Engine that the figures of this graph were proven on.
         min_engine_version: Oldest version of that engine that runs the file.
@@ -113,7 +113,7 @@ class Graph(Base):
     ships_because: str = ""
 
 
-class State(Base):
+class State(Base, frozen=True, kw_only=True):
     """A pair of tensors that carries a streaming student's state from one step to the next."""
 
     input: str
@@ -121,7 +121,7 @@ class State(Base):
     initial: Literal["zeros"] = "zeros"
 
 
-class WireTensor(Base):
+class WireTensor(Base, frozen=True, kw_only=True):
     """A tensor that crosses a split point."""
 
     name: str
@@ -131,7 +131,7 @@ class WireTensor(Base):
     zero_point: int | None = None
 
 
-class SplitPoint(Base):
+class SplitPoint(Base, frozen=True, kw_only=True):
     """A place between two segments."""
 
     id: str
@@ -142,7 +142,7 @@ class SplitPoint(Base):
     after: tuple[str, ...]
 
 
-class Exit(Base):
+class Exit(Base, frozen=True, kw_only=True):
     """A branch that already gives an answer; `after` is the split point it stands on."""
 
     id: str
@@ -151,7 +151,7 @@ class Exit(Base):
     score_rule: str = "max_softmax"
 
 
-class OperatingPoint(Base):
+class OperatingPoint(Base, frozen=True, kw_only=True):
     """Thresholds for a chain of graphs that together hold a certified risk."""
 
     id: str
@@ -164,7 +164,7 @@ class OperatingPoint(Base):
     exit_fractions: tuple[float, ...]
 
 
-class Action(Base):
+class Action(Base, frozen=True, kw_only=True):
     """One way to answer a request, with its measured accuracy."""
 
     id: str
@@ -177,7 +177,7 @@ class Action(Base):
     n: int = 0
 
 
-class Quality(Base):
+class Quality(Base, frozen=True, kw_only=True):
     """What the gate saw for one graph and one slice of the data.
 
     `drop` is reference less value where higher is better, else value less reference: positive is worse.
@@ -197,7 +197,7 @@ class Quality(Base):
     reason: str
 
 
-class Parity(Base):
+class Parity(Base, frozen=True, kw_only=True):
     """How far one graph's outputs are from the reference on the same inputs.
 
     Attributes:
@@ -216,7 +216,7 @@ class Parity(Base):
     same_label_fraction: float | None = None
 
 
-class Refusal(Base):
+class Refusal(Base, frozen=True, kw_only=True):
     """A format and precision that was asked for and is not in the bundle."""
 
     format: str
@@ -224,7 +224,7 @@ class Refusal(Base):
     reason: str
 
 
-class Source(Base):
+class Source(Base, frozen=True, kw_only=True):
     """Where the student came from and how it was captured."""
 
     kind: str
@@ -233,21 +233,21 @@ class Source(Base):
     notes: tuple[str, ...] = ()
 
 
-class Calibration(Base):
+class Calibration(Base, frozen=True, kw_only=True):
     """How many samples calibrated the graphs, and the sha256 of their bytes."""
 
     samples: int
     sha256: str
 
 
-class FileEntry(Base):
+class FileEntry(Base, frozen=True, kw_only=True):
     """Size and hash of one file of the bundle."""
 
     bytes: int
     sha256: str
 
 
-class Manifest(Base):
+class Manifest(Base, frozen=True, kw_only=True):
     """Everything a device must know about the bundle. See docs/bundle.md for the folder around it."""
 
     schema: Literal["edgekit.bundle/1"] = "edgekit.bundle/1"
@@ -295,7 +295,9 @@ def load(data: bytes) -> Manifest:
     try:
         return msgspec.json.decode(data, type=Manifest)
     except msgspec.MsgspecError as error:
-        raise BundleInvalid(f"manifest.json does not fit {SCHEMA}: {error}", remedy="convert the student again") from error
+        raise BundleInvalid(
+            f"manifest.json does not fit {SCHEMA}: {error}", remedy="convert the student again"
+        ) from error
 
 
 def bundle_id(manifest_bytes: bytes) -> str:

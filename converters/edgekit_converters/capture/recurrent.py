@@ -1,0 +1,79 @@
+"""Keeps the time axis of LSTM and GRU an axis while torch.export looks at them.
+
+torch.export keeps `aten.lstm.input` and `aten.gru.input` as single operators, but it learns their output shapes by
+unrolling them over time, and so fixes the number of steps. For the time of a capture the unrolling is replaced by a
+function that only makes tensors of the right shape:
+
+    output [B, T, D*H] (or [T, B, D*H]),  h_n [L*D, B, H],  c_n [L*D, B, H]     (shapes as in torch.nn.LSTM)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _output(data: torch.Tensor, hidden: torch.Tensor, bidirectional: bool) -> torch.Tensor:
+    width = hidden.shape[-1] * (2 if bidirectional else 1)
+    return data.new_empty((data.shape[0], data.shape[1], width))
+
+
+def _lstm_shapes(
+    data: torch.Tensor,
+    hx: Sequence[torch.Tensor],
+    params: Sequence[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return _output(data, hx[0], bidirectional), hx[0].new_empty(hx[0].shape), hx[1].new_empty(hx[1].shape)
+
+
+def _gru_shapes(
+    data: torch.Tensor,
+    hx: torch.Tensor,
+    params: Sequence[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return _output(data, hx, bidirectional), hx.new_empty(hx.shape)
+
+
+@contextlib.contextmanager
+def symbolic_time() -> Iterator[None]:
+    """Within the block, exporting a recurrent layer leaves its time axis dynamic."""
+    import torch
+
+    with (
+        _replaced(torch.ops.aten.lstm.input, _lstm_shapes),
+        _replaced(torch.ops.aten.gru.input, _gru_shapes),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(operator: Any, shapes: Callable[..., Any]) -> Iterator[None]:
+    from torch._C import DispatchKey
+
+    keys = (DispatchKey.CompositeImplicitAutograd, DispatchKey.Autograd)
+    kept = {key: operator.py_kernels[key] for key in keys if key in operator.py_kernels}
+    operator._dispatch_cache.clear()
+    operator.py_kernels.update(dict.fromkeys(keys, shapes))
+    try:
+        yield
+    finally:
+        for key in keys:
+            operator.py_kernels.pop(key, None)
+        operator.py_kernels.update(kept)
+        operator._dispatch_cache.clear()

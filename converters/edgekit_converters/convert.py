@@ -1,0 +1,132 @@
+"""`edgekit.convert`: a student becomes a bundle.
+
+source ─ capture ─► Captured ─ export ─► fp32 ─ resolve, apply ─► int8      (each format)
+                                   └──────── verify on the staged bundle ──────┘
+                                             gate · golden · coverage ─► manifest ─► publish (one rename)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit_converters import assets, capture
+from edgekit_converters.capture.axes import parse_dynamic
+from edgekit_converters.captured import Arrays, Captured
+from edgekit_converters.data import Samples, cast_like, check_fit, load_samples, read_npz
+from edgekit_converters.draft import Progress
+from edgekit_converters.formats import make_drafts
+from edgekit_converters.options import Options
+from edgekit_converters.seal import Job, seal
+from edgekit_converters.staging import staging
+from edgekit_runtime.bundle import Bundle, open_bundle
+from edgekit_runtime.errors import Refused, UsageError
+
+
+def convert(source: Any, *, out: str | os.PathLike[str], progress: Progress | None = None, **options: Any) -> Bundle:
+    """Converts a student to a bundle.
+
+    Args:
+        source: An nn.Module, or what `edgekit convert SOURCE` takes.
+        out: Where the bundle goes; ends with `.edge`.
+        progress: Called with a short line for each step.
+        **options: The fields of `Options` by name: `weights`, `example`, `calibration`, `eval`, `metric`, `max_drop`,
+            `formats`, `precision`, `dynamic`, `exits`, `keep_float`, `tokenizer`, `labels`, `preprocess`, `opset`,
+            `min_engine`, `seed`, `name`, `version`, `force`.
+
+    Returns:
+        The bundle, opened.
+
+    Raises:
+        UsageError: Options that do not exist or do not fit together.
+        Refused: The student or its data cannot be taken: what, where, what to do.
+        GateFailed: `precision="int8"` was asked for and no int8 graph passes.
+    """
+    known = {field.name for field in dataclasses.fields(Options)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise UsageError(f"convert has no option {', '.join(unknown)}", remedy=f"it has: {', '.join(sorted(known))}")
+    return run(Options(source=source, out=Path(out), **options), progress or (lambda line: None))
+
+
+def run(options: Options, progress: Progress) -> Bundle:
+    """Converts as `options` say. See `convert`."""
+    options.check()
+    with staging(options.out, force=options.force) as stage:
+        spec = capture.parse_source(options.source) if isinstance(options.source, str) else options.source
+        found = assets.collect(options, spec)
+        dynamic = parse_dynamic(options.dynamic)
+        encode = assets.text_encoder(found, dynamic, spec)
+        example = _example(options.example)
+        calibration = _samples(options.calibration, "calibration", encode, example)
+        evaluation = _samples(options.eval, "evaluation", encode, example)
+        _seed(options.seed)
+        progress("capturing the student")
+        student = capture.capture(
+            spec,
+            name=options.name or options.out.stem,
+            example=example if example is not None else _first(calibration or evaluation),
+            dynamic=dynamic,
+            weights=options.weights,
+            keep=options.precision == "keep",
+        )
+        student = dataclasses.replace(student, float_patterns=tuple(options.keep_float))
+        calibration, evaluation = _fitted(calibration, student), _fitted(evaluation, student)
+        _check_calibration(options, student, calibration, progress)
+        assets.write(found, stage)
+        drafts, refused = make_drafts(student, calibration, options, stage.work, progress)
+        data = evaluation or calibration or Samples("example inputs", (student.example,))
+        seal(Job(stage, student, options, data, calibration, progress), drafts, refused)
+        return open_bundle(stage.publish())
+
+
+def _example(given: Any) -> Arrays | None:
+    if given is None:
+        return None
+    if isinstance(given, (str, Path)):
+        return read_npz(Path(given))
+    return {str(name): np.asarray(getattr(array, "numpy", lambda a=array: a)()) for name, array in dict(given).items()}
+
+
+def _samples(given: Any, role: str, encode: Any, example: Arrays | None) -> Samples | None:
+    return None if given is None else load_samples(given, role=role, encode=encode, example=example)
+
+
+def _first(samples: Samples | None) -> Arrays | None:
+    return dict(samples.inputs[0]) if samples else None
+
+
+def _fitted(samples: Samples | None, student: Captured) -> Samples | None:
+    if samples is None:
+        return None
+    symbols = {axis.symbol for axis in student.axes}
+    dynamic = {t.name: [i for i, size in enumerate(t.shape) if size in symbols] for t in student.inputs}
+    check_fit(samples, student.example, dynamic)
+    return cast_like(samples, student.example)
+
+
+def _seed(seed: int) -> None:
+    """Seeds everything a factory may draw from, so that the same command gives the same bundle."""
+    import random
+
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _check_calibration(options: Options, student: Captured, calibration: Samples | None, progress: Progress) -> None:
+    if options.precision in ("fp32", "keep") or student.quantized:
+        return
+    if calibration is None:
+        raise Refused(
+            "no calibration data: int8 needs to see what the activations look like",
+            remedy="give --calibration with 100 to 500 typical samples, or --precision fp32",
+        )
+    if len(calibration) < 8:
+        progress(f"warning: {len(calibration)} calibration samples are few; 100 to 500 are usual")

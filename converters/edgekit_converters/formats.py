@@ -1,0 +1,102 @@
+"""Both formats of one student: which converter makes them, and what happens when one says no."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edgekit_converters.captured import Captured
+from edgekit_converters.data import Samples
+from edgekit_converters.draft import Draft, FormatConverter, Progress
+from edgekit_converters.options import Options
+from edgekit_runtime.errors import Refused, UsageError
+from edgekit_runtime.manifest import Refusal
+
+
+def make_drafts(
+    student: Captured, calibration: Samples | None, options: Options, work: Path, progress: Progress
+) -> tuple[list[Draft], list[Refusal]]:
+    """Converts the student to every format asked for.
+
+    Returns:
+        The graphs, and what was asked for but cannot be had, with reasons.
+
+    Raises:
+        Refused: No format takes the student at all (the reasons of each).
+        UsageError: A graph needs a newer engine than `--min-engine` allows.
+    """
+    drafts: list[Draft] = []
+    refused: list[Refusal] = []
+    for name in options.formats:
+        reason = _other_format(student, name)
+        if reason:
+            refused.append(Refusal(format=name, precision="all", reason=reason))
+            continue
+        converter = _converter(name, options)
+        folder = work / name
+        folder.mkdir()
+        try:
+            progress(f"{name}: exporting fp32")
+            fp32 = converter.export(student, folder, progress)
+        except Refused as error:
+            refused.append(Refusal(format=name, precision="all", reason=_told(error)))
+            continue
+        drafts.append(fp32)
+        if options.precision in ("auto", "int8") and calibration is not None and not student.quantized:
+            try:
+                progress(f"{name}: quantizing to int8")
+                drafts.append(converter.quantize(student, fp32, calibration.inputs, folder, progress))
+            except Refused as error:
+                refused.append(Refusal(format=name, precision="int8", reason=_told(error)))
+    if not drafts:
+        raise Refused(
+            "no format takes this student:\n    " + "\n    ".join(f"{r.format}: {r.reason}" for r in refused),
+            remedy="see the reasons above",
+        )
+    _check_engines(drafts, options)
+    return drafts, refused
+
+
+def _told(error: Refused) -> str:
+    return f"{error.message} -> {error.remedy}" if error.remedy else error.message
+
+
+def _other_format(student: Captured, name: str) -> str:
+    if student.kind in ("onnx", "tflite") and student.kind != name:
+        return f"an .{student.kind} source gives {student.kind} only; convert the torch model to have both"
+    return ""
+
+
+def _converter(name: str, options: Options) -> FormatConverter:
+    return _MAKERS[name](options)
+
+
+def _onnx(options: Options) -> FormatConverter:
+    from edgekit_converters.onnx.converter import OnnxConverter
+
+    return OnnxConverter(opset=options.opset)
+
+
+def _tflite(options: Options) -> FormatConverter:
+    from edgekit_converters.tflite.converter import TfliteConverter
+
+    return TfliteConverter()
+
+
+_MAKERS: dict[str, Callable[[Options], FormatConverter]] = {"onnx": _onnx, "tflite": _tflite}
+
+
+def _check_engines(drafts: list[Draft], options: Options) -> None:
+    """Compares what the graphs need with the oldest engines the person promised."""
+    for draft in drafts:
+        engine, _, needed = draft.min_engine_version.rpartition("=")
+        allowed = options.min_engine.get(engine or {"onnx": "onnxruntime", "tflite": "tflite"}[draft.format])
+        if allowed and _numbers(needed) > _numbers(allowed):
+            raise UsageError(
+                f"graph {draft.id} needs {draft.format} engine {needed}; --min-engine promises {allowed}",
+                remedy="raise --min-engine, lower --opset, or leave that format or precision out",
+            )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

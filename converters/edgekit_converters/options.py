@@ -1,0 +1,88 @@
+"""Everything `edgekit convert` can be asked, as one value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from edgekit_runtime.errors import UsageError
+
+FORMATS = ("onnx", "tflite")
+PRECISIONS = ("auto", "int8", "fp32", "keep")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """A conversion as the person asked for it. The names are those of the command line.
+
+    Attributes:
+        source: As in the contract, or an nn.Module.
+        out: `NAME.edge`.
+        example: Path of an .npz, or arrays by name.
+        calibration: Path, `module:function`, dict of arrays, or dicts. See `data.load_samples`.
+        eval: The same, with `labels` where there are any.
+        metric: Name or `module:function`; empty: chosen from labels and outputs.
+        max_drop: `0.01` or `1%`.
+        formats: Which of `onnx`, `tflite`.
+        precision: `auto` ships fp32 and, where it is smaller and passes the gate, int8.
+        dynamic: `NAME:AXIS[=SYMBOL][:MIN-MAX]`.
+        exits: Names of outputs in order of depth; the last is the full answer.
+        keep_float: Patterns of operators or modules that stay in floating point.
+        min_engine: Oldest versions the graphs must run on, by engine.
+    """
+
+    source: Any
+    out: Path
+    weights: Path | None = None
+    example: Any = None
+    calibration: Any = None
+    eval: Any = None
+    metric: str = ""
+    max_drop: str | float = 0.01
+    formats: tuple[str, ...] = FORMATS
+    precision: Literal["auto", "int8", "fp32", "keep"] = "auto"
+    dynamic: tuple[str, ...] = ()
+    exits: tuple[str, ...] = ()
+    keep_float: tuple[str, ...] = ()
+    tokenizer: Path | None = None
+    labels: Path | None = None
+    preprocess: Path | None = None
+    opset: int | None = None
+    min_engine: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    name: str = ""
+    version: int = 1
+    force: bool = False
+
+    def check(self) -> None:
+        """Refuses what cannot be meant.
+
+        Raises:
+            UsageError: An unknown format or precision, or a version below 1.
+        """
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown or not self.formats:
+            raise UsageError(
+                f"--format {','.join(self.formats) or '(empty)'}", remedy=f"one or more of {','.join(FORMATS)}"
+            )
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"--precision {self.precision!r} is not known", remedy=f"one of {', '.join(PRECISIONS)}")
+        if self.version < 1:
+            raise UsageError(f"--version {self.version}", remedy="a whole number from 1")
+
+
+def parse_min_engine(text: str) -> dict[str, str]:
+    """Reads `onnxruntime=1.18,tflite=2.14`.
+
+    Raises:
+        UsageError: Another form, or an engine that is not known.
+    """
+    found = {}
+    for part in filter(None, text.split(",")):
+        engine, equals, version = part.partition("=")
+        if not equals or not version.replace(".", "").isdigit() or engine not in ("onnxruntime", "tflite"):
+            raise UsageError(f"--min-engine {part!r}", remedy="for example onnxruntime=1.18,tflite=2.14")
+        found[engine] = version
+    return found

@@ -1,0 +1,193 @@
+"""From converted graphs to a finished manifest: verify, judge, keep what may ship, count, hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from datetime import datetime, timezone
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+
+from edgekit_converters.captured import Arrays, Captured
+from edgekit_converters.data import Samples
+from edgekit_converters.draft import Draft, Progress
+from edgekit_converters.options import Options
+from edgekit_converters.staging import Staging
+from edgekit_converters.verify.check import Verified, golden_inputs, student_outputs, verify_graph
+from edgekit_converters.verify.gate import choose_metric, parse_max_drop
+from edgekit_converters.verify.metrics import find_metric
+from edgekit_converters.versions import tool_versions
+from edgekit_runtime.errors import GateFailed, Refused, UsageError
+from edgekit_runtime.manifest import Exit, Graph, Manifest, Refusal, Source, Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One conversion while it is sealed.
+
+    Attributes:
+        stage: The bundle in the making.
+        student: What was captured.
+        options: What the person asked for.
+        data: What graphs are judged on: evaluation data, else calibration data, else the example.
+        calibration: What calibrated them.
+        progress: Called with a line a step.
+    """
+
+    stage: Staging
+    student: Captured
+    options: Options
+    data: Samples
+    calibration: Samples | None
+    progress: Progress
+
+
+def seal(job: Job, drafts: list[Draft], refused: list[Refusal]) -> Manifest:
+    """Verifies the drafts on the staged bundle and writes the final manifest.
+
+    Raises:
+        GateFailed: int8 was asked for and no int8 graph passes the gate.
+        Refused: No graph passes at all.
+    """
+    graphs = [_stage_graph(job.stage, draft) for draft in drafts]
+    first = _manifest(job, graphs)
+    job.stage.write_manifest(first)
+    golden = golden_inputs(job.student, job.data)
+    seen = _verify(job, graphs, golden)
+    kept, dropped = _keep(seen, job)
+    final = tuple(_counted(job, verified.graph) for verified in kept)
+    _write_golden(job.stage, golden, kept)
+    manifest = msgspec.structs.replace(
+        first,
+        graphs=final,
+        quality=tuple(quality for verified in seen for quality in verified.quality),
+        parity=tuple(parity for verified in kept for parity in verified.parity),
+        refused=(*refused, *dropped),
+        files=job.stage.files(),
+    )
+    job.stage.write_manifest(manifest)
+    return manifest
+
+
+def _stage_graph(stage: Staging, draft: Draft) -> Graph:
+    recipe = ""
+    if draft.recipe is not None:
+        text = msgspec.json.format(msgspec.json.encode(draft.recipe), indent=1) + b"\n"
+        recipe = stage.write(f"assets/recipes/{draft.id}.json", text)
+    return stage.add_graph(draft, recipe)
+
+
+def _manifest(job: Job, graphs: list[Graph]) -> Manifest:
+    student, options = job.student, job.options
+    parameters = None
+    if student.program is not None:
+        parameters = sum(int(value.numel()) for value in student.program.state_dict.values())
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    return Manifest(
+        name=options.name or options.out.stem,
+        version=options.version,
+        tool_versions=tool_versions(),
+        created=datetime.fromtimestamp(int(epoch), timezone.utc).isoformat() if epoch else None,
+        source=Source(kind=student.kind, exporter=student.exporter, parameters=parameters, notes=student.notes),
+        inputs=tuple(_with_range(tensor, job.data) for tensor in student.inputs),
+        outputs=student.outputs,
+        axes=student.axes,
+        graphs=tuple(graphs),
+        exits=_exits(student, options),
+        calibration=job.calibration.described() if job.calibration else None,
+        files=job.stage.files(),
+    )
+
+
+def _with_range(tensor: Tensor, data: Samples) -> Tensor:
+    """The input with the smallest and largest value seen in the data."""
+    low = min(float(sample[tensor.name].min()) for sample in data.inputs)
+    high = max(float(sample[tensor.name].max()) for sample in data.inputs)
+    return msgspec.structs.replace(tensor, min=low, max=high)
+
+
+def _exits(student: Captured, options: Options) -> tuple[Exit, ...]:
+    names = [tensor.name for tensor in student.outputs]
+    unknown = [name for name in options.exits if name not in names]
+    if unknown:
+        raise UsageError(f"--exits names {', '.join(unknown)}", remedy=f"the student's outputs are: {', '.join(names)}")
+    return tuple(Exit(id=name, output=name) for name in options.exits)
+
+
+def _verify(job: Job, graphs: list[Graph], golden: Arrays) -> list[Verified]:
+    options = job.options
+    reference = student_outputs(job.student, job.data, job.progress)
+    # The last exit is the full answer; without exits the first output is the one people measure.
+    judged = options.exits[-1] if options.exits else job.student.outputs[0].name
+    answers = [answer[judged] for answer in reference]
+    metric = find_metric(options.metric) if options.metric else choose_metric(answers, job.data.labels)
+    task = (metric, parse_max_drop(options.max_drop), judged)
+    seen = []
+    for graph in graphs:
+        job.progress(f"verifying {graph.id} on {len(job.data)} samples")
+        seen.append(verify_graph(job.stage.root, graph, job.data, reference, golden, task))
+    return seen
+
+
+def _keep(seen: list[Verified], job: Job) -> tuple[list[Verified], list[Refusal]]:
+    """Drops what fails, what is no smaller than fp32, and fp32 itself where int8 alone was asked for."""
+    kept, dropped = [], []
+    fp32_bytes = {v.graph.format: v.graph.bytes for v in seen if v.graph.precision == "fp32" and not v.failed}
+    for verified in seen:
+        graph = verified.graph
+        reason = verified.failed
+        if not reason and graph.precision == "int8" and graph.bytes >= fp32_bytes.get(graph.format, graph.bytes + 1):
+            reason = f"int8 is not smaller: {graph.bytes} bytes against {fp32_bytes[graph.format]} in fp32"
+        if reason:
+            dropped.append(Refusal(format=graph.format, precision=graph.precision, reason=reason))
+        elif job.options.precision == "int8" and graph.precision == "fp32":
+            continue
+        else:
+            kept.append(verified)
+    if job.options.precision == "int8" and not kept:
+        raise GateFailed(
+            "no int8 graph passes: " + "; ".join(f"{d.format} {d.reason}" for d in dropped),
+            remedy="--precision auto ships the best precision that passes; "
+            "--max-drop, --keep-float and more calibration data help",
+        )
+    if not kept:
+        raise Refused("; ".join(f"{d.format} {d.precision}: {d.reason}" for d in dropped), remedy="report this student")
+    job.stage.discard([v.graph for v in seen if v not in kept])
+    return kept, dropped
+
+
+def _counted(job: Job, graph: Graph) -> Graph:
+    """Fills in coverage from the final file and from the engine, and why the graph ships."""
+    from edgekit_converters.onnx.coverage import coverage as onnx_coverage
+    from edgekit_converters.tflite.coverage import coverage as tflite_coverage
+
+    path = job.stage.root / graph.path
+    if graph.format == "onnx":
+        weights, executed, macs = onnx_coverage(path, job.student.example)
+    else:
+        weights, executed, macs = tflite_coverage(path)
+    reason = "the student's own precision"
+    if graph.precision == "int8":
+        reason = "smaller than fp32 and within the gate"
+    return msgspec.structs.replace(
+        graph,
+        macs=macs,
+        int8_weight_bytes_fraction=weights,
+        executed_int8_macs_fraction=executed,
+        ships_because=reason,
+    )
+
+
+def _write_golden(stage: Staging, golden: Arrays, kept: list[Verified]) -> None:
+    stage.write("golden/inputs.npz", _npz(golden))
+    for verified in kept:
+        stage.write(f"golden/{verified.graph.id}.npz", _npz(verified.golden))
+
+
+def _npz(arrays: Arrays) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **cast("dict[str, Any]", arrays))
+    return buffer.getvalue()

@@ -1,0 +1,151 @@
+"""A bundle in the making: a hidden folder beside the target that becomes the bundle in one rename, or vanishes.
+
+    OUT's folder/.NAME.edge.partial-PID/    while converting
+    OUT                                      after `publish`, all at once
+
+Whatever ends the conversion before (an error, Ctrl-C, a full disk) removes the hidden folder; a bundle that stood at
+OUT before stays as it was until the new one is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from edgekit_converters.draft import Draft
+from edgekit_runtime.errors import Refused, UsageError
+from edgekit_runtime.manifest import FileEntry, Graph, Manifest, dump
+from edgekit_runtime.paths import sha256
+
+SUFFIX = ".edge"
+
+
+class Staging:
+    """The hidden folder. `work` is scratch space that never becomes part of the bundle."""
+
+    def __init__(self, root: Path, out: Path) -> None:
+        self.root = root
+        self.out = out
+        self.work = root.with_name(root.name + "-work")
+        for folder in (self.work, root / "graphs", root / "golden", root / "assets"):
+            folder.mkdir(parents=True)
+
+    def add_graph(self, draft: Draft, recipe_path: str = "") -> Graph:
+        """Copies a converted graph in and describes it; fractions and reasons come later."""
+        target = self.root / "graphs" / f"{draft.id}{draft.path.suffix}"
+        shutil.copyfile(draft.path, target)
+        for extra in draft.extra_files:
+            shutil.copyfile(extra, target.with_name(extra.name))
+        return Graph(
+            id=draft.id,
+            format=draft.format,
+            precision=draft.precision,
+            variant=draft.variant,
+            path=target.relative_to(self.root).as_posix(),
+            bytes=target.stat().st_size,
+            sha256=sha256(target),
+            inputs=draft.inputs,
+            outputs=draft.outputs,
+            signatures=draft.signatures,
+            engine=draft.engine,
+            min_engine_version=draft.min_engine_version,
+            recipe=recipe_path,
+        )
+
+    def discard(self, graphs: Sequence[Graph]) -> None:
+        """Removes graphs that do not ship, with their recipes."""
+        for graph in graphs:
+            (self.root / graph.path).unlink()
+            if graph.recipe:
+                (self.root / graph.recipe).unlink()
+
+    def write(self, relative: str, data: bytes) -> str:
+        """Writes one file of the bundle and returns its path within."""
+        path = self.root / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return relative
+
+    def files(self) -> dict[str, FileEntry]:
+        """Size and hash of every file so far, the manifest apart."""
+        found = sorted(p for p in self.root.rglob("*") if p.is_file() and p.name != "manifest.json")
+        return {p.relative_to(self.root).as_posix(): FileEntry(bytes=p.stat().st_size, sha256=sha256(p)) for p in found}
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Writes manifest.json."""
+        (self.root / "manifest.json").write_bytes(dump(manifest))
+
+    def publish(self) -> Path:
+        """Moves the folder to its place; an older bundle there is removed only after."""
+        for folder in ("golden", "assets"):
+            with contextlib.suppress(OSError):  # an empty folder says nothing
+                (self.root / folder).rmdir()
+        old = self.root.with_name(self.root.name + "-old")
+        if self.out.exists():
+            self.out.rename(old)
+        try:
+            self.root.rename(self.out)
+        except OSError:
+            if old.exists():
+                old.rename(self.out)
+            raise
+        _remove(old)
+        return self.out
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def check_target(out: Path, *, force: bool) -> None:
+    """Refuses a target that exists, or that is not a bundle.
+
+    Raises:
+        UsageError: OUT has another suffix, exists without --force, or exists and is no bundle.
+    """
+    if out.suffix != SUFFIX:
+        raise UsageError(f"-o {out}: a bundle's name ends with {SUFFIX}", remedy=f"-o {out.with_suffix(SUFFIX)}")
+    if not out.exists():
+        return
+    if not force:
+        raise UsageError(f"{out} exists", remedy="choose another name, or replace it with --force")
+    if out.is_dir() and not (out / "manifest.json").is_file() and any(out.iterdir()):
+        raise UsageError(
+            f"{out} is a folder but no bundle; --force replaces bundles only", remedy="choose another name"
+        )
+
+
+@contextlib.contextmanager
+def staging(out: Path, *, force: bool = False) -> Iterator[Staging]:
+    """Opens a staging folder for `out`; removes it whatever happens.
+
+    Raises:
+        UsageError: See `check_target`.
+        Refused: No disk space, or no permission to write there.
+    """
+    out = out.absolute()
+    check_target(out, force=force)
+    root = out.parent / f".{out.name}.partial-{os.getpid()}"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in (root, root.with_name(root.name + "-work")):
+            _remove(leftover)
+        yield Staging(root, out)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Refused(
+                f"no disk space left in {out.parent}", remedy="free some space or choose another place"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise Refused(f"cannot write in {out.parent}: {error.strerror}", remedy="choose another place") from error
+        raise
+    finally:
+        for leftover in (root, root.with_name(root.name + "-work")):
+            _remove(leftover)

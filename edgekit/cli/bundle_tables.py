@@ -1,0 +1,54 @@
+"""A bundle's manifest as tables and lines for an 80-column terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from edgekit_runtime.manifest import Graph, Manifest
+
+
+def size(count: int) -> str:
+    """Bytes as a person reads them."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1024
+    return ""
+
+
+def graph_table(manifest: Manifest) -> Table:
+    """One row a graph: bytes, int8 shares, what the gate saw."""
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (("graph", "left"), ("size", "right"), ("int8 bytes", "right"), ("int8 MACs", "right")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    table.add_column("against the student")
+    for graph in manifest.graphs:
+        int8 = graph.precision == "int8"
+        table.add_row(
+            graph.id,
+            size(graph.bytes),
+            f"{graph.int8_weight_bytes_fraction:.0%}" if int8 else "-",
+            f"{graph.executed_int8_macs_fraction:.0%}" if int8 else "-",
+            seen(manifest, graph),
+        )
+    return table
+
+
+def seen(manifest: Manifest, graph: Graph) -> str:
+    """What the gate or the parity check saw of a graph, in a few words."""
+    quality = next((q for q in manifest.quality if q.graph == graph.id and q.slice == "all"), None)
+    if quality:
+        low, high = quality.interval_95
+        name = quality.metric.partition(" ")[0]
+        return f"{name} {quality.value:.4f}, drop {quality.drop:+.4f} [{low:+.4f}, {high:+.4f}]"
+    worst = [p.max_error_fraction for p in manifest.parity if p.graph == graph.id]
+    return f"error {max(worst):.0e} of range" if worst else "-"
+
+
+def refusal_lines(manifest: Manifest) -> Iterator[str]:
+    """What was asked for and is not there."""
+    for refusal in manifest.refused:
+        yield f"not shipped: {refusal.format} {refusal.precision}: {refusal.reason}"

@@ -1,0 +1,112 @@
+"""`edgekit convert`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from edgekit.cli.app import JsonFlag, QuietFlag
+from edgekit.cli.output import Output
+
+Path_ = Path  # typer reads annotations at run time; a short alias keeps the option lines readable
+
+
+def command(
+    source: Annotated[
+        str, typer.Argument(help="file.py:name, module:name, .pt2, .onnx, .tflite or a Hugging Face folder.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--output", help="The bundle to write, NAME.edge.")],
+    weights: Annotated[Path | None, typer.Option(help=".safetensors, or a state dict.")] = None,
+    example: Annotated[
+        Path | None, typer.Option(help="Example inputs, .npz; default: first calibration sample.")
+    ] = None,
+    calibration: Annotated[
+        str | None, typer.Option(help=".npz, folder of .npy, .jsonl, .txt or module:function.")
+    ] = None,
+    evaluation: Annotated[
+        str | None, typer.Option("--eval", help="The same, with `labels` where there are any.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="top1, f1, qwk, mse, cosine, perplexity, cer or module:function.")] = "",
+    max_drop: Annotated[str, typer.Option(help="Largest loss that may ship: 0.01 or 1%.")] = "0.01",
+    formats: Annotated[str, typer.Option("--format", help="onnx,tflite")] = "onnx,tflite",
+    precision: Annotated[str, typer.Option(help="auto, int8, fp32 or keep.")] = "auto",
+    dynamic: Annotated[list[str] | None, typer.Option(help="NAME:AXIS[=SYMBOL][:MIN-MAX]; repeatable.")] = None,
+    exits: Annotated[str, typer.Option(help="Outputs in order of depth, the full answer last: A,B,C")] = "",
+    keep_float: Annotated[
+        list[str] | None, typer.Option(help="Pattern of operators left in float; repeatable.")
+    ] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder that travels in the bundle.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="One class name a line.")] = None,
+    preprocess: Annotated[Path | None, typer.Option(help="preprocess.toml: raw item to tensor.")] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX opset; default: as low as the operators allow.")] = None,
+    min_engine: Annotated[str, typer.Option(help="onnxruntime=1.18,tflite=2.14")] = "",
+    seed: Annotated[int, typer.Option(help="Seeds the factory.")] = 0,
+    name: Annotated[str, typer.Option(help="Name for servers; default: the bundle's stem.")] = "",
+    version: Annotated[int, typer.Option(help="Version for servers.")] = 1,
+    pack: Annotated[bool, typer.Option("--pack", help="Write one file instead of a folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Turns a trained student into a verified bundle of int8 ONNX and TFLite graphs.
+
+    Example: edgekit convert student.py:build --weights student.safetensors
+    --calibration calib.npz --eval eval.npz -o student.edge
+    """
+    from edgekit_converters.convert import run
+    from edgekit_converters.options import Options, parse_min_engine
+    from edgekit_converters.pack import pack_in_place
+
+    options = Options(
+        source=source,
+        out=out,
+        weights=weights,
+        example=example,
+        calibration=calibration,
+        eval=evaluation,
+        metric=metric,
+        max_drop=max_drop,
+        formats=tuple(part for part in formats.split(",") if part),
+        precision=precision,  # type: ignore[arg-type]  # checked by Options.check
+        dynamic=tuple(dynamic or ()),
+        exits=tuple(part for part in exits.split(",") if part),
+        keep_float=tuple(keep_float or ()),
+        tokenizer=tokenizer,
+        labels=labels,
+        preprocess=preprocess,
+        opset=opset,
+        min_engine=parse_min_engine(min_engine),
+        seed=seed,
+        name=name,
+        version=version,
+        force=force,
+    )
+    output = Output(json=json, quiet=quiet)
+    start = time.monotonic()
+    with output.steps(f"converting {source}", total=3 + 4 * len(options.formats)) as steps:
+        bundle = run(options, steps.advance)
+    path = pack_in_place(bundle) if pack else bundle.root
+    seconds = round(time.monotonic() - start, 1)
+    document: dict[str, Any] = {
+        "bundle": str(path),
+        "bundle_id": bundle.bundle_id,
+        "seconds": seconds,
+        "manifest": bundle.manifest,
+        "refused": bundle.manifest.refused,
+    }
+    output.result(document, lambda console: _render(console, document))
+
+
+def _render(console: Console, document: dict[str, Any]) -> None:
+    from edgekit.cli.bundle_tables import graph_table, refusal_lines
+
+    manifest = document["manifest"]
+    console.print(f"{document['bundle']}  ({document['seconds']} s)")
+    console.print(f"bundle_id {document['bundle_id']}")
+    console.print(graph_table(manifest))
+    for line in refusal_lines(manifest):
+        console.print(line, markup=False)

@@ -1,0 +1,96 @@
+"""`edgekit inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edgekit.cli.app import JsonFlag, QuietFlag
+from edgekit.cli.bundle_tables import graph_table, refusal_lines, size
+from edgekit.cli.output import Output
+from edgekit_runtime.bundle import Bundle, open_bundle
+from edgekit_runtime.manifest import Tensor
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    ops: Annotated[bool, typer.Option("--ops", help="Each operator with its precision and why.")] = False,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Shows what is in a bundle: graphs, int8 coverage, exits, quality, measurements.
+
+    Example: edgekit inspect student.edge --ops
+    """
+    output = Output(json=json, quiet=quiet)
+    with open_bundle(bundle) as opened:
+        opened.check_files()
+        document = {"manifest": opened.manifest, "measurements": opened.measurements(), "bundle_id": opened.bundle_id}
+        if ops:
+            document["ops"] = _recipes(opened)
+        output.result(document, lambda console: _render(console, opened, ops=ops))
+
+
+def _recipes(bundle: Bundle) -> dict[str, object]:
+    found = {}
+    for graph in bundle.manifest.graphs:
+        path = bundle.file(graph.recipe) if graph.recipe else None
+        if path is not None:
+            found[graph.id] = msgspec.json.decode(path.read_bytes())
+    return found
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{tensor.name} {tensor.dtype}[{', '.join(map(str, tensor.shape))}]"
+
+
+def _render(console: Console, bundle: Bundle, *, ops: bool) -> None:
+    manifest = bundle.manifest
+    total = sum(entry.bytes for entry in manifest.files.values())
+    console.print(f"{manifest.name} version {manifest.version}, {size(total)} in {len(manifest.files)} files")
+    console.print(f"bundle_id {bundle.bundle_id}")
+    console.print(f"source    {manifest.source.kind}, captured by {manifest.source.exporter}", markup=False)
+    console.print(f"inputs    {', '.join(map(_shape, manifest.inputs))}", markup=False)
+    console.print(f"outputs   {', '.join(map(_shape, manifest.outputs))}", markup=False)
+    for axis in manifest.axes:
+        console.print(f"axis      {axis.symbol}: {axis.min} to {axis.max}, {axis.role}", markup=False)
+    if manifest.exits:
+        console.print(f"exits     {', '.join(item.id for item in manifest.exits)}", markup=False)
+    for note in manifest.source.notes:
+        console.print(f"note      {note}", markup=False)
+    console.print()
+    console.print(graph_table(manifest))
+    for quality in manifest.quality:
+        mark = "passed" if quality.gate == "passed" else "FAILED"
+        console.print(
+            f"gate {mark}: {quality.graph} {quality.metric} ({quality.slice}): {quality.reason}", markup=False
+        )
+    for line in refusal_lines(manifest):
+        console.print(line, markup=False)
+    measurements = bundle.measurements()
+    if measurements:
+        console.print()
+    for m in measurements:
+        told = f"{m.latency_ms.p50:.3f} ms" if m.latency_ms.p50 is not None else "withheld"
+        console.print(
+            f"measured {m.graph} on {m.device}, {m.engine} x{m.threads}: p50 {told}, {m.verdict.kind}", markup=False
+        )
+    if ops:
+        _render_ops(console, bundle)
+
+
+def _render_ops(console: Console, bundle: Bundle) -> None:
+    for graph_id, recipe in _recipes(bundle).items():
+        table = Table(box=None, pad_edge=False, title=f"\n{graph_id}", title_justify="left")
+        for column in ("operator", "kind", "scheme", "MMAC", "why"):
+            table.add_column(column, justify="right" if column == "MMAC" else "left", overflow="fold")
+        for op in recipe["ops"]:  # type: ignore[index]
+            table.add_row(op["op"], op["kind"], op["scheme"], f"{op.get('macs', 0) / 1e6:.2f}", op["reason"])
+        console.print(table)
+        for note in recipe.get("notes", ()):  # type: ignore[attr-defined]
+            console.print(f"note: {note}", markup=False)

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgekit_converters.capture.axes import (
+    DynamicAxis,
+    axis_role,
+    bounds,
+    output_shapes,
+    padded,
+    parse_dynamic,
+    resized,
+    sizes_to_try,
+)
+from edgekit_runtime.errors import UsageError
+
+BATCH_AND_TIME = (DynamicAxis("ids", 0, "B"), DynamicAxis("ids", 1, "T"))
+IDS = {"ids": np.arange(1, 11).reshape(2, 5)}
+
+
+def test_the_whole_form_is_read():
+    assert parse_dynamic(["ids:1=T:1-128"]) == (DynamicAxis("ids", 1, "T", 1, 128),)
+
+
+def test_the_same_place_of_two_inputs_shares_a_symbol():
+    first, second = parse_dynamic(["ids:0", "mask:0"])
+    assert first.symbol == second.symbol == "batch"
+
+
+@pytest.mark.parametrize("text", ["ids", "ids:x", "ids:0=", "ids:0:5", "ids:0:9-2", "ids:0:0-2", ":0"])
+def test_another_form_is_a_usage_error(text):
+    with pytest.raises(UsageError, match="--dynamic"):
+        parse_dynamic([text])
+
+
+@pytest.mark.parametrize("text", ["nope:0", "ids:7"])
+def test_an_axis_that_is_not_there_is_a_usage_error(text):
+    with pytest.raises(UsageError):
+        bounds(parse_dynamic([text]), IDS)
+
+
+def test_one_symbol_with_two_sizes_is_a_usage_error():
+    with pytest.raises(UsageError, match="size 2 and 5"):
+        bounds(parse_dynamic(["ids:0=N", "ids:1=N"]), IDS)
+
+
+@given(st.integers(1, 40))
+def test_resizing_gives_the_size_and_repeats_from_the_start(size):
+    out = resized(IDS, BATCH_AND_TIME, "T", size)["ids"]
+    assert out.shape == (2, size)
+    assert (out == IDS["ids"][:, np.arange(size) % 5]).all()
+
+
+@given(st.integers(1, 10))
+def test_padding_adds_zeros_at_the_end(extra):
+    out = padded(IDS, BATCH_AND_TIME, "T", extra)["ids"]
+    assert (out[:, :5] == IDS["ids"]).all()
+    assert (out[:, 5:] == 0).all()
+
+
+@given(st.integers(1, 50), st.integers(0, 50))
+def test_sizes_to_try_hold_both_ends(low, more):
+    sizes = sizes_to_try(low, low + more)
+    assert sizes[0] == low
+    assert sizes[-1] == low + more
+
+
+def _role(run, symbol, limit=(1, 16)):
+    shapes = output_shapes(run, IDS, BATCH_AND_TIME, {"B": (1, 8), "T": (1, 16)})
+    return axis_role(run, IDS, BATCH_AND_TIME, symbol, limit, shapes)
+
+
+def _masked_sum(inputs):
+    return {"output": np.stack([inputs["ids"].sum(1), (inputs["ids"] ** 2).sum(1)], 1).astype(np.float32)}
+
+
+def _mean(inputs):
+    return {"output": inputs["ids"].mean(1, keepdims=True).astype(np.float32)}
+
+
+def _mixing(inputs):
+    return {"output": (inputs["ids"] - inputs["ids"].mean(0)).sum(1, keepdims=True).astype(np.float32)}
+
+
+def _per_token(inputs):
+    return {"output": inputs["ids"][..., None].astype(np.float32) * np.ones(3, np.float32)}
+
+
+def test_samples_that_do_not_meet_make_a_batch_axis():
+    assert _role(_masked_sum, "B") == "batch"
+
+
+def test_samples_that_meet_do_not():
+    assert _role(_mixing, "B") == "other"
+
+
+def test_neutral_padding_makes_a_length_axis():
+    assert _role(_masked_sum, "T") == "length"
+    assert _role(_per_token, "T") == "length"
+
+
+def test_a_mean_over_padding_is_no_length_axis():
+    assert _role(_mean, "T") == "other"
+
+
+def test_outputs_learn_which_axis_follows():
+    shapes = output_shapes(_per_token, IDS, BATCH_AND_TIME, {"B": (1, 8), "T": (1, 16)})
+    assert shapes[0].shape == ("B", "T", 3)
