@@ -26,7 +26,8 @@ class Steps:
 
     def advance(self, label: str) -> None:
         """Says that the step `label` begins (and the one before has ended)."""
-        self._report(label, self.done)
+        # A total is an estimate: a step more than planned keeps the bar full instead of running over.
+        self._report(label, min(self.done, self.total - 1))
         self.done += 1
 
 

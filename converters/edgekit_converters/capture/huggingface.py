@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit_converters.capture.quiet import quiet
 from edgekit_runtime.errors import Refused
 
 if TYPE_CHECKING:
@@ -45,18 +44,17 @@ def tokenizer_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _load_transformer(folder: Path, config: dict[str, Any], *, auto: bool) -> Any:
-    import transformers
+    with quiet():
+        import transformers
 
     names = config.get("architectures") or []
     loader = transformers.AutoModel
     if not auto and names and hasattr(transformers, names[0]):
         loader = getattr(transformers, names[0])
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            logging.getLogger("transformers").setLevel(logging.ERROR)
+        with quiet():
             return loader.from_pretrained(
                 str(folder),
                 local_files_only=True,
@@ -64,13 +62,14 @@ def _load_transformer(folder: Path, config: dict[str, Any], *, auto: bool) -> An
                 use_safetensors=True,
                 attn_implementation="eager",
             )
-    except Exception as error:  # transformers raises OSError, ValueError, KeyError, SafetensorError ...
+    except Exception as error:
         raise Refused(
             f"{folder} cannot be loaded by transformers {transformers.__version__}: {str(error).splitlines()[0]}",
             remedy="the folder needs config.json and model.safetensors of an architecture that transformers knows",
         ) from error
     finally:
-        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
 
 
 def _pooling(folder: Path) -> dict[str, bool] | None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit_converters.options import Options, parse_min_engine
 
 Path_ = Path  # typer reads annotations at run time; a short alias keeps the option lines readable
 
@@ -58,7 +59,6 @@ def command(
     --calibration calib.npz --eval eval.npz -o student.edge
     """
     from edgekit_converters.convert import run
-    from edgekit_converters.options import Options, parse_min_engine
     from edgekit_converters.pack import pack_in_place
 
     options = Options(
@@ -87,7 +87,7 @@ def command(
     )
     output = Output(json=json, quiet=quiet)
     start = time.monotonic()
-    with output.steps(f"converting {source}", total=3 + 4 * len(options.formats)) as steps:
+    with output.steps(f"converting {source}", total=_steps(options)) as steps:
         bundle = run(options, steps.advance)
     path = pack_in_place(bundle) if pack else bundle.root
     seconds = round(time.monotonic() - start, 1)
@@ -99,6 +99,13 @@ def command(
         "refused": bundle.manifest.refused,
     }
     output.result(document, lambda console: _render(console, document))
+
+
+def _steps(options: Options) -> int:
+    """About how many lines the conversion will report, for the bar's ETA."""
+    int8 = options.precision in ("auto", "int8")
+    lines = {"onnx": 7 if int8 else 3, "tflite": 9 if int8 else 4}
+    return 2 + sum(lines[name] for name in options.formats if name in lines)
 
 
 def _render(console: Console, document: dict[str, Any]) -> None:

@@ -53,7 +53,9 @@ class Engine(Protocol):
         """
         ...
 
-    def trace(self, path: Path, inputs: Mapping[str, np.ndarray], *, threads: int = 1, runs: int = 1) -> Sequence[OpCost]:
+    def trace(
+        self, path: Path, inputs: Mapping[str, np.ndarray], *, threads: int = 1, runs: int = 1
+    ) -> Sequence[OpCost]:
         """Runs the file under the engine's own profiler and returns what was executed, operator by operator.
 
         The operators are those of the engine's optimised graph, not of the file: `kind` and `int8` tell what really

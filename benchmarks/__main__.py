@@ -1,0 +1,35 @@
+"""Runs benchmarks by name (default: all) and writes docs/results/NAME.md."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.page import environment_lines
+
+NAMES = ("resnet", "minilm", "text_cnn", "bilstm", "overhead", "conversion")
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+
+
+def main() -> int:
+    wanted = sys.argv[1:] or NAMES
+    unknown = [name for name in wanted if name not in NAMES]
+    if unknown:
+        print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in wanted:
+        print(f"== {name}", flush=True)
+        start = time.monotonic()
+        body = importlib.import_module(f"benchmarks.{name}").run()
+        print(body, flush=True)
+        lines = [f"# {name}", "", f"Written by `python -m benchmarks {name}`.", "", body, "", *environment_lines(), ""]
+        (RESULTS / f"{name}.md").write_text("\n".join(lines))
+        print(f"-- {time.monotonic() - start:.0f} s, docs/results/{name}.md\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
