@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 # Newer typers carry their own click inside, older ones import it; the class is found through typer either way.
 ClickError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks.")]
 
@@ -75,12 +77,18 @@ def fail(error: EdgekitError, json: bool) -> int:
     return error.exit_code
 
 
+def _interrupted() -> int:
+    sys.stderr.write("edgekit: interrupted; nothing half-written was left behind\n")
+    return INTERRUPTED
+
+
 def run(arguments: list[str]) -> int:
     """Runs one command line and returns the exit code (0 done, 1 bug, 2 usage, 3 refused, 4 gate, 5 unreachable)."""
     json = "--json" in arguments
     try:
-        code = app(arguments, prog_name="edgekit", standalone_mode=False)
-        return int(code or 0)
+        code = int(app(arguments, prog_name="edgekit", standalone_mode=False) or 0)
+        # typer turns Ctrl-C into this exit code on its own and says nothing.
+        return _interrupted() if code == INTERRUPTED else code
     except EdgekitError as error:
         return fail(error, json)
     except ClickError as error:
@@ -90,8 +98,7 @@ def run(arguments: list[str]) -> int:
         text = error.format_message()  # type: ignore[attr-defined]  # click's own
         return fail(UsageError(text, remedy="edgekit --help, or edgekit COMMAND --help"), json)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("edgekit: interrupted; nothing half-written was left behind\n")
-        return 130
+        return _interrupted()
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever escapes is a bug and must say so
         traceback.print_exc()
         bug = EdgekitError(

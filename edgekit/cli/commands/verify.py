@@ -11,7 +11,7 @@ from rich.console import Console
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
 from edgekit.golden import Check, verify_bundle
-from edgekit_runtime.errors import GateFailed
+from edgekit_runtime.errors import GateFailed, Refused
 
 
 def command(
@@ -29,7 +29,9 @@ def command(
     output.result({"ok": not failed, "checks": checks}, lambda console: _render(console, checks))
     if failed:
         # The document above is the answer, also under --json; the exit code carries the verdict.
-        raise typer.Exit(GateFailed.exit_code)
+        # Files that are not those of the manifest refuse the bundle; other answers than the golden ones fail a gate.
+        damaged = any(check.name == "files" for check in failed)
+        raise typer.Exit(Refused.exit_code if damaged else GateFailed.exit_code)
 
 
 def _render(console: Console, checks: list[Check]) -> None:

@@ -1,0 +1,289 @@
+"""Profiles graphs on this machine: measurement documents with raw samples, environment and verdict.
+
+    round 1            round 2            round 3             every box is a fresh process
+    [A] [B] [C]        [A] [B] [C]        [A] [B] [C]         open, first run, warm up until steady, sample
+    before round 1:    [A memory, ops] [B ...] [C ...]
+
+The jobs take turns, so that what the machine does in one minute touches all of them; what differs between processes of
+one job widens its interval.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import statistics as standard
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from edgekit.profiler import environment, statistics
+from edgekit.profiler.process import OverBudget
+from edgekit.profiler.targets import Job, plan, resolve
+from edgekit.profiler.trial import Trial, Weighed, measure, weigh
+from edgekit_runtime.errors import EdgekitError, Refused, UsageError
+from edgekit_runtime.machine import this_machine
+from edgekit_runtime.measurement import Energy, Environment, Latency, Measurement, Memory, OpCost, Verdict
+
+Progress = Callable[[str], None]
+
+PROCESSES = 3
+BUDGET_S = 24.0  # all jobs together, by default
+_PROCESS_COST_S = 0.9  # starting, opening and warming up one process
+ENOUGH = 700  # samples a process: three of them support p99
+ENOUGH_STATED = 10_000  # ... when the person names a duration
+SWITCHES_PER_S = 200.0
+
+NO_ENERGY = Energy(
+    kind="unavailable",
+    reason="this version of edgekit reads no energy sensor: the figure is left out rather than guessed",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What will be measured, and for how long.
+
+    Attributes:
+        jobs: In the order in which they take turns.
+        remarks: What was left out, and why.
+        duration_s: Seconds of sampling a job and process.
+        processes: Fresh processes a job.
+        enough: Samples a process after which it stops.
+        memory_limit_bytes: Budget of resident memory; None: none.
+    """
+
+    jobs: tuple[Job, ...]
+    remarks: tuple[str, ...]
+    duration_s: float
+    processes: int = PROCESSES
+    enough: int = ENOUGH
+    memory_limit_bytes: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """Number of processes that will be started, for a progress bar."""
+        return len(self.jobs) * (self.processes + 1)
+
+
+def make_plan(
+    path: str | Path,
+    *,
+    engine: str | None = None,
+    graph: str | None = None,
+    threads: Sequence[int] = (1,),
+    batch: Sequence[int] = (1,),
+    sizes: Mapping[str, int] | None = None,
+    duration_s: float | None = None,
+    memory_limit_mb: float | None = None,
+) -> Plan:
+    """Decides what to measure. See `profile`."""
+    if duration_s is not None and duration_s <= 0:
+        raise UsageError(f"--duration takes seconds above 0, got {duration_s:g}")
+    if memory_limit_mb is not None and memory_limit_mb <= 0:
+        raise UsageError(f"--memory-limit takes megabytes above 0, got {memory_limit_mb:g}")
+    jobs, remarks = plan(resolve(path, graph), engine=engine, threads=threads, batch=batch, sizes=sizes)
+    processes = PROCESSES if len(jobs) <= 6 else 2
+    each = BUDGET_S / len(jobs) / (processes + 1) - _PROCESS_COST_S
+    return Plan(
+        jobs=tuple(jobs),
+        remarks=tuple(remarks),
+        duration_s=duration_s / processes if duration_s else min(1.0, max(0.25, each)),
+        processes=processes,
+        enough=ENOUGH_STATED // processes if duration_s else ENOUGH,
+        memory_limit_bytes=int(memory_limit_mb * 1_000_000) if memory_limit_mb else None,
+    )
+
+
+def profile(
+    path: str | Path,
+    device: str = "local",
+    *,
+    engine: str | None = None,
+    graph: str | None = None,
+    threads: Sequence[int] = (1,),
+    batch: Sequence[int] = (1,),
+    duration_s: float | None = None,
+    memory_limit_mb: float | None = None,
+) -> list[Measurement]:
+    """Measures a bundle's graphs, or one bare graph file, on this machine.
+
+    A bundle in a folder keeps the measurements under `measurements/`, outside its identity.
+
+    Args:
+        path: A bundle, or an `.onnx` or `.tflite` file.
+        device: Only `local` so far.
+        engine: Engine to run on; None: the first installed one for each format.
+        graph: One graph of a bundle; None: all its full graphs.
+        threads: Numbers of threads to try.
+        batch: Batch sizes to try.
+        duration_s: Seconds of sampling a graph; None: so that all of it takes under half a minute.
+        memory_limit_mb: Megabytes of resident memory the process may take; a graph that needs more is not measured
+            and its document says so (verdict invalid).
+
+    Returns:
+        One document a graph, engine, number of threads and batch size. A graph that could not be measured is listed
+        with verdict `invalid` and the reason.
+
+    Raises:
+        UsageError: Unknown device, engine, graph, or impossible numbers.
+        Refused: The path cannot be read, or none of its graphs could be measured.
+    """
+    check_device(device)
+    made = make_plan(
+        path,
+        engine=engine,
+        graph=graph,
+        threads=threads,
+        batch=batch,
+        duration_s=duration_s,
+        memory_limit_mb=memory_limit_mb,
+    )
+    return run_plan(made)
+
+
+def check_device(device: str) -> None:
+    """Refuses every device but this machine.
+
+    Raises:
+        UsageError: Another device was named.
+    """
+    if device != "local":
+        raise UsageError(
+            f"there is no device {device!r}: this version of edgekit measures on `local` only",
+            remedy="run `edgekit profile BUNDLE --device local` on the device itself and copy the bundle back",
+        )
+
+
+def run_plan(made: Plan, progress: Progress = lambda label: None) -> list[Measurement]:
+    """Carries a plan out and keeps the measurements beside their bundles. See `profile`."""
+    throttles, swapped = environment.throttle_state(), psutil.swap_memory().sout
+    with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as name:
+        seen = _take_turns(made, Path(name), throttles, progress)
+    failures = [each.failure for each in seen if each.failure is not None]
+    if len(failures) == len(seen):  # nothing to show; over budget is an answer, the rest is an error
+        for failure in failures:
+            if not isinstance(failure, OverBudget):
+                raise failure
+    remarks = ("the machine swapped while measuring",) if psutil.swap_memory().sout > swapped else ()
+    documents = []
+    for job, each in zip(made.jobs, seen, strict=True):
+        if each.failure is not None or each.weighed is None or each.state is None:
+            documents.append(unmeasured(job, each.failure))
+            continue
+        document = combine(job, each.trials, each.weighed, each.state, remarks)
+        documents.append(document)
+        bundle = job.target.bundle
+        if bundle is not None and bundle.unpacked is None:
+            bundle.add_measurement(document)
+    return documents
+
+
+@dataclasses.dataclass
+class _Seen:
+    """What is known of one job so far. Its first failure ends it; the other jobs go on."""
+
+    weighed: Weighed | None = None
+    trials: list[Trial] = dataclasses.field(default_factory=list)
+    state: Environment | None = None
+    failure: Refused | None = None
+
+
+def _take_turns(made: Plan, folder: Path, throttles: int | None, progress: Progress) -> list[_Seen]:
+    seen = [_Seen() for _ in made.jobs]
+    for turn in range(made.processes + 1):
+        for job, each in zip(made.jobs, seen, strict=True):
+            if each.failure is not None:
+                continue
+            progress(f"{job.label}: {f'{turn}/{made.processes}' if turn else 'memory'}")
+            try:
+                if turn == 0:
+                    each.weighed = weigh(job, folder, memory_limit_bytes=made.memory_limit_bytes)
+                else:
+                    each.trials.append(measure(job, folder, duration_s=made.duration_s, enough=made.enough))
+                    each.state = environment.read(throttles)
+            except Refused as error:
+                each.failure = error
+        if turn == 0:
+            for each in seen:
+                if each.weighed and each.weighed.remark:
+                    logging.getLogger(__name__).warning(each.weighed.remark)
+    return seen
+
+
+def combine(
+    job: Job, trials: Sequence[Trial], weighed: Weighed, state: Environment, remarks: Sequence[str] = ()
+) -> Measurement:
+    """The document of one job from what its processes saw (pure)."""
+    runs = [trial.samples_ms for trial in trials]
+    seconds = sum(trial.seconds for trial in trials)
+    switches = sum(trial.involuntary_switches for trial in trials) / seconds if seconds else 0.0
+    notes = list(remarks)
+    if state.throttled:
+        notes.append("the processor throttled while measuring")
+    if switches > SWITCHES_PER_S:
+        notes.append(f"the graph was interrupted {switches:.0f} times a second")
+    latency = statistics.summarise(runs)
+    verdict = statistics.assess(
+        runs,
+        threads=job.threads,
+        cores=psutil.cpu_count() or 1,
+        foreign_cores=sum(trial.foreign_seconds for trial in trials) / seconds if seconds else None,
+        became_steady=all(trial.steady for trial in trials),
+        remarks=notes,
+    )
+    return Measurement(
+        device=this_machine().id,
+        engine=job.engine,
+        engine_version=trials[0].engine_version,
+        threads=job.threads,
+        precision=job.target.precision or precision_of(weighed.ops),
+        graph=job.target.graph,
+        graph_sha256=job.target.sha256,
+        bundle_id=job.target.bundle.bundle_id if job.target.bundle else "",
+        inputs=trials[0].inputs,
+        latency_ms=latency,
+        withheld=statistics.withheld(latency.n),
+        open_ms=standard.median(trial.open_ms for trial in trials),
+        first_ms=standard.median(trial.first_ms for trial in trials),
+        memory=weighed.memory,
+        energy=NO_ENERGY,
+        ops=weighed.ops,
+        environment=state,
+        verdict=verdict,
+    )
+
+
+def unmeasured(job: Job, error: EdgekitError | None) -> Measurement:
+    """The document of a job that could not be measured: no figures, and the reason."""
+    return Measurement(
+        device=this_machine().id,
+        engine=job.engine,
+        engine_version="",
+        threads=job.threads,
+        precision=job.target.precision or "unknown",
+        graph=job.target.graph,
+        graph_sha256=job.target.sha256,
+        bundle_id=job.target.bundle.bundle_id if job.target.bundle else "",
+        inputs={},
+        latency_ms=Latency(n=0),
+        withheld=statistics.withheld(0),
+        memory=Memory(file_bytes=job.target.file_bytes),
+        energy=NO_ENERGY,
+        environment=environment.read(),
+        verdict=Verdict(kind="invalid", reasons=(error.message if error else "it was not measured",)),
+    )
+
+
+def precision_of(ops: Sequence[OpCost]) -> Literal["int8", "fp32", "unknown"]:
+    """What a bare file is, told by the kernels that ran: int8 when most multiplications were."""
+    if not ops:
+        return "unknown"
+    counted = [(op.macs or 0, op.int8) for op in ops]
+    total = sum(macs for macs, _ in counted)
+    if total == 0:
+        return "int8" if any(int8 for _, int8 in counted) else "fp32"
+    return "int8" if 2 * sum(macs for macs, int8 in counted if int8) > total else "fp32"

@@ -1,0 +1,200 @@
+"""Writes a report: one page a device, an index over all, and the same figures for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edgekit.report import charts, numbers
+from edgekit.report.model import Page, Row, gather
+from edgekit_runtime.bundle import Bundle
+from edgekit_runtime.errors import Refused, UsageError
+from edgekit_runtime.measurement import Measurement
+
+if TYPE_CHECKING:
+    import jinja2
+
+COLUMNS = (
+    "bundle", "bundle_id", "device", "graph", "precision", "engine", "engine_version", "threads", "inputs", "verdict",
+    "reasons", "p50_ms", "p50_low_ms", "p50_high_ms", "p90_ms", "p99_ms", "mean_ms", "samples", "open_ms", "first_ms",
+    "file_bytes", "open_bytes", "peak_rss_bytes", "metric", "reference", "value", "drop", "gate", "energy_kind",
+    "energy_mj",
+)  # fmt: skip
+_MOST_OPS = 15
+
+
+def write_report(sources: Sequence[Bundle | Measurement], folder: str | Path) -> tuple[Path, ...]:
+    """Writes `index.html`, `devices/NAME.html`, `report.md`, `measurements.json` and `measurements.csv`.
+
+    Every page is one file that needs no network. Earlier files of the same names are replaced.
+
+    Args:
+        sources: Bundles (with the measurements kept beside them), and single measurements.
+        folder: Made if it does not exist.
+
+    Returns:
+        The files written, the index first.
+
+    Raises:
+        UsageError: Nothing was measured, or the folder cannot be written.
+        Refused: The package that makes the pages is not installed.
+    """
+    pages = gather(sources)
+    templates = _environment()
+    folder = Path(folder)
+    files = {
+        "index.html": templates.get_template("index.html.j2").render(pages=pages),
+        **{
+            f"devices/{page.file}": templates.get_template("device.html.j2").render(page=page, pages=pages)
+            for page in pages
+        },
+        "report.md": templates.get_template("report.md.j2").render(pages=pages),
+        "measurements.json": _json(pages),
+        "measurements.csv": _csv(pages),
+    }
+    try:
+        (folder / "devices").mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the report cannot be written to {folder}: {error.strerror}", remedy="name another folder"
+        ) from error
+    return tuple(folder / name for name in files)
+
+
+def _environment() -> jinja2.Environment:
+    try:
+        import jinja2
+    except ModuleNotFoundError as error:
+        raise Refused("the report pages need jinja2", remedy="pip install 'edgekit[report]'") from error
+    found = {
+        entry.name: entry.read_text(encoding="utf-8")
+        for entry in resources.files("edgekit.report").joinpath("templates").iterdir()
+        if entry.is_file()
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader(found),
+        autoescape=lambda name: name is None or not name.endswith(".md.j2"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        ms=numbers.significant,
+        bytes=numbers.bytes_,
+        interval=numbers.interval,
+        count=numbers.count,
+        shapes=shapes,
+        md=markdown,
+    )
+    environment.globals.update(
+        distribution=distribution, timeline=charts.timeline, operators=operators, trade_off=trade_off
+    )
+    return environment
+
+
+def shapes(inputs: dict[str, tuple[int, ...]]) -> str:
+    """Sizes joined by multiplication signs, with names where there are several inputs."""
+    texts = {name: numbers.TIMES.join(map(str, shape)) or "scalar" for name, shape in inputs.items()}
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    return ", ".join(f"{name} {text}" for name, text in texts.items()) or numbers.MISSING
+
+
+def markdown(text: object) -> str:
+    """A cell of a Markdown table: nothing in it starts markup or ends the cell."""
+    kept = " ".join(str(text).split())
+    for mark in "\\|<>*`[]":
+        kept = kept.replace(mark, "\\" + mark)
+    return kept
+
+
+def distribution(measurement: Measurement) -> Any:
+    """The histogram of a measurement's raw samples."""
+    latency = measurement.latency_ms
+    return charts.histogram(latency.samples, latency.p50, latency.interval_95)
+
+
+def operators(measurement: Measurement) -> Any:
+    """Bars of the most expensive operators: by time where the engine tells it, else by multiply-accumulates."""
+    timed = [op for op in measurement.ops if op.ms is not None]
+    pairs = [(op, op.ms or 0.0) for op in timed] or [(op, float(op.macs or 0)) for op in measurement.ops]
+    total = sum(value for _, value in pairs) or 1.0
+    ordered = sorted(pairs, key=lambda pair: -pair[1])
+    rows = [
+        (
+            f"{op.kind} {op.name}" if op.kind not in op.name else op.name,
+            value,
+            f"{_cost(value, bool(timed))}, {value / total:.0%}{', int8' if op.int8 else ''}",
+        )
+        for op, value in ordered[:_MOST_OPS]
+    ]
+    rest = sum(value for _, value in ordered[_MOST_OPS:])
+    if rest:
+        rows.append((f"{len(ordered) - _MOST_OPS} others", rest, f"{rest / total:.0%}"))
+    return charts.bars(rows, f"Operators by {'time' if timed else 'multiply-accumulates'}")
+
+
+def _cost(value: float, timed: bool) -> str:
+    return f"{numbers.significant(value)} ms" if timed else f"{numbers.count(int(value))} MACs"
+
+
+def trade_off(rows: Sequence[Row]) -> Any:
+    """Quality against latency for rows that have both; None below two."""
+    both = [
+        (row, row.measurement.latency_ms.p50, row.quality)
+        for row in rows
+        if row.quality is not None and row.measurement.latency_ms.p50 and row.measurement.verdict.kind != "invalid"
+    ]
+    if len(both) < 2:
+        return None
+    front = charts.pareto([(p50, q.value if q.higher_is_better else -q.value) for _, p50, q in both])
+    points = [
+        (f"{row.measurement.graph} ({row.measurement.threads}t)", p50, q.value, best)
+        for (row, p50, q), best in zip(both, front, strict=True)
+    ]
+    return charts.scatter(points, "median latency in ms", both[0][2].metric)
+
+
+def _json(pages: Sequence[Page]) -> str:
+    documents = [row.measurement for page in pages for row in page.rows]
+    return msgspec.json.format(msgspec.json.encode({"measurements": documents}), indent=1).decode() + "\n"
+
+
+def _csv(pages: Sequence[Page]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for page in pages:
+        for row in page.rows:
+            writer.writerow({name: _cell(value) for name, value in flat(row).items()})
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A text that a spreadsheet would take for a formula is marked as text; numbers stay numbers."""
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def flat(row: Row) -> dict[str, object]:
+    """One measurement as one line of the CSV."""
+    m, q = row.measurement, row.quality
+    low, high = m.latency_ms.interval_95 or (None, None)
+    return {
+        "bundle": row.bundle, "bundle_id": m.bundle_id, "device": m.device, "graph": m.graph, "precision": m.precision,
+        "engine": m.engine, "engine_version": m.engine_version, "threads": m.threads, "inputs": shapes(m.inputs),
+        "verdict": m.verdict.kind, "reasons": "; ".join(m.verdict.reasons), "p50_ms": m.latency_ms.p50,
+        "p50_low_ms": low, "p50_high_ms": high, "p90_ms": m.latency_ms.p90, "p99_ms": m.latency_ms.p99,
+        "mean_ms": m.latency_ms.mean, "samples": m.latency_ms.n, "open_ms": m.open_ms, "first_ms": m.first_ms,
+        "file_bytes": m.memory.file_bytes, "open_bytes": m.memory.open_bytes, "peak_rss_bytes": m.memory.peak_rss_bytes,
+        "metric": q.metric if q else None, "reference": q.reference if q else None, "value": q.value if q else None,
+        "drop": q.drop if q else None, "gate": q.gate if q else None, "energy_kind": m.energy.kind,
+        "energy_mj": m.energy.mj,
+    }  # fmt: skip

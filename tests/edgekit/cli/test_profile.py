@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgekit.cli.app import run
+from edgekit.cli.commands.profile import axis_sizes, integers
+from edgekit_runtime.errors import UsageError
+
+
+def test_json_is_one_document_and_the_report_is_written(tiny: Path, tmp_path: Path, capsys):
+    command = ["profile", str(tiny), "--graph", "onnx.int8", "--duration", "0.2", "--json"]
+    assert run([*command, "--report", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert [m["graph"] for m in document["measurements"]] == ["onnx.int8"]
+    assert document["measurements"][0]["energy"]["kind"] == "unavailable"
+    assert (tmp_path / "out" / "index.html").exists()
+    assert "1 thread: 1/3" in printed.err
+
+
+def test_tables_fit_80_columns_and_name_the_verdict(tiny: Path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["profile", str(tiny), "--graph", "onnx.fp32", "--duration", "0.1", "--quiet"]) == 0
+    printed = capsys.readouterr()
+    assert all(len(line) <= 80 for line in printed.out.splitlines())
+    head = printed.out.splitlines()[0]
+    assert [word in head for word in ("graph", "p50 ms", "verdict")] == [True] * 3
+    assert any(word in printed.out for word in ("sound", "noisy", "invalid"))
+    assert printed.err == ""
+
+
+def test_a_graph_over_the_memory_limit_ends_with_4_and_one_document(tiny: Path, capsys):
+    command = ["profile", str(tiny), "--graph", "onnx.fp32", "--memory-limit", "5", "--duration", "0.1", "--json"]
+    assert run(command) == 4
+    document = json.loads(capsys.readouterr().out)
+    assert "more than the 5 MB" in document["error"]["message"]
+    assert document["measurements"][0]["verdict"]["kind"] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "pi4"], "no device 'pi4'"),
+        (["--threads", "one"], "--threads takes whole numbers"),
+        (["--size", "length"], "--size takes AXIS=N"),
+        (["--duration", "0"], "--duration takes seconds above 0"),
+    ],
+)
+def test_wrong_options_end_with_2_and_say_what_is_right(tiny: Path, capsys, options: list[str], message: str):
+    assert run(["profile", str(tiny), *options, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert message in error["message"]
+    assert error["kind"] == "usage"
+
+
+def test_a_missing_file_ends_with_3(tmp_path: Path, capsys):
+    assert run(["profile", str(tmp_path / "none.onnx")]) == 3
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_lists_and_sizes_are_read():
+    assert integers("--threads", "1,4") == (1, 4)
+    assert axis_sizes(["a=3", "b=512"]) == {"a": 3, "b": 512}
+    with pytest.raises(UsageError):
+        axis_sizes(["a=0"])
+
+
+def test_help_has_an_example(capsys):
+    assert run(["profile", "--help"]) == 0
+    assert "edgekit profile student.edge" in capsys.readouterr().out
