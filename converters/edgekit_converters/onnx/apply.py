@@ -1,0 +1,61 @@
+"""fp32 graph + Recipe + calibration samples -> int8 graph. Does what the recipe says and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgekit_converters.captured import Arrays
+from edgekit_converters.onnx import moves, names, observe, recurrent, rows, static, tables
+from edgekit_converters.onnx.edit import Editor, has_subgraphs
+from edgekit_converters.recipe.types import Recipe, Scheme
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+REDUCED_RANGE = "reduced_range"
+S8S8 = "s8s8"
+
+
+def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays]) -> ir.Model:
+    """Returns the int8 graph; `model` itself stays as it is.
+
+    Args:
+        model: The fp32 graph that the recipe was resolved on.
+        recipe: One decision an operator. Its variant `reduced_range` stores weights in 7 bits (x86 without VNNI adds
+            pairs of u8 x s8 products in 16 bits and saturates), `s8s8` calibrated activations in int8 (for Arm;
+            onnxruntime on x86 leaves many of those operators in floating point).
+        calibration: Samples; must not be empty where the recipe has static operators.
+    """
+    import onnx_ir as ir
+
+    levels = 63 if recipe.variant == REDUCED_RANGE else 127
+    plan = static.plan(model, recipe)
+    spans = observe.ranges(model, plan.tensors, calibration)
+    wide = [n.inputs[0] for n in _chosen(model, recipe, "dynamic_row")]
+    unsmoothed = [v for v in wide if v is not None and rows.lowest(v) is None]
+    largest = observe.columns(model, sorted({v.name or "" for v in unsmoothed}), calibration)
+    student = [[v.name or "" for v in values] for values in (model.graph.inputs, model.graph.outputs)]
+
+    made = ir.from_proto(ir.to_proto(model))
+    editor = Editor(made)
+    chosen = {s: _chosen(made, recipe, s) for s in ("dynamic_row", "weight_row", "dynamic_tensor", "weight_channel")}
+    static.apply(editor, plan, spans, np.int8 if recipe.variant == S8S8 else np.uint8, levels=levels)
+    moves.apply(editor)
+    rows.apply(editor, chosen["dynamic_row"], largest, levels=levels)
+    recurrent.apply_lstm(editor, chosen["dynamic_tensor"], levels=levels)
+    recurrent.apply_storage(editor, chosen["weight_channel"])
+    tables.apply(editor, chosen["weight_row"])
+    editor.finish()
+    for node in made.graph:
+        node.name = ""
+    if not has_subgraphs(made):
+        names.rename_values(made, *student)
+    return made
+
+
+def _chosen(model: ir.Model, recipe: Recipe, scheme: Scheme) -> list[ir.Node]:
+    wanted = {op.op for op in recipe.ops if op.scheme == scheme}
+    return [node for node in model.graph if node.name in wanted]

@@ -1,0 +1,154 @@
+"""The ONNX side of `convert`: implements `FormatConverter`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from edgekit_converters.captured import Arrays, Captured
+from edgekit_converters.draft import Draft, Progress
+from edgekit_converters.onnx import apply as applying
+from edgekit_converters.onnx import export as exporting
+from edgekit_converters.onnx import observe
+from edgekit_converters.onnx.coverage import coverage
+from edgekit_converters.onnx.resolve import Facts, resolve
+from edgekit_converters.onnx.session import open_session, serialize
+from edgekit_converters.onnx.versions import min_engine_version
+from edgekit_converters.recipe.types import Recipe
+from edgekit_runtime.errors import Refused
+from edgekit_runtime.manifest import Precision, Tensor
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_INT8 = {"static", "dynamic_row", "dynamic_tensor", "weight_row", "weight_channel"}
+
+
+class OnnxConverter:
+    """Captured student -> fp32 and int8 `.onnx` files for onnxruntime.
+
+    Args:
+        opset: ONNX opset of exported graphs; None: the default of `versions`.
+    """
+
+    def __init__(self, opset: int | None = None) -> None:
+        self.opset = opset
+
+    def export(self, student: Captured, work: Path, progress: Progress) -> Draft:
+        """Writes the fp32 graph. See `draft.FormatConverter.export`.
+
+        A source that is quantized and kept is copied byte for byte and drafted as int8.
+        """
+        progress("onnx: writing the fp32 graph")
+        made = exporting.export(student, self.opset)
+        precision: Precision = "int8" if student.quantized else "fp32"
+        path = work / f"{student.name}.{precision}.onnx"
+        kept = student.quantized and student.path is not None
+        path.write_bytes(student.path.read_bytes() if kept and student.path is not None else serialize(made.model))
+        _sidecar(path).write_text(
+            json.dumps({"wheres": dict(made.wheres), "notes": [made.exporter, *made.notes]}, sort_keys=True)
+        )
+        return _draft(made.model, path, precision)
+
+    def quantize(
+        self,
+        student: Captured,
+        fp32: Draft,
+        calibration: Sequence[Arrays],
+        work: Path,
+        progress: Progress,
+        variant: str = "",
+    ) -> Draft:
+        """Writes the int8 graph. See `draft.FormatConverter.quantize`.
+
+        Args:
+            student: The captured student.
+            fp32: What `export` gave.
+            calibration: Samples with a leading axis of 1.
+            work: Folder for files.
+            progress: Called with a short line for each step.
+            variant: Empty, `reduced_range` or `s8s8` (see `apply.apply`).
+        """
+        import onnx_ir as ir
+
+        model = ir.load(fp32.path)
+        progress("onnx: deciding what becomes int8")
+        recipe = decide(model, student, fp32.path, variant)
+        if not any(op.scheme in _INT8 for op in recipe.ops):
+            reasons = sorted({f"{op.kind}: {op.reason}" for op in recipe.ops}) or ["it has no weights"]
+            raise Refused(
+                "nothing in this graph can become int8: " + "; ".join(reasons), remedy="ship it with --precision fp32"
+            )
+        if not calibration and any(op.scheme == "static" for op in recipe.ops):
+            raise Refused(
+                "this student's convolutions need calibration samples, and there are none",
+                remedy="give --calibration FILE with at least 8 samples",
+            )
+        progress(f"onnx: calibrating on {len(calibration)} samples and writing int8")
+        samples = [_typed(sample, student.inputs) for sample in calibration]
+        made = applying.apply(model, recipe, samples)
+        path = work / f"{student.name}.{'.'.join(part for part in ('int8', variant) if part)}.onnx"
+        path.write_bytes(serialize(made))
+        recipe = _with_counts(recipe, path, student)
+        draft = _draft(made, path, "int8")
+        return Draft(**{**vars(draft), "recipe": recipe, "variant": variant})
+
+
+def decide(model: ir.Model, student: Captured, path: Path, variant: str = "") -> Recipe:
+    """The recipe of a fp32 graph, with sizes taken from the student's example and places from the exporter's notes."""
+    told = json.loads(_sidecar(path).read_text()) if _sidecar(path).is_file() else {"wheres": {}, "notes": []}
+    facts = Facts(observe.shapes(model, student.example), told["wheres"], student.float_patterns, variant)
+    recipe = resolve(model, facts)
+    return msgspec.structs.replace(recipe, notes=tuple(told["notes"]))
+
+
+def _with_counts(recipe: Recipe, path: Path, student: Captured) -> Recipe:
+    """Adds what the engine made of the file: an intention that was not kept is said, not hidden."""
+    weights, executed, total = coverage(path, student.example)
+    wanted = sum(op.macs for op in recipe.ops if op.scheme in ("static", "dynamic_row", "dynamic_tensor"))
+    notes = [*recipe.notes, f"{weights:.1%} of weight bytes are int8; the engine runs {executed:.1%} of MACs in int8"]
+    if total and executed < 0.99 * wanted / max(total, sum(op.macs for op in recipe.ops)):
+        notes.append("fewer MACs run in int8 than the recipe decided: this engine version did not fuse all of them")
+    return msgspec.structs.replace(recipe, notes=tuple(notes))
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_suffix(".notes.json")
+
+
+def _typed(sample: Arrays, inputs: Sequence[Tensor]) -> Arrays:
+    """Calibration arrays in the dtypes the graph takes."""
+    wanted = {tensor.name: np.dtype(tensor.dtype) for tensor in inputs}
+    return {name: np.asarray(value, dtype=wanted.get(name)) for name, value in sample.items()}
+
+
+def _draft(model: ir.Model, path: Path, precision: Precision) -> Draft:
+    open_session(path)  # a file that the engine does not open must not become a draft
+    return Draft(
+        format="onnx",
+        precision=precision,
+        path=path,
+        inputs=_tensors(model.graph.inputs),
+        outputs=_tensors(model.graph.outputs),
+        engine="onnxruntime",
+        min_engine_version=min_engine_version(model),
+    )
+
+
+def _tensors(values: Sequence[ir.Value]) -> tuple[Tensor, ...]:
+    return tuple(
+        Tensor(
+            name=value.name or "",
+            dtype=value.dtype.numpy().name if value.dtype is not None else "float32",
+            shape=tuple(
+                size if isinstance(size, int) else str(size.value or f"{value.name}_{axis}")
+                for axis, size in enumerate(value.shape or ())
+            ),
+        )
+        for value in values
+    )

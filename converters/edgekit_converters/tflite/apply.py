@@ -1,0 +1,128 @@
+"""Carries a Recipe out with ai-edge-quantizer; decides nothing.
+
+static          min-max scales from calibration, int8 weights per channel      (static_wi8_ai8)
+follow          the same for operators between them
+dynamic_row     int8 weights per channel, activations quantized by the kernel  (dynamic_wi8_afp32)
+dynamic_tensor  the same
+weight_row      the same on EMBEDDING_LOOKUP, then `passes.split_table`: int8 rows with a scale each
+                (UNIDIRECTIONAL_SEQUENCE_LSTM: `passes.hybrid_lstm`, ai-edge-quantizer does not know it)
+float           untouched
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgekit_converters.recipe.types import Recipe, Scheme
+from edgekit_converters.tflite.calibrate import Range
+from edgekit_converters.tflite.flatbuffer import Model, parse, serialize, text
+from edgekit_converters.tflite.passes.hybrid_lstm import hybrid_lstm
+from edgekit_converters.tflite.passes.names import tensor_key
+from edgekit_converters.tflite.passes.split_table import split_tables
+from edgekit_converters.tflite.passes.versions import raise_versions
+from edgekit_converters.tflite.quiet import quiet_native
+from edgekit_converters.tflite.weighted import LSTM
+
+_STATIC: tuple[Scheme, ...] = ("static", "follow")
+_DYNAMIC: tuple[Scheme, ...] = ("dynamic_row", "dynamic_tensor", "weight_row")
+_AEQ_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
+_ALGORITHM = "min_max_uniform_quantize"
+
+
+def quantize(model: Model, recipe: Recipe, ranges: Mapping[str, Range]) -> Model:
+    """Returns the quantized form of an fp32 model, which may be changed.
+
+    Inputs and outputs of the graph keep their dtypes; QUANTIZE and DEQUANTIZE stand behind them.
+
+    Args:
+        model: The fp32 model.
+        recipe: Decisions by operator name without signature prefix.
+        ranges: Activation ranges by tensor name without signature prefix; needed for `static`.
+    """
+    signatures = [text(signature.signatureKey) for signature in model.signatureDefs or []]
+    recurrent = {decision.op for decision in recipe.ops if decision.kind == LSTM and decision.scheme == "dynamic_row"}
+    rules = quantizer_rules(recipe, signatures)
+    if rules:
+        model = _run_quantizer(model, rules, ranges, signatures)
+    hybrid_lstm(model, recurrent, signatures, asymmetric=True)
+    split_tables(model)
+    raise_versions(model)
+    return model
+
+
+def _run_quantizer(
+    model: Model, rules: list[dict[str, Any]], ranges: Mapping[str, Range], signatures: Sequence[str]
+) -> Model:
+    from ai_edge_quantizer.quantizer import Quantizer
+
+    statistics = _statistics(model, ranges, signatures) if any(_is_static(rule) for rule in rules) else None
+    with quiet_native():
+        quantizer = Quantizer(bytearray(serialize(model)), rules)
+        result = quantizer.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
+    return parse(bytes(result.quantized_model), "the quantized model")
+
+
+def quantizer_rules(recipe: Recipe, signatures: Sequence[str]) -> list[dict[str, Any]]:
+    """The recipe in ai-edge-quantizer's form: one rule a kind where its operators agree, else one an operator."""
+    by_kind: dict[str, dict[str, Scheme]] = defaultdict(dict)
+    for decision in recipe.ops:
+        if decision.kind != LSTM:
+            by_kind[decision.kind][decision.op] = decision.scheme
+    rules = []
+    for kind, schemes in by_kind.items():
+        complete = set(schemes.values()) & set(_DYNAMIC)
+        if len(set(schemes.values())) == 1 and complete:
+            # Every operator of a weighted kind is in the recipe, so one rule may stand for all of them.
+            rules.append(_rule(".*", kind, next(iter(schemes.values()))))
+            continue
+        for name, scheme in schemes.items():
+            if scheme in _STATIC or scheme in _DYNAMIC:
+                rules.append(_rule(_exactly(name, signatures), kind, scheme))
+    return rules
+
+
+def _exactly(name: str, signatures: Sequence[str]) -> str:
+    prefix = f"(?:(?:{'|'.join(map(re.escape, signatures))})/)?" if signatures else ""
+    return f"^{prefix}{re.escape(name)};"
+
+
+def _rule(regex: str, kind: str, scheme: Scheme) -> dict[str, Any]:
+    weights = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
+    config: dict[str, Any] = {
+        "weight_tensor_config": weights,
+        "compute_precision": "INTEGER",
+        "explicit_dequantize": False,
+    }
+    if scheme in _STATIC:
+        config["activation_tensor_config"] = {
+            "num_bits": 8,
+            "symmetric": False,
+            "granularity": "TENSORWISE",
+            "dtype": "INT",
+        }
+    return {
+        "regex": regex,
+        "operation": _AEQ_NAMES.get(kind, kind),
+        "algorithm_key": _ALGORITHM,
+        "op_config": config,
+    }
+
+
+def _is_static(rule: Mapping[str, Any]) -> bool:
+    return "activation_tensor_config" in rule["op_config"]
+
+
+def _statistics(model: Model, ranges: Mapping[str, Range], signatures: Sequence[str]) -> dict[str, Any]:
+    found = {}
+    for subgraph in model.subgraphs:
+        for tensor in subgraph.tensors:
+            name = text(tensor.name)
+            seen = ranges.get(tensor_key(name, signatures))
+            if seen is not None:
+                found[name] = {"min": np.array([[seen.low]], np.float32), "max": np.array([[seen.high]], np.float32)}
+    return found

@@ -1,0 +1,243 @@
+"""Reads and writes TFLite flatbuffers as objects, and the few questions every pass asks of them.
+
+The object API of the schema (`ModelT`, `SubGraphT`, ...) is the model in memory; buffers are numpy arrays of uint8.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit_runtime.errors import Refused
+
+Model = Any  # ai_edge_litert.schema_py_generated.ModelT: generated code without types
+IDENTIFIER = b"TFL3"
+ALIGNMENT = 16  # schema.fbs: Buffer.data (force_align: 16)
+
+
+def schema() -> Any:
+    """The generated schema module, imported when first needed."""
+    from ai_edge_litert import schema_py_generated
+
+    return schema_py_generated
+
+
+@functools.cache
+def _names(enum: str) -> dict[int, str]:
+    return {value: name for name, value in vars(getattr(schema(), enum)).items() if not name.startswith("_")}
+
+
+@functools.cache
+def code(kind: str) -> int:
+    """The builtin operator code of an operator type such as `CONV_2D`."""
+    return int(getattr(schema().BuiltinOperator, kind))
+
+
+def read(path: Path) -> Model:
+    """Reads a file.
+
+    Raises:
+        Refused: Not a TFLite file, or damaged.
+    """
+    return parse(path.read_bytes(), path.name)
+
+
+def parse(data: bytes, name: str) -> Model:
+    """Reads a flatbuffer from bytes; `name` is for the error message."""
+    if len(data) < 16 or data[4:8] != IDENTIFIER:
+        raise Refused(
+            f"{name} is not a TFLite file: it does not carry the identifier TFL3", remedy="give a .tflite file"
+        )
+    root = int.from_bytes(data[:4], "little")
+    if not 8 <= root < len(data) - 4:
+        raise Refused(f"{name} is damaged: its root table lies outside the file", remedy="export the file again")
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    try:
+        return flatbuffer_utils.read_model_from_bytearray(bytearray(data))
+    except Exception as error:
+        raise Refused(f"{name} is damaged: {type(error).__name__}: {error}", remedy="export the file again") from error
+
+
+def serialize(model: Model) -> bytes:
+    """Writes a model; equal models give equal bytes.
+
+    Buffers are inside the flatbuffer, aligned to 16 bytes. Equal quantization parameters are written once: the scales
+    of a large table in every signature of a ladder would otherwise cost megabytes.
+    """
+    import flatbuffers
+
+    size = sum(0 if buffer.data is None else len(buffer.data) + 64 for buffer in model.buffers)
+    builder = flatbuffers.Builder(size + 65536)
+    plain = model.buffers
+    quantized = [
+        tensor for subgraph in model.subgraphs for tensor in subgraph.tensors if tensor.quantization is not None
+    ]
+    parameters = [tensor.quantization for tensor in quantized]
+    model.buffers = [_AlignedBuffer(buffer) for buffer in plain]
+    written: dict[bytes, int] = {}
+    for tensor in quantized:
+        tensor.quantization = _SharedQuantization(tensor.quantization, written)
+    try:
+        builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    finally:
+        model.buffers = plain
+        for tensor, original in zip(quantized, parameters, strict=True):
+            tensor.quantization = original
+    return bytes(builder.Output())
+
+
+class _AlignedBuffer:
+    """Packs a Buffer with the alignment the schema demands; the generated Python code forgets it."""
+
+    def __init__(self, buffer: Any) -> None:
+        self.data = buffer.data
+
+    def Pack(self, builder: Any) -> int:
+        """Writes the table and returns its offset."""
+        generated = schema()
+        vector = None
+        if self.data is not None and len(self.data):
+            data = np.ascontiguousarray(self.data).tobytes()
+            builder.StartVector(1, len(data), ALIGNMENT)
+            builder.head = builder.head - len(data)
+            builder.Bytes[builder.head : builder.head + len(data)] = data
+            builder.vectorNumElems = len(data)
+            vector = builder.EndVector()
+        generated.BufferStart(builder)
+        if vector is not None:
+            generated.BufferAddData(builder, vector)
+        return int(generated.BufferEnd(builder))
+
+
+class _SharedQuantization:
+    """Packs QuantizationParameters, or points to equal ones that are in the file already."""
+
+    def __init__(self, parameters: Any, written: dict[bytes, int]) -> None:
+        self._parameters = parameters
+        self._written = written
+
+    def Pack(self, builder: Any) -> int:
+        """Writes the table once and returns its offset."""
+        generated, own = schema(), self._parameters
+        if own.details is not None:
+            return int(own.Pack(builder))  # custom parameters: rare, not compared
+        scale = _vector(own.scale, np.float32)
+        zero_point = _vector(own.zeroPoint, np.int64)
+        dimension = int(own.quantizedDimension or 0)
+        key = b"q" + dimension.to_bytes(4, "little") + scale.tobytes() + b"|" + zero_point.tobytes()
+        if key not in self._written:
+            # Ranges (min, max) are the converter's memory of calibration; no engine reads them.
+            scales = self._shared_vector(builder, scale)
+            zeros = self._shared_vector(builder, zero_point)
+            generated.QuantizationParametersStart(builder)
+            if scale.size:
+                generated.QuantizationParametersAddScale(builder, scales)
+                generated.QuantizationParametersAddZeroPoint(builder, zeros)
+                generated.QuantizationParametersAddQuantizedDimension(builder, dimension)
+            self._written[key] = int(generated.QuantizationParametersEnd(builder))
+        return self._written[key]
+
+    def _shared_vector(self, builder: Any, values: np.ndarray) -> int:
+        key = values.dtype.name.encode() + values.tobytes()
+        if key not in self._written:
+            self._written[key] = int(builder.CreateNumpyVector(values)) if values.size else 0
+        return self._written[key]
+
+
+def _vector(values: Any, dtype: type) -> np.ndarray:
+    return np.asarray([] if values is None else values, dtype=dtype)
+
+
+def kind_of(model: Model, operator: Any) -> str:
+    """Operator type as the schema names it; `CUSTOM:name` for custom operators."""
+    opcode = model.operatorCodes[operator.opcodeIndex]
+    value = max(opcode.builtinCode or 0, opcode.deprecatedBuiltinCode or 0)
+    if value == code("CUSTOM"):
+        return f"CUSTOM:{text(opcode.customCode)}"
+    return _names("BuiltinOperator")[value]
+
+
+def opcode_index(model: Model, kind: str, version: int = 1) -> int:
+    """Index of an operator code, added where the model has none of this kind and version."""
+    wanted = code(kind)
+    for index, opcode in enumerate(model.operatorCodes):
+        if opcode.builtinCode == wanted and opcode.version == version:
+            return index
+    opcode = schema().OperatorCodeT()
+    opcode.builtinCode, opcode.version = wanted, version
+    opcode.deprecatedBuiltinCode = min(wanted, 127)
+    model.operatorCodes.append(opcode)
+    return len(model.operatorCodes) - 1
+
+
+def text(value: Any) -> str:
+    """A string of the schema, which the reader gives as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+def dtype_of(tensor: Any) -> str:
+    """Numpy name of a tensor's element type (`float32`, `int8`, ...)."""
+    return _names("TensorType")[tensor.type].lower()
+
+
+def data_of(model: Model, tensor: Any) -> np.ndarray | None:
+    """The constant behind a tensor in its own shape and dtype; None for tensors computed at run time."""
+    raw = model.buffers[tensor.buffer].data
+    if raw is None or len(raw) == 0:
+        return None
+    dtype = dtype_of(tensor)
+    if dtype in ("string", "int4", "int2", "resource", "variant"):
+        return None
+    array = np.ascontiguousarray(raw).view(np.uint8).view(np.dtype(dtype))
+    return array.reshape([int(size) for size in tensor.shape] if tensor.shape is not None else ())
+
+
+def is_constant(model: Model, tensor: Any) -> bool:
+    """Whether the file carries the tensor's values."""
+    raw = model.buffers[tensor.buffer].data
+    return raw is not None and len(raw) > 0
+
+
+def shape_of(tensor: Any) -> tuple[int, ...]:
+    """A tensor's shape as a tuple."""
+    return tuple(int(size) for size in tensor.shape) if tensor.shape is not None else ()
+
+
+def add_constant(model: Model, subgraph: Any, name: str, values: np.ndarray) -> int:
+    """Adds a constant tensor (float32, int32, int8 or bool) and returns its index in the subgraph."""
+    generated = schema()
+    buffer = generated.BufferT()
+    buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    index = add_tensor(model, subgraph, name, values.shape, values.dtype.name)
+    subgraph.tensors[index].buffer = len(model.buffers) - 1
+    return index
+
+
+def add_tensor(model: Model, subgraph: Any, name: str, shape: tuple[int, ...], dtype: str = "float32") -> int:
+    """Adds a tensor that is computed at run time and returns its index in the subgraph."""
+    generated = schema()
+    tensor = generated.TensorT()
+    tensor.name, tensor.shape, tensor.buffer = name.encode(), list(shape), 0
+    tensor.type = getattr(generated.TensorType, dtype.upper())
+    tensor.hasRank = True
+    subgraph.tensors.append(tensor)
+    return len(subgraph.tensors) - 1
+
+
+def operators(model: Model, subgraph: Any) -> Iterator[tuple[str, Any]]:
+    """(operator type, operator) in order of execution."""
+    for operator in subgraph.operators or []:
+        yield kind_of(model, operator), operator
+
+
+def main_subgraphs(model: Model) -> list[Any]:
+    """The subgraphs that signatures point to, in the order of the signatures; the first one where there are none."""
+    if not model.signatureDefs:
+        return [model.subgraphs[0]]
+    return [model.subgraphs[signature.subgraphIndex] for signature in model.signatureDefs]

@@ -1,0 +1,1 @@
+"""Passes over the torch program before litert-torch lowers it."""

@@ -1,0 +1,100 @@
+"""`edgekit demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from edgekit.cli.app import JsonFlag, QuietFlag
+from edgekit.cli.bundle_tables import size
+from edgekit.cli.output import Output
+
+
+def command(
+    folder: Annotated[Path, typer.Option(help="Where everything is left.")] = Path("build/demo"),
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Shows the whole path on two small students: train, convert, prove, measure, report.
+
+    Uses scikit-learn's bundled pictures only; needs no network.
+
+    Example: edgekit demo
+    """
+    from edgekit.demo import show
+
+    output = Output(json=json, quiet=quiet)
+    output.say(f"everything goes to {folder}/; a second run uses what is there")
+    with output.steps("demo", show.STEPS) as steps:
+        sections, index = show.show(folder, steps.advance)
+    document = {"sections": [msgspec.to_builtins(_plain(section)) for section in sections], "report": str(index)}
+    output.result(document, lambda console: _render(console, sections, index))
+
+
+def _plain(section: Any) -> dict[str, Any]:
+    return {
+        "title": section.title,
+        "bundle": str(section.bundle),
+        "lines": [
+            {
+                "graph": line.graph,
+                "bytes": line.bytes,
+                "p50_ms": line.measured.latency_ms.p50 if line.measured else None,
+                "interval_95": line.measured.latency_ms.interval_95 if line.measured else None,
+                "accuracy": line.accuracy,
+                "note": line.note,
+            }
+            for line in section.lines
+        ],
+        "int8_pays": [{"answer": a.answer, "because": a.because, "where": a.where} for a in section.advice],
+    }
+
+
+def _render(console: Console, sections: list[Any], index: Path) -> None:
+    for section in sections:
+        console.print(f"\n[bold]{escape(section.title)}[/], {section.parameters:,} parameters")
+        console.print(_table(section))
+        for line in section.lines:
+            if line.note:
+                console.print(f"  {line.graph}: {line.note}", markup=False)
+        for advice in section.advice:
+            console.print(f"int8 pays here: {advice.answer}, because {advice.because} ({advice.where})", markup=False)
+    first = sections[0].bundle
+    console.print(f"\nreport   {index}", markup=False)
+    console.print(f"bundle   {first}", markup=False)
+    console.print("\nyour own model:")
+    console.print("  edgekit convert model.py:build --weights model.safetensors \\", markup=False)
+    console.print("      --calibration calib.npz --eval eval.npz -o model.edge", markup=False)
+    console.print("  edgekit profile model.edge --report report/", markup=False)
+    console.print("""  python -c "import edgekit_runtime as er; er.open('model.edge').run(...)\"""", markup=False)
+
+
+def _table(section: Any) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title in ("graph", "size", "ms, median [95 %]", "top-1", "lost [95 %], points"):
+        table.add_column(title, justify="left" if title == "graph" else "right", overflow="fold")
+    for line in section.lines:
+        quality, latency = line.accuracy, line.measured.latency_ms if line.measured else None
+        time = top = lost = "-"
+        if latency is not None and latency.p50 is not None and latency.interval_95 is not None:
+            mark = "" if line.measured.verdict.kind == "sound" else f" {line.measured.verdict.kind}"
+            time = f"{latency.p50:.2f} [{latency.interval_95[0]:.2f}, {latency.interval_95[1]:.2f}]{mark}"
+        if quality is not None:
+            low, high = quality.interval_95
+            top = f"{100 * quality.value:.1f} %"
+            lost = f"{100 * quality.drop:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        elif line.graph.endswith("fp32"):
+            top, lost = _reference(section), "the student"
+        table.add_row(escape(line.graph), size(line.bytes) if line.bytes else "failed", time, top, lost)
+    return table
+
+
+def _reference(section: Any) -> str:
+    judged = [line.accuracy for line in section.lines if line.accuracy is not None]
+    return f"{100 * judged[0].reference:.1f} %" if judged else "-"
