@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekit_converters.capture.quiet import quiet
 from edgekit_converters.captured import Arrays, Captured
+from edgekit_converters.quiet import quiet
 
 
 @dataclasses.dataclass(frozen=True)

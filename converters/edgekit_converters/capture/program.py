@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit_converters.capture.axes import DynamicAxis, close, resized, sizes_to_try
-from edgekit_converters.capture.quiet import quiet
 from edgekit_converters.capture.recurrent import symbolic_time
 from edgekit_converters.captured import Arrays
+from edgekit_converters.quiet import quiet
 from edgekit_runtime.errors import Refused
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
-"""Keeps the time axis of LSTM and GRU an axis while torch.export looks at them.
+"""Keeps the time axis of LSTM and GRU an axis while torch.export and the exporters look at them.
 
 torch.export keeps `aten.lstm.input` and `aten.gru.input` as single operators, but it learns their output shapes by
-unrolling them over time, and so fixes the number of steps. For the time of a capture the unrolling is replaced by a
-function that only makes tensors of the right shape:
+unrolling them over time, and so fixes the number of steps. Exporters that trace the program once more do the same
+through torch's table of decompositions. For that time the unrolling is replaced by a function that only makes tensors
+of the right shape:
 
     output [B, T, D*H] (or [T, B, D*H]),  h_n [L*D, B, H],  c_n [L*D, B, H]     (shapes as in torch.nn.LSTM)
 """
@@ -52,7 +53,7 @@ def _gru_shapes(
 
 @contextlib.contextmanager
 def symbolic_time() -> Iterator[None]:
-    """Within the block, exporting a recurrent layer leaves its time axis dynamic."""
+    """Within the block neither tracing nor decomposing fixes the number of steps; afterwards all is as before."""
     import torch
 
     with (
@@ -65,15 +66,25 @@ def symbolic_time() -> Iterator[None]:
 @contextlib.contextmanager
 def _replaced(operator: Any, shapes: Callable[..., Any]) -> Iterator[None]:
     from torch._C import DispatchKey
+    from torch._decomp import decomposition_table
 
     keys = (DispatchKey.CompositeImplicitAutograd, DispatchKey.Autograd)
-    kept = {key: operator.py_kernels[key] for key in keys if key in operator.py_kernels}
-    operator._dispatch_cache.clear()
-    operator.py_kernels.update(dict.fromkeys(keys, shapes))
+    with _entries(operator.py_kernels, keys, shapes), _entries(decomposition_table, (operator,), shapes):
+        operator._dispatch_cache.clear()
+        try:
+            yield
+        finally:
+            operator._dispatch_cache.clear()
+
+
+@contextlib.contextmanager
+def _entries(table: dict[Any, Any], keys: Sequence[Any], value: Any) -> Iterator[None]:
+    """The table with these entries set; what stood there before is put back."""
+    before = {key: table[key] for key in keys if key in table}
+    table.update(dict.fromkeys(keys, value))
     try:
         yield
     finally:
         for key in keys:
-            operator.py_kernels.pop(key, None)
-        operator.py_kernels.update(kept)
-        operator._dispatch_cache.clear()
+            table.pop(key, None)
+        table.update(before)

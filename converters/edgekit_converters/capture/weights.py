@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit_converters.capture.quiet import quiet
+from edgekit_converters.quiet import quiet
 from edgekit_runtime.errors import Refused
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from edgekit_converters.capture.quiet import quiet
+from edgekit_converters.quiet import quiet
 
 if TYPE_CHECKING:
     import onnx_ir as ir

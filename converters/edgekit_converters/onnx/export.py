@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit_converters.capture.quiet import quiet
+from edgekit_converters.capture.recurrent import symbolic_time
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.onnx import names
 from edgekit_converters.onnx.canonical import canonical
 from edgekit_converters.onnx.clean import clean
 from edgekit_converters.onnx.edit import has_subgraphs
-from edgekit_converters.onnx.timeaxis import symbolic_time
 from edgekit_converters.onnx.versions import DEFAULT_OPSET, IR_VERSION, OLDEST_OPSET
+from edgekit_converters.quiet import quiet
 from edgekit_runtime.errors import Refused
 
 if TYPE_CHECKING:

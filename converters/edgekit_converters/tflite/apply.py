@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekit_converters.quiet import quiet_native
 from edgekit_converters.recipe.types import Recipe, Scheme
 from edgekit_converters.tflite.calibrate import Range
 from edgekit_converters.tflite.flatbuffer import Model, parse, serialize, text
@@ -25,7 +26,6 @@ from edgekit_converters.tflite.passes.hybrid_lstm import hybrid_lstm
 from edgekit_converters.tflite.passes.names import tensor_key
 from edgekit_converters.tflite.passes.split_table import split_tables
 from edgekit_converters.tflite.passes.versions import raise_versions
-from edgekit_converters.tflite.quiet import quiet_native
 from edgekit_converters.tflite.weighted import LSTM
 
 _STATIC: tuple[Scheme, ...] = ("static", "follow")

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from edgekit_converters.captured import Arrays
+from edgekit_converters.quiet import quiet_native
 from edgekit_converters.tflite.flatbuffer import Model, dtype_of, is_constant, read, text
 from edgekit_converters.tflite.ladder import shape_at
 from edgekit_converters.tflite.passes.names import tensor_key
-from edgekit_converters.tflite.quiet import quiet_native
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Signature, Tensor
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.draft import Draft, Progress
+from edgekit_converters.quiet import quiet_native
 from edgekit_converters.recipe.types import Recipe
 from edgekit_converters.tflite import apply, flatbuffer, ladder, smooth, source
 from edgekit_converters.tflite.calibrate import activation_ranges, activation_rows
@@ -18,7 +19,6 @@ from edgekit_converters.tflite.lower import GENERAL_REMEDY, lower
 from edgekit_converters.tflite.passes.compact import compact
 from edgekit_converters.tflite.passes.metadata import stamp
 from edgekit_converters.tflite.passes.names import rename
-from edgekit_converters.tflite.quiet import quiet_native
 from edgekit_converters.tflite.resolve import resolve
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Signature, Tensor

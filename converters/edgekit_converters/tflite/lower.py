@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from edgekit_converters.captured import Captured
 from edgekit_converters.draft import Progress
+from edgekit_converters.quiet import quiet, quiet_native
 from edgekit_converters.tflite.flatbuffer import Model, parse
 from edgekit_converters.tflite.ladder import shape_at
 from edgekit_converters.tflite.passes.native_lstm import native_lstm
-from edgekit_converters.tflite.quiet import quiet, quiet_native
 from edgekit_converters.tflite.torch_passes.mark_lstm import mark_lstm
 from edgekit_converters.tflite.torch_passes.same_padding import write_out_same_padding
 from edgekit_runtime.errors import Refused

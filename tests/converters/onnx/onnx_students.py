@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from edgekit_converters.capture.quiet import quiet
 from edgekit_converters.capture.recurrent import symbolic_time
 from edgekit_converters.captured import Arrays, Captured
+from edgekit_converters.quiet import quiet
 from edgekit_runtime.manifest import Axis, Tensor
 
 BATCH = Axis(symbol="B", min=1, max=64, role="batch")

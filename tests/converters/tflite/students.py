@@ -11,7 +11,7 @@ from torch import nn
 
 from edgekit_converters.capture.recurrent import symbolic_time
 from edgekit_converters.captured import Arrays, Captured
-from edgekit_converters.tflite.quiet import quiet, quiet_native
+from edgekit_converters.quiet import quiet, quiet_native
 from edgekit_runtime.manifest import Axis, Tensor
 
 BATCH = Axis(symbol="B", min=1, max=8, role="batch")

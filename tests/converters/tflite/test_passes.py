@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from edgekit_converters.quiet import quiet_native
 from edgekit_converters.tflite import flatbuffer as fb
 from edgekit_converters.tflite.min_version import first_minor, minimum_runtime
 from edgekit_converters.tflite.passes.compact import compact
@@ -10,7 +11,6 @@ from edgekit_converters.tflite.passes.metadata import stamp
 from edgekit_converters.tflite.passes.names import module_path, tensor_key
 from edgekit_converters.tflite.passes.split_table import split_tables
 from edgekit_converters.tflite.passes.versions import raise_versions
-from edgekit_converters.tflite.quiet import quiet_native
 from edgekit_runtime.errors import Refused
 
 ROWS, WIDTH = 50, 8

@@ -5,8 +5,8 @@ import warnings
 
 import pytest
 
+from edgekit_converters.quiet import quiet, quiet_native
 from edgekit_converters.tflite.lower import refusal, source_line
-from edgekit_converters.tflite.quiet import quiet, quiet_native
 
 
 def test_noise_is_swallowed_and_everything_is_put_back(capfd: pytest.CaptureFixture[str]) -> None:
