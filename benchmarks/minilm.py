@@ -38,14 +38,19 @@ def run() -> str:
             metric="cosine",
             max_drop=0.005,
         )
-        fidelity = [_fidelity(bundle, graph, held) for graph in ("onnx.fp32", "onnx.int8", "tflite.fp32", "tflite.int8")]
+        fidelity = [
+            _fidelity(bundle, graph, held) for graph in ("onnx.fp32", "onnx.int8", "tflite.fp32", "tflite.int8")
+        ]
         speed = _speed(bundle, work, [bundle.golden_inputs()])
     return "\n\n".join(
         [
             f"200 held-back sentences of SST-2; dynamic batch and length, TFLite as a ladder ({RUNGS}). Targets: worst cosine "
             "≥ 0.995, bytes ≤ 0.27x, padding or batching changes an embedding by < 1e-4 (1 - cosine), at T = 128 not slower "
             "than the best stock tool with the engine edgekit chooses.",
-            table(("graph", "cosine min", "cosine mean", "bytes", "of fp32", "padding: 1 - cos", "batch: 1 - cos"), fidelity),
+            table(
+                ("graph", "cosine min", "cosine mean", "bytes", "of fp32", "padding: 1 - cos", "batch: 1 - cos"),
+                fidelity,
+            ),
             speed,
         ]
     )
@@ -54,7 +59,10 @@ def run() -> str:
 def _fidelity(bundle: er.Bundle, graph: str, texts: tuple[str, ...]) -> tuple[object, ...]:
     entry = bundle.graph(graph)
     fp32 = bundle.graph(f"{entry.format}.fp32")
-    with er.open(bundle.root, graph="onnx.fp32", threads=1) as reference, er.open(bundle.root, graph=graph, threads=1) as session:
+    with (
+        er.open(bundle.root, graph="onnx.fp32", threads=1) as reference,
+        er.open(bundle.root, graph=graph, threads=1) as session,
+    ):
         inputs = [session.encode(text=text) for text in texts[:200]]
         wanted = [reference.run(x)["embedding"] for x in inputs]
         got = [session.run(x)["embedding"] for x in inputs]
@@ -136,5 +144,3 @@ def _samples(example: dict[str, np.ndarray], count: int = 64) -> list[dict[str, 
     encoder = text.load(minilm.package_folder())
     rule = TextInput(mask="attention_mask", max_length=LENGTH)
     return [text.encode("input_ids", rule, encoder, [line]) for line in data.sst2("train").texts[:count]]
-
-

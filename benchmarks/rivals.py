@@ -10,7 +10,9 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 
 
-def openvino_int8(onnx_path: Path, samples: Sequence[Arrays], transformer: bool = True) -> Callable[[Arrays], object] | None:
+def openvino_int8(
+    onnx_path: Path, samples: Sequence[Arrays], transformer: bool = True
+) -> Callable[[Arrays], object] | None:
     """NNCF post-training int8 with its documented call, compiled for one thread on the CPU. None: not installed."""
     try:
         import nncf
