@@ -149,7 +149,8 @@ def test_no_tracked_file_names_a_place_on_one_machine() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode != 0:
         pytest.skip("not a git checkout: there are no tracked files to look at")
-    place = re.compile(rb"(?<![\w.])/(?:home|Users|root|work|mnt|workspace)/[\w.-]")
+    # /home/me/ is nobody's: tests feed it to what reads paths out of the messages of other tools.
+    place = re.compile(rb"(?<![\w.])/(?:home/(?!me/)|Users/|root/|work/|mnt/|workspace/)[\w.-]")
     found = []
     for name in listed.stdout.decode().split("\0"):
         path = ROOT / name

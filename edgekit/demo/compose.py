@@ -30,6 +30,8 @@ COLUMNS: dict[Part, tuple[float, float]] = {
 }
 SIDE = 96
 SCALES = (4.0, 6.0)
+# Photographs are dimmed, so that a light digit can be told from the sky.
+DIMMED = np.float32(0.65)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +85,7 @@ def pictures(
 ) -> np.ndarray:
     """Draws digits on random crops of the photographs.
 
-    A digit stands anywhere in the crop, slightly transparent, in a random colour that is lighter or darker than what it
-    stands on.
+    A digit stands anywhere in the crop, slightly transparent, in a random light colour; the photograph is dimmed.
 
     Args:
         source: Digits and photographs.
@@ -101,14 +102,13 @@ def pictures(
     for index, pick in enumerate(picks):
         photograph = source.photographs[rng.integers(len(source.photographs))]
         top, left = (int(rng.integers(0, extent - side + 1)) for extent in photograph.shape[:2])
-        crop = photograph[top : top + side, left : left + side].astype(np.float32)
+        crop = photograph[top : top + side, left : left + side].astype(np.float32) * DIMMED
         if mirror:
             crop = crop[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))].copy()
         size = round(8 * rng.uniform(*scales))
         y, x = (int(rng.integers(0, side - size + 1)) for _ in range(2))
         under = crop[y : y + size, x : x + size]
-        away = 255.0 if under.mean() < 128.0 else 0.0
-        colour = away + (rng.uniform(0.0, 70.0, size=3) if away == 0.0 else -rng.uniform(0.0, 70.0, size=3))
+        colour = rng.uniform(180.0, 255.0, size=3)
         cover = np.clip(1.3 * enlarge(source.digits[pick], size), 0.0, 1.0)[:, :, None] * rng.uniform(0.75, 1.0)
         crop[y : y + size, x : x + size] = under * (1.0 - cover) + colour * cover
         result[index] = crop.round().astype(np.uint8).transpose(2, 0, 1)

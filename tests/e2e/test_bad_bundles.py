@@ -123,6 +123,19 @@ def test_an_error_under_json_is_one_document_with_the_same_exit_code(edgekit: An
     assert done.err == ""
 
 
+def test_a_bug_says_that_it_is_one(edgekit: Any, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit.cli.commands import verify
+
+    def broken(path: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(verify, "verify_bundle", broken)
+    done = edgekit("verify", "tiny.edge", "--json")
+    assert done.code == 1
+    assert done.document["error"]["kind"] == "unexpected"
+    done.says("ZeroDivisionError", "report it", "Traceback")
+
+
 def test_wrong_usage_under_json_is_one_document_too(edgekit: Any) -> None:
     done = edgekit("convert", "--json")
     assert done.code == 2

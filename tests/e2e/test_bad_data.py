@@ -150,3 +150,66 @@ def test_a_preprocess_file_with_an_unknown_key_is_refused(refused: Any, work: Pa
     (work / "p.toml").write_text('[inputs.image]\nkind = "image"\nsize = [8, 8]\nzoom = 2\n', encoding="utf-8")
     done = refused("students.py:tiny", "--calibration", "calib.npz", "--preprocess", "p.toml")
     done.says("preprocess.toml", "zoom")
+
+
+FUNCTIONS = """
+import numpy as np
+
+def raising():
+    raise ValueError("disk gone")
+
+def half_way():
+    yield {"image": np.zeros((1, 1, 8, 8), np.float32)}
+    raise ValueError("half way")
+
+def a_number():
+    return 5
+"""
+
+
+@pytest.mark.parametrize(("name", "word"), [("raising", "disk gone"), ("half_way", "half way"), ("a_number", "int")])
+def test_a_data_function_that_fails_is_the_persons_error_not_a_bug(
+    refused: Any, work: Path, monkeypatch: pytest.MonkeyPatch, name: str, word: str
+) -> None:
+    (work / "e2e_functions.py").write_text(FUNCTIONS, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(work))
+    refused("students.py:tiny", "--calibration", f"e2e_functions:{name}").says(f"e2e_functions:{name}", word)
+
+
+@pytest.mark.parametrize(
+    ("labels", "more"),
+    [
+        (np.array(["cat"] * 16), ()),
+        (np.zeros((16, 3)), ()),
+        (np.zeros(16), ()),
+        (np.full(16, 99), ()),
+        (np.full(16, 99), ("--metric", "perplexity")),
+        (np.full(16, -1), ()),
+    ],
+    ids=["words", "float rows", "float classes", "no such class", "no such token", "none known"],
+)
+def test_labels_that_do_not_fit_the_output_are_refused(
+    refused: Any, work: Path, labels: np.ndarray, more: tuple[str, ...]
+) -> None:
+    np.savez(work / "eval.npz", **images(16, labels=labels))
+    refused("students.py:tiny", "--calibration", "calib.npz", "--eval", "eval.npz", *ONNX, *more).says("labels")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--preprocess", "calib.npz"), 3),
+        (("--dynamic", "image:0=N:1-1"), 2),
+        (("--dynamic", "image:2=H:8-9"), 3),
+        (("--dynamic", "image:0=N", "--dynamic", "image:0=M"), 2),
+        (("--exits", "scores,scores"), 2),
+        (("--seed", "-5"), 2),
+        (("--name", "a/b"), 2),
+        (("--opset", "5"), 2),
+        (("--opset", "999"), 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_no_option_value_ends_in_a_bug_or_is_ignored(refused: Any, arguments: tuple[str, ...], code: int) -> None:
+    done = refused("students.py:tiny", "--calibration", "calib.npz", *ONNX, *arguments, code=code)
+    assert "Traceback" not in done.err

@@ -171,3 +171,26 @@ def test_conversion_leaves_a_clock_out_of_the_bundle(edgekit: Any, work: Path, m
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     dated = edgekit(*CONVERT, "--json", "--quiet", "--force").document
     assert dated["manifest"]["created"] == "1970-01-01T00:00:00+00:00"
+
+
+def test_a_target_below_a_file_is_refused(edgekit: Any, work: Path) -> None:
+    done = edgekit(*CONVERT[:-1], "calib.npz/out.edge", "--quiet")
+    assert done.code in (2, 3), done.err
+    done.says("calib.npz")
+
+
+def test_a_conversion_that_fails_leaves_no_new_folders_above_its_target(edgekit: Any, work: Path) -> None:
+    before = names(work)
+    done = edgekit("convert", "students.py:broken", *CONVERT[2:-1], "new/deeper/out.edge", "--quiet")
+    assert done.code == 3
+    assert names(work) == before
+
+
+def test_the_outputs_of_run_cannot_take_the_place_of_a_folder(edgekit: Any, bundle: Path, work: Path) -> None:
+    (work / "taken").mkdir()
+    np.savez(work / "request.npz", image=np.zeros((1, 1, 8, 8), np.float32))
+    done = edgekit("run", "tiny.edge", "--input", "request.npz", "-o", "taken")
+    assert done.code == 2
+    done.says("taken", "what to do:")
+    assert names(work) >= {"taken"}
+    assert not list(work.glob(".taken*"))

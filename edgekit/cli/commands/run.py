@@ -73,11 +73,17 @@ def _render(console: Console, answers: Arrays, decision: dict[str, Any], written
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:
-    """Writes an .npz whole or not at all."""
+    """Writes an .npz whole or not at all.
+
+    Raises:
+        UsageError: Nothing can be written there.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
             np.savez(file, **cast("dict[str, Any]", arrays))
         partial.replace(path)
+    except OSError as error:
+        raise UsageError(f"-o {path} cannot be written: {error.strerror}", remedy="name another file") from error
     finally:
         partial.unlink(missing_ok=True)

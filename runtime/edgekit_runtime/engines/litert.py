@@ -109,6 +109,10 @@ class _Opened:
         self.structure = structure
         self.file = file
         self.lock = threading.Lock()
+        if structure.stateful:
+            # Resetting variables walks all signatures, and fails on one whose tensors have no memory yet.
+            for number in range(1, len(structure.subgraphs)):
+                interpreter._interpreter.AllocateTensors(number)
 
 
 class LiteRTGraph:

@@ -15,7 +15,7 @@ from torch import nn
 from edgekit.students import registry
 from edgekit.students.registry import Student
 from edgekit.students.sampling import run
-from edgekit_converters.onnx.timeaxis import symbolic_time
+from edgekit_converters.capture.recurrent import symbolic_time
 
 Tiny = Callable[[str], nn.Module]
 
