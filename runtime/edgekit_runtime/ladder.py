@@ -75,6 +75,17 @@ def plan(rungs: Sequence[Signature], axes: Mapping[str, Axis], sizes: Mapping[st
     return best[1]
 
 
+def slices(axes: Mapping[str, Axis], sizes: Mapping[str, int]) -> tuple[Signature, ...]:
+    """The rung of a file that takes every size, for a request with more samples than its batch axis was proven for.
+
+    Returns:
+        One rung of the request's sizes with the batch axis at its largest; nothing when the request fits as it is.
+    """
+    batch = {name: axis.max for name, axis in axes.items() if axis.role == "batch"}
+    large = [name for name, size in sizes.items() if size > batch.get(name, size)]
+    return (Signature(name="", sizes={**sizes, large[0]: axes[large[0]].max}),) if large else ()
+
+
 def _fits(role: str, rung: int, size: int) -> bool:
     if role == "batch":
         return True

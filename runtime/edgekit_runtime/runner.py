@@ -83,8 +83,9 @@ class Runner:
     def _prepare(self, inputs: Mapping[str, object]) -> tuple[Arrays, ladder.Plan | None]:
         arrays, sizes = check(self.inputs, self._student.axes, inputs, bare=self._student.bare)
         chosen = None
-        if self._rungs:
-            chosen = ladder.plan(self._rungs, self._student.axes, sizes, advice=self._student.advice)
+        rungs = self._rungs or ladder.slices(self._student.axes, sizes)
+        if rungs:
+            chosen = ladder.plan(rungs, self._student.axes, sizes, advice=self._student.advice)
         converted = any(arrays[name] is not value for name, value in inputs.items())
         if not converted:
             if len(self._known) >= _MAX_KNOWN:

@@ -278,8 +278,10 @@ def _against(manifest: Manifest, graph: Graph, machine: Machine, target: str) ->
         return f"its quality gate failed: {failed[0].reason}"
     if target and graph.targets and target not in graph.targets:
         return f"made for {', '.join(graph.targets)}, not for {target}"
-    if graph.variant == "u8s8" and machine.is_x86 and not machine.has_int8_dot:
-        return "u8s8 can saturate on a processor without VNNI: its answers would not be those that were proven"
+    # The int8 ONNX graph without a variant has uint8 activations: u8s8 under its short name.
+    saturates = graph.format == "onnx" and graph.precision == "int8" and graph.variant in ("", "u8s8")
+    if saturates and machine.is_x86 and not machine.has_int8_dot:
+        return "u8 x s8 can saturate on a processor without VNNI: its answers would not be those that were proven"
     return ""
 
 

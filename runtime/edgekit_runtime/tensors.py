@@ -140,6 +140,10 @@ def _range_problems(sizes: Mapping[str, tuple[int, str]], axes: Mapping[str, Axi
     problems = []
     for symbol, (size, where) in sizes.items():
         axis = axes.get(symbol)
-        if axis is not None and not axis.min <= size <= axis.max:
+        if axis is None:
+            continue
+        # Independent samples are run in slices of at most `max`: there is no upper limit.
+        high = axis.max if axis.role != "batch" else max(axis.max, size)
+        if not axis.min <= size <= high:
             problems.append(f"{symbol} is {size} in {where}, allowed are {axis.min} to {axis.max}")
     return problems

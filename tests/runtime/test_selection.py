@@ -161,11 +161,15 @@ def test_wishes_narrow_the_candidates() -> None:
         choose(bundle(*THREE[:2]), engine="litert")
 
 
-def test_u8s8_is_not_chosen_where_it_saturates() -> None:
-    graphs = (graph("onnx.fp32", 400), graph("onnx.int8.u8s8", 100, variant="u8s8"))
+@pytest.mark.parametrize("variant", ["", "u8s8"])
+def test_u8s8_is_not_chosen_where_it_saturates(variant: str) -> None:
+    name = f"onnx.int8.{variant}".rstrip(".")
+    graphs = (graph("onnx.fp32", 400), graph(name, 100, variant=variant))
     assert choose(bundle(*graphs), machine=OLD_PC).graph_id == "onnx.fp32"
     vnni = Machine("i5-1135G7", "Intel", "x86_64", ("avx2", "avx512_vnni"), 4, 8 << 30)
-    assert choose(bundle(*graphs), machine=vnni).graph_id == "onnx.int8.u8s8"
+    assert choose(bundle(*graphs), machine=vnni).graph_id == name
+    reduced = (graph("onnx.fp32", 400), graph("onnx.int8.reduced_range", 100, variant="reduced_range"))
+    assert choose(bundle(*reduced), machine=OLD_PC).graph_id == "onnx.int8.reduced_range"
 
 
 def test_an_engine_that_is_too_old_is_left_out_with_both_versions() -> None:

@@ -40,12 +40,17 @@ def test_what_was_seen_before_is_still_checked(tmp_path: Path) -> None:
     session = er.open(make_bundle(tmp_path / "tiny.edge"))
     for _ in range(2):
         session.run({"x": X})
-        too_many = np.zeros((65, 4), np.float32)
-        wrong_arrays: list[dict[str, np.ndarray]] = [{"x": X[:, :3]}, {"x": X.astype(np.int64)}, {"x": too_many}]
+        wrong_arrays: list[dict[str, np.ndarray]] = [{"x": X[:, :3]}, {"x": X.astype(np.int64)}]
         wrong_names: list[dict[str, np.ndarray]] = [{"z": X}, {"x": X, "z": X}, {}]
         for bad in wrong_arrays + wrong_names:
             with pytest.raises(InputMismatch):
                 session.run(bad)
+
+
+def test_more_samples_than_the_batch_axis_was_proven_for_run_in_slices(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((150, 4)).astype(np.float32)
+    with er.open(make_bundle(tmp_path / "tiny.edge")) as session:
+        np.testing.assert_allclose(session.run({"x": rows})["y"], rows @ WEIGHTS, rtol=1e-4, atol=1e-5)
 
 
 def test_the_session_adds_little_to_the_engines_own_call(tmp_path: Path) -> None:
