@@ -1,1 +1,1 @@
-"""Figures of the project, measured and written to docs/results/. `make benchmark` runs all, `python -m benchmarks NAME` one."""
+"""Figures of the project, measured and written to docs/results/. `make benchmark` runs all of them."""

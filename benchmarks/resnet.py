@@ -29,7 +29,7 @@ def run() -> str:
     return "\n\n".join(
         [
             "Calibrated on 200 training images, evaluated on the 500 held-back ones. Targets: drop ≤ 0.6 points, same "
-            "label ≥ 98.5 %, bytes ≤ 0.30x, int8 at least 2x faster than fp32 on ONNX Runtime (one thread, alternated).",
+            "label ≥ 98.5 %, bytes ≤ 0.30x, int8 at least 2x faster than fp32 on ONNX Runtime, one thread, alternated.",
             table(QUALITY_HEADER, rows),
             table(SPEED_HEADER, speeds),
         ]

@@ -1,5 +1,7 @@
 """What the tools underneath make of a student by themselves, with their documented defaults.
 
+ORT is onnxruntime, AEQ is ai-edge-quantizer.
+
 The demo and the benchmarks put these beside edgekit's own graphs. Nothing here is tuned, for or against: each function
 is what the first page of the tool's documentation says to do.
 """
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgekit_converters.captured import Arrays, Captured
-from edgekit_converters.quiet import quiet
+from edgekit_converters.quiet import quiet_native
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +44,16 @@ def attempts(student: Captured, calibration: Sequence[Arrays], work: Path) -> li
     """
     work.mkdir(parents=True, exist_ok=True)
     makers: dict[str, tuple[str, Callable[[Path], object]]] = {
-        "onnxruntime quantize_dynamic": ("dynamic.onnx", lambda path: onnx_dynamic(student, path)),
-        "onnxruntime quantize_static": ("static.onnx", lambda path: onnx_static(student, calibration, path)),
-        "litert-torch + ai-edge-quantizer": ("dynamic.tflite", lambda path: tflite_dynamic(student, path)),
+        "ORT quantize_dynamic": ("dynamic.onnx", lambda path: onnx_dynamic(student, path)),
+        "ORT quantize_static": ("static.onnx", lambda path: onnx_static(student, calibration, path)),
+        "litert-torch + AEQ": ("dynamic.tflite", lambda path: tflite_dynamic(student, path)),
     }
     return [_attempt(tool, work / name, make) for tool, (name, make) in makers.items()]
 
 
 def _attempt(tool: str, path: Path, make: Callable[[Path], object]) -> Attempt:
     try:
-        with quiet():
+        with quiet_native():
             make(path)
     except Exception as error:  # noqa: BLE001 - the tools raise anything at all; the benchmark is about exactly that
         lines = [line for line in str(error).splitlines() if line.strip()]
@@ -60,7 +62,7 @@ def _attempt(tool: str, path: Path, make: Callable[[Path], object]) -> Attempt:
 
 
 def onnx_fp32(student: Captured, path: Path) -> Path:
-    """torch.onnx.export with its defaults."""
+    """torch.onnx.export with its defaults, and output names that no inner node has (the exporter mixes them up)."""
     import torch
 
     torch.onnx.export(
@@ -70,7 +72,7 @@ def onnx_fp32(student: Captured, path: Path) -> Path:
         verbose=False,
         external_data=False,
         input_names=[tensor.name for tensor in student.inputs],
-        output_names=[tensor.name for tensor in student.outputs],
+        output_names=[f"output_{index}" for index in range(len(student.outputs))],
     )
     return path
 

@@ -28,8 +28,6 @@ from edgekit_runtime.manifest import Quality
 from edgekit_runtime.measurement import Measurement
 
 Progress = Callable[[str], None]
-# Steps a run reports, for the bar's ETA.
-STEPS = 12
 SAMPLING_S = 1.0
 
 
@@ -77,6 +75,11 @@ class Section:
     parameters: int
     lines: tuple[Line, ...]
     advice: tuple[Advice, ...]
+
+
+def steps(folder: Path) -> int:
+    """About how many steps a run will report, for the bar's ETA: a first run trains and converts."""
+    return 13 if (folder / f"{TEXTS.name}.key").is_file() else 64
 
 
 def show(folder: Path, progress: Progress) -> tuple[list[Section], Path]:

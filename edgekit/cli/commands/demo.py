@@ -15,6 +15,9 @@ from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.bundle_tables import size
 from edgekit.cli.output import Output
 
+MARKS = {"sound": "", "noisy": " ~", "invalid": " !"}
+LEGEND = "~ noisy, ! invalid: other work on this machine disturbed the measurement"
+
 
 def command(
     folder: Annotated[Path, typer.Option(help="Where everything is left.")] = Path("build/demo"),
@@ -31,7 +34,7 @@ def command(
 
     output = Output(json=json, quiet=quiet)
     output.say(f"everything goes to {folder}/; a second run uses what is there")
-    with output.steps("demo", show.STEPS) as steps:
+    with output.steps("demo", show.steps(folder)) as steps:
         sections, index = show.show(folder, steps.advance)
     document = {"sections": [msgspec.to_builtins(_plain(section)) for section in sections], "report": str(index)}
     output.result(document, lambda console: _render(console, sections, index))
@@ -60,9 +63,11 @@ def _render(console: Console, sections: list[Any], index: Path) -> None:
     for section in sections:
         console.print(f"\n[bold]{escape(section.title)}[/], {section.parameters:,} parameters")
         console.print(_table(section))
+        if any(line.measured and line.measured.verdict.kind != "sound" for line in section.lines):
+            console.print(LEGEND)
         for line in section.lines:
             if line.note:
-                console.print(f"  {line.graph}: {line.note}", markup=False)
+                console.print(f"{line.graph} failed: {line.note[:160]}", markup=False)
         for advice in section.advice:
             console.print(f"int8 pays here: {advice.answer}, because {advice.because} ({advice.where})", markup=False)
     first = sections[0].bundle
@@ -77,13 +82,13 @@ def _render(console: Console, sections: list[Any], index: Path) -> None:
 
 def _table(section: Any) -> Table:
     table = Table(box=None, pad_edge=False)
-    for title in ("graph", "size", "ms, median [95 %]", "top-1", "lost [95 %], points"):
+    for title in ("graph", "size", "ms, median [95 %]", "top-1", "points lost [95 %]"):
         table.add_column(title, justify="left" if title == "graph" else "right", overflow="fold")
     for line in section.lines:
         quality, latency = line.accuracy, line.measured.latency_ms if line.measured else None
         time = top = lost = "-"
         if latency is not None and latency.p50 is not None and latency.interval_95 is not None:
-            mark = "" if line.measured.verdict.kind == "sound" else f" {line.measured.verdict.kind}"
+            mark = MARKS[line.measured.verdict.kind]
             time = f"{latency.p50:.2f} [{latency.interval_95[0]:.2f}, {latency.interval_95[1]:.2f}]{mark}"
         if quality is not None:
             low, high = quality.interval_95

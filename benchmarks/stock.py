@@ -1,0 +1,93 @@
+"""Which of the reference students become int8: the tools underneath with their defaults, and edgekit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import edgekit
+import edgekit_runtime as er
+from benchmarks.page import table
+from edgekit.students import registry
+from edgekit_converters.capture import capture
+from edgekit_converters.capture.axes import parse_dynamic
+from edgekit_converters.captured import Arrays, Captured
+from edgekit_converters.stock import Attempt, attempts
+from edgekit_runtime.errors import EdgekitError
+
+# Names of students of one kind stand for each other: one of each is converted.
+NAMES = ("text_cnn", "bilstm_classifier", "bilstm_tagger", "bert_tiny", "minilm", "resnet20", "multi_exit")
+SAMPLES = 24
+
+
+def run() -> str:
+    rows, counts = [], {}
+    for name in NAMES:
+        with tempfile.TemporaryDirectory() as folder:
+            row = _student(name, Path(folder))
+        rows.append((name, *row.values()))
+        for tool, cell in row.items():
+            counts[tool] = counts.get(tool, 0) + cell.endswith("dB")
+        print(rows[-1], flush=True)
+    rows.append(("**converted**", *(f"**{counts[tool]} of {len(NAMES)}**" for tool in counts)))
+    return "\n\n".join(
+        [
+            "Students at their tiny size with seeded weights, dynamic batch and length. A cell is the signal to noise "
+            "ratio of the int8 graph against the student at the example's size, or why there is none. A tool that "
+            "leaves a layer in floating point without a word still counts as converted here.",
+            table(("student", *counts), rows),
+        ]
+    )
+
+
+def _student(name: str, folder: Path) -> dict[str, str]:
+    student = registry.get(name)
+    module = student.build("tiny")
+    samples = [student.example(1, 12, size="tiny", seed=seed) for seed in range(SAMPLES)]
+    symbols = {axis.symbol: axis for axis in student.axes}
+    dynamic = tuple(
+        f"{tensor.name}:{axis}={size}:1-{min(symbols[size].max, 24)}"
+        for tensor in student.inputs
+        for axis, size in enumerate(tensor.shape)
+        if isinstance(size, str)
+    )
+    captured = capture(module, name=name, example=samples[0], dynamic=parse_dynamic(dynamic))
+    row = {
+        attempt.tool: _stock(captured, attempt, samples) for attempt in attempts(captured, samples, folder / "stock")
+    }
+    bundle = edgekit.convert(
+        module, out=folder / "s.edge", calibration=samples, dynamic=dynamic, metric="cosine", max_drop=0.02, name=name
+    )
+    for kind in ("onnx", "tflite"):
+        row[f"edgekit {kind}"] = _own(bundle, f"{kind}.int8")
+    return row
+
+
+def _stock(student: Captured, attempt: Attempt, samples: Sequence[Arrays]) -> str:
+    if attempt.path is None:
+        return f"fails: {attempt.error[:60]}"
+    want, got = [], []
+    try:
+        with er.open(attempt.path, threads=1) as session:
+            names = [tensor.name for tensor in session.inputs]
+            for sample in samples:
+                arrays = sample if set(names) == set(sample) else dict(zip(names, sample.values(), strict=True))
+                got.append(np.concatenate([a.ravel() for a in session.run(arrays).values()]))
+                want.append(np.concatenate([a.ravel() for a in student.reference(sample).values()]))
+    except EdgekitError as error:
+        return f"does not run: {error.message[:60]}"
+    noise = np.concatenate(got) - np.concatenate(want)
+    signal = float(np.sum(np.concatenate(want) ** 2))
+    return f"{10 * np.log10(signal / max(float(np.sum(noise**2)), 1e-30)):.0f} dB"
+
+
+def _own(bundle: er.Bundle, graph: str) -> str:
+    seen = [p.sqnr_db for p in bundle.manifest.parity if p.graph == graph]
+    if seen:
+        return f"{min(value for value in seen if value is not None):.0f} dB"
+    return "refused: " + next(
+        (r.reason[:60] for r in bundle.manifest.refused if graph.startswith(r.format)), "not asked for"
+    )
