@@ -10,7 +10,7 @@ import msgspec
 
 from edgekit_converters.capture.axes import DynamicAxis
 from edgekit_converters.capture.source import SourceSpec
-from edgekit_converters.data import Encode
+from edgekit_converters.data import Encode, read_text
 from edgekit_converters.options import Options
 from edgekit_converters.staging import Staging
 from edgekit_runtime import text
@@ -40,9 +40,10 @@ def collect(options: Options, source: Any) -> Assets:
             continue
         if not given.is_file():
             raise Refused(f"{option} {given}: no such file", remedy="check the path")
+        read_text(given)
         found[f"assets/{name}"] = given
     if options.preprocess is not None:
-        parse_settings(options.preprocess.read_text(encoding="utf-8"))
+        parse_settings(read_text(options.preprocess))
     return found
 
 

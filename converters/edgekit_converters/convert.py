@@ -23,6 +23,7 @@ from edgekit_converters.formats import make_drafts
 from edgekit_converters.options import Options
 from edgekit_converters.seal import Job, seal
 from edgekit_converters.staging import staging
+from edgekit_converters.verify.task import make_task
 from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.errors import Refused, UsageError
 
@@ -57,7 +58,7 @@ def run(options: Options, progress: Progress) -> Bundle:
     """Converts as `options` say. See `convert`."""
     options.check()
     with staging(options.out, force=options.force) as stage:
-        spec = capture.parse_source(options.source) if isinstance(options.source, str) else options.source
+        spec = _source(options)
         found = assets.collect(options, spec)
         dynamic = parse_dynamic(options.dynamic)
         encode = assets.text_encoder(found, dynamic, spec)
@@ -78,10 +79,21 @@ def run(options: Options, progress: Progress) -> Bundle:
         calibration, evaluation = _fitted(calibration, student), _fitted(evaluation, student)
         _check_calibration(options, student, calibration, progress)
         assets.write(found, stage)
-        drafts, refused = make_drafts(student, calibration, options, stage.work, progress)
         data = evaluation or calibration or Samples("example inputs", (student.example,))
-        seal(Job(stage, student, options, data, calibration, progress), drafts, refused)
+        task = make_task(student, data, options, progress)
+        drafts, refused = make_drafts(student, calibration, options, stage.work, progress)
+        seal(Job(stage, student, options, data, calibration, task, progress), drafts, refused)
         return open_bundle(stage.publish())
+
+
+def _source(options: Options) -> Any:
+    spec = capture.parse_source(options.source) if isinstance(options.source, str) else options.source
+    if options.opset is not None and isinstance(spec, capture.SourceSpec) and spec.kind in ("onnx", "tflite"):
+        raise UsageError(
+            f"--opset goes with a torch source; {spec.path.name} is taken as it is",
+            remedy="leave it out, or export the file again with that opset",
+        )
+    return spec
 
 
 def _example(given: Any) -> Arrays | None:

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit_converters.captured import Arrays
+from edgekit_converters.named import find_named
 from edgekit_runtime.bundle import read_arrays
 from edgekit_runtime.errors import BundleInvalid, Refused, UsageError
 from edgekit_runtime.manifest import Calibration
@@ -99,9 +99,9 @@ def _from_path(text: str, role: str, encode: Encode | None, example: Arrays | No
         return dataclasses.replace(_from_folder(path, role, example), origin=text)
     if path.suffix in {".jsonl", ".txt"}:
         return _from_lines(path, encode)
-    module, colon, name = text.rpartition(":")
-    if colon and module and not path.exists() and path.suffix not in {".npy", ".csv"}:
-        return dataclasses.replace(_from_dicts(_function(module, name)(), role), origin=text)
+    module = text.rpartition(":")[0]
+    if module and not path.exists() and path.suffix not in {".npy", ".csv"}:
+        return dataclasses.replace(_from_dicts(_yielded(text), role), origin=text)
     raise (UsageError if path.exists() else Refused)(
         f"{role} data {text!r}: {'an unknown form' if path.exists() else 'no such file'}",
         remedy="give FILE.npz, a folder of .npy, FILE.jsonl or .txt, or module:function",
@@ -123,6 +123,18 @@ def read_npz(path: Path) -> Arrays:
             f"{path}: {error.message}",
             remedy="write it with numpy.savez(FILE, NAME=array, ...); object arrays are not read",
         ) from error
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that a person named.
+
+    Raises:
+        Refused: It is not UTF-8 (a binary file, or another encoding).
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(f"{path} is not a text file in UTF-8: {error}", remedy="save it as UTF-8 text") from error
 
 
 def _from_arrays(arrays: Arrays, role: str, example: Arrays | None) -> Samples:
@@ -173,7 +185,7 @@ def _from_lines(path: Path, encode: Encode | None) -> Samples:
     if encode is None:
         raise Refused(f"{path} holds text and the student has no tokenizer", remedy="give --tokenizer DIR")
     inputs, labels, slices = [], [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -185,11 +197,8 @@ def _from_lines(path: Path, encode: Encode | None) -> Samples:
             ) from error
         labels.append(record.get("label", record.get(LABELS)))
         slices.append(record.get(SLICE))
-    complete = bool(labels) and all(label is not None for label in labels)
     grouped = bool(slices) and all(group is not None for group in slices)
-    return Samples(
-        str(path), tuple(inputs), np.asarray(labels) if complete else None, np.asarray(slices, str) if grouped else None
-    )
+    return Samples(str(path), tuple(inputs), _labels(labels), np.asarray(slices, str) if grouped else None)
 
 
 def _from_dicts(source: Iterable[Any], role: str) -> Samples:
@@ -202,21 +211,42 @@ def _from_dicts(source: Iterable[Any], role: str) -> Samples:
         inputs.append({str(n): np.asarray(a) for n, a in record.items() if n not in (LABELS, SLICE)})
         labels.append(record.get(LABELS))
         slices.append(record.get(SLICE))
-    complete = bool(labels) and all(label is not None for label in labels)
     grouped = bool(slices) and all(group is not None for group in slices)
-    return Samples(
-        f"{role} data",
-        tuple(inputs),
-        np.asarray([np.asarray(x).squeeze() for x in labels]) if complete else None,
-        np.asarray(slices, str) if grouped else None,
-    )
+    return Samples(f"{role} data", tuple(inputs), _labels(labels), np.asarray(slices, str) if grouped else None)
 
 
-def _function(module: str, name: str) -> Callable[[], Iterable[Any]]:
+def _yielded(text: str) -> Iterator[Any]:
+    """What the person's function yields; whatever goes wrong in it is theirs, and told as such."""
+    function = find_named(text)
+    remedy = "give a function without required arguments that yields a dict of arrays for each sample"
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise Refused(f"{module}:{name} cannot be imported: {error}", remedy="give package.module:function") from error
+        found = function()
+        if not isinstance(found, Iterable):
+            raise Refused(f"{text} returns a {type(found).__name__}", remedy=remedy)
+        yield from found
+    except Refused:
+        raise
+    except Exception as error:  # the person's own code: whatever it raises is shown to them
+        raise Refused(f"{text} raised {type(error).__name__}: {error}", remedy=remedy) from error
+
+
+def _labels(found: Sequence[Any]) -> np.ndarray | None:
+    """The labels of all samples as one array; token labels of different length are filled up with -1 (not known)."""
+    if not found or any(label is None for label in found):
+        return None
+    arrays = [np.asarray(label).squeeze() for label in found]
+    if len({array.shape for array in arrays}) == 1:
+        return np.asarray(arrays)
+    if any(array.ndim > 1 or array.dtype.kind not in "iu" for array in arrays):
+        shapes = ", ".join(str(list(shape)) for shape in dict.fromkeys(array.shape for array in arrays))
+        raise Refused(
+            f"labels have different shapes ({shapes})", remedy="labels of one shape, or a row of class numbers each"
+        )
+    rows = [np.atleast_1d(array) for array in arrays]
+    filled = np.full((len(rows), max(map(len, rows))), -1, np.int64)
+    for index, row in enumerate(rows):
+        filled[index, : len(row)] = row
+    return filled
 
 
 def _check_finite(samples: Samples) -> None:

@@ -9,6 +9,7 @@ from edgekit_converters.captured import Captured
 from edgekit_converters.data import Samples
 from edgekit_converters.draft import Draft, FormatConverter, Progress
 from edgekit_converters.options import Options
+from edgekit_converters.verify.task import student_outputs
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.manifest import Refusal
 
@@ -22,7 +23,7 @@ def make_drafts(
         The graphs, and what was asked for but cannot be had, with reasons.
 
     Raises:
-        Refused: No format takes the student at all (the reasons of each).
+        Refused: No format takes the student at all (the reasons of each), or it fails on a calibration sample.
         UsageError: A graph needs a newer engine than `--min-engine` allows.
     """
     drafts: list[Draft] = []
@@ -48,6 +49,9 @@ def make_drafts(
                 drafts.append(converter.quantize(student, fp32, calibration.inputs, folder, progress))
             except Refused as error:
                 refused.append(Refusal(format=name, precision="int8", reason=_told(error)))
+            except Exception:  # an engine that fails while it calibrates: are the data to blame?
+                student_outputs(student, calibration, progress)
+                raise
     if not drafts:
         raise Refused(
             "no format takes this student:\n    " + "\n    ".join(f"{r.format}: {r.reason}" for r in refused),

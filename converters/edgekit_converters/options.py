@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit_converters.onnx.versions import IR_VERSION
 from edgekit_runtime.errors import UsageError
 
 FORMATS = ("onnx", "tflite")
 PRECISIONS = ("auto", "int8", "fp32", "keep")
+MAX_SEED = 2**32 - 1  # numpy's
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Options:
         """Refuses what cannot be meant.
 
         Raises:
-            UsageError: An unknown format or precision, or a version below 1.
+            UsageError: An unknown format or precision, an exit named twice, or a version, seed, opset or name that
+                is none.
         """
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats:
@@ -71,6 +76,20 @@ class Options:
             raise UsageError(f"--precision {self.precision!r} is not known", remedy=f"one of {', '.join(PRECISIONS)}")
         if self.version < 1:
             raise UsageError(f"--version {self.version}", remedy="a whole number from 1")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UsageError(f"--seed {self.seed}", remedy=f"a whole number from 0 to {MAX_SEED}")
+        if len(set(self.exits)) < len(self.exits):
+            raise UsageError(f"--exits {','.join(self.exits)} names an output twice", remedy="each output once")
+        if self.name and not _NAME.fullmatch(self.name):
+            raise UsageError(
+                f"--name {self.name!r} cannot be asked for at a server",
+                remedy="letters, digits, '.', '_' and '-', beginning with a letter or digit",
+            )
+        if self.opset is not None and self.opset not in IR_VERSION:
+            raise UsageError(
+                f"--opset {self.opset} is not one that torch's exporter writes and onnxruntime runs",
+                remedy=f"{min(IR_VERSION)} to {max(IR_VERSION)}",
+            )
 
 
 def parse_min_engine(text: str) -> dict[str, str]:

@@ -18,6 +18,8 @@ def pack_in_place(bundle: Bundle) -> Path:
         folder.rename(aside)
         packed.rename(folder)
     finally:
+        if aside.exists() and not folder.exists():  # stopped between the two renames
+            aside.rename(folder)
         packed.unlink(missing_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
     return folder

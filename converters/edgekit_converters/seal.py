@@ -16,11 +16,10 @@ from edgekit_converters.data import Samples
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.options import Options
 from edgekit_converters.staging import Staging
-from edgekit_converters.verify.check import Verified, golden_inputs, student_outputs, verify_graph
-from edgekit_converters.verify.gate import choose_metric, parse_max_drop
-from edgekit_converters.verify.metrics import find_metric
+from edgekit_converters.verify.check import Verified, golden_inputs, verify_graph
+from edgekit_converters.verify.task import Task
 from edgekit_converters.versions import tool_versions
-from edgekit_runtime.errors import GateFailed, Refused, UsageError
+from edgekit_runtime.errors import GateFailed, Refused
 from edgekit_runtime.manifest import Exit, Graph, Manifest, Refusal, Source, Tensor
 
 
@@ -34,6 +33,7 @@ class Job:
         options: What the person asked for.
         data: What graphs are judged on: evaluation data, else calibration data, else the example.
         calibration: What calibrated them.
+        task: How they are judged.
         progress: Called with a line a step.
     """
 
@@ -42,6 +42,7 @@ class Job:
     options: Options
     data: Samples
     calibration: Samples | None
+    task: Task
     progress: Progress
 
 
@@ -96,7 +97,7 @@ def _manifest(job: Job, graphs: list[Graph]) -> Manifest:
         outputs=student.outputs,
         axes=student.axes,
         graphs=tuple(graphs),
-        exits=_exits(student, options),
+        exits=tuple(Exit(id=name, output=name) for name in options.exits),
         calibration=job.calibration.described() if job.calibration else None,
         files=job.stage.files(),
     )
@@ -109,26 +110,11 @@ def _with_range(tensor: Tensor, data: Samples) -> Tensor:
     return msgspec.structs.replace(tensor, min=low, max=high)
 
 
-def _exits(student: Captured, options: Options) -> tuple[Exit, ...]:
-    names = [tensor.name for tensor in student.outputs]
-    unknown = [name for name in options.exits if name not in names]
-    if unknown:
-        raise UsageError(f"--exits names {', '.join(unknown)}", remedy=f"the student's outputs are: {', '.join(names)}")
-    return tuple(Exit(id=name, output=name) for name in options.exits)
-
-
 def _verify(job: Job, graphs: list[Graph], golden: Arrays) -> list[Verified]:
-    options = job.options
-    reference = student_outputs(job.student, job.data, job.progress)
-    # The last exit is the full answer; without exits the first output is the one people measure.
-    judged = options.exits[-1] if options.exits else job.student.outputs[0].name
-    answers = [answer[judged] for answer in reference]
-    metric = find_metric(options.metric) if options.metric else choose_metric(answers, job.data.labels)
-    task = (metric, parse_max_drop(options.max_drop), judged)
     seen = []
     for graph in graphs:
         job.progress(f"verifying {graph.id} on {len(job.data)} samples")
-        seen.append(verify_graph(job.stage.root, graph, job.data, reference, golden, task))
+        seen.append(verify_graph(job.stage.root, graph, job.data, golden, job.task))
     return seen
 
 

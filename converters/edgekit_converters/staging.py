@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -108,10 +109,13 @@ def check_target(out: Path, *, force: bool) -> None:
     """Refuses a target that exists, or that is not a bundle.
 
     Raises:
-        UsageError: OUT has another suffix, exists without --force, or exists and is no bundle.
+        UsageError: OUT has another suffix, lies below a file, exists without --force, or exists and is no bundle.
     """
-    if out.suffix != SUFFIX:
+    if out.suffix != SUFFIX or not out.stem.strip("."):
         raise UsageError(f"-o {out}: a bundle's name ends with {SUFFIX}", remedy=f"-o {out.with_suffix(SUFFIX)}")
+    above = next((folder for folder in out.absolute().parents if folder.exists()), out.absolute().parent)
+    if not above.is_dir():
+        raise UsageError(f"-o {out}: {above.name} is a file, not a folder", remedy="choose another place")
     if not out.exists():
         return
     if not force:
@@ -122,6 +126,24 @@ def check_target(out: Path, *, force: bool) -> None:
         )
 
 
+def clear_stale(out: Path) -> None:
+    """Removes what a conversion to `out` left when its process was killed (no process of that number lives).
+
+    A bundle that the process had moved aside and not yet replaced goes back to its place.
+    """
+    import psutil
+
+    form = re.compile(re.escape(f".{out.name}.partial-") + r"(\d+)(-work|-old)?")
+    for path in sorted(out.parent.iterdir()) if out.parent.is_dir() else ():
+        match = form.fullmatch(path.name)
+        if match is None or (int(match[1]) != os.getpid() and psutil.pid_exists(int(match[1]))):
+            continue
+        if match[2] == "-old" and not out.exists():
+            path.rename(out)
+        else:
+            _remove(path)
+
+
 @contextlib.contextmanager
 def staging(out: Path, *, force: bool = False) -> Iterator[Staging]:
     """Opens a staging folder for `out`; removes it whatever happens.
@@ -130,13 +152,13 @@ def staging(out: Path, *, force: bool = False) -> Iterator[Staging]:
         UsageError: See `check_target`.
         Refused: No disk space, or no permission to write there.
     """
-    out = out.absolute()
+    clear_stale(out.absolute())
     check_target(out, force=force)
+    out = out.absolute()
     root = out.parent / f".{out.name}.partial-{os.getpid()}"
+    created = [folder for folder in out.parents if not folder.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in (root, root.with_name(root.name + "-work")):
-            _remove(leftover)
         yield Staging(root, out)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -149,3 +171,6 @@ def staging(out: Path, *, force: bool = False) -> Iterator[Staging]:
     finally:
         for leftover in (root, root.with_name(root.name + "-work")):
             _remove(leftover)
+        for folder in created:  # deepest first; those that hold the bundle stay
+            with contextlib.suppress(OSError):
+                folder.rmdir()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -29,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 # Newer typers carry their own click inside, older ones import it; the class is found through typer either way.
 ClickError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
+INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT and SIGTERM, as shells count
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks.")]
@@ -82,8 +86,41 @@ def _interrupted() -> int:
     return INTERRUPTED
 
 
+@contextlib.contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """SIGTERM ends a command as Ctrl-C does, so that it cleans up; yields a list that then holds the signal.
+
+    Only the main thread can do so, and a process that was started to ignore SIGTERM goes on to.
+    """
+    ended: list[int] = []
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
+        yield ended
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the cleaning up is not cut short
+        ended.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield ended
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run(arguments: list[str]) -> int:
-    """Runs one command line and returns the exit code (0 done, 1 bug, 2 usage, 3 refused, 4 gate, 5 unreachable)."""
+    """Runs one command line and returns the exit code (0 done, 1 bug, 2 usage, 3 refused, 4 gate, 5 unreachable).
+
+    Ctrl-C gives 130 and SIGTERM 143, both after what was half-written is removed.
+    """
+    with _terminable() as ended:
+        code = _run(arguments)
+    return TERMINATED if ended and code == INTERRUPTED else code
+
+
+def _run(arguments: list[str]) -> int:
     json = "--json" in arguments
     try:
         code = int(app(arguments, prog_name="edgekit", standalone_mode=False) or 0)

@@ -50,6 +50,19 @@ def test_a_broken_line_is_named(tmp_path):
         load_samples(str(path), role="calibration", encode=lambda text: {})
 
 
+def test_token_labels_of_different_length_are_filled_up_with_not_known():
+    samples = load_samples([{"x": X[:1], "labels": [1, 2]}, {"x": X[:1], "labels": [3]}], role="evaluation")
+    assert samples.labels.tolist() == [[1, 2], [3, -1]]
+    with pytest.raises(Refused, match="different shapes"):
+        load_samples([{"x": X[:1], "labels": [0.5, 2]}, {"x": X[:1], "labels": [3.0]}], role="evaluation")
+
+
+def test_binary_files_are_no_text(tmp_path):
+    (tmp_path / "t.txt").write_bytes(b"\x93\xff\x00")
+    with pytest.raises(Refused, match=r"t\.txt is not a text file"):
+        load_samples(str(tmp_path / "t.txt"), role="calibration", encode=lambda text: {})
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nan_is_refused_with_its_sample(value):
     bad = X.copy()

@@ -1,4 +1,7 @@
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +67,66 @@ def test_another_suffix_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError) as caught, staging(tmp_path / "student.zip"):
         pass
     assert "student.edge" in caught.value.remedy
+
+
+@pytest.fixture
+def dead_pid():
+    """The number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_what_a_killed_conversion_left_is_removed_and_nothing_else(tmp_path, dead_pid):
+    stale = [f".s.edge.partial-{dead_pid}", f".s.edge.partial-{dead_pid}-work", f".s.edge.partial-{dead_pid}-old"]
+    kept = [f".s.edge.partial-{os.getppid()}", f".t.edge.partial-{dead_pid}", ".s.edge.partial-notes", "s.edge"]
+    for name in (*stale, *kept):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text(name)
+    with pytest.raises(ValueError, match="midway"), staging(tmp_path / "s.edge", force=True):
+        raise ValueError("midway")
+    assert _leftovers(tmp_path) == sorted(kept)
+
+
+def test_a_bundle_that_a_killed_conversion_had_moved_aside_goes_back(tmp_path, dead_pid):
+    (tmp_path / f".s.edge.partial-{dead_pid}-old").mkdir()
+    (tmp_path / f".s.edge.partial-{dead_pid}-old" / "manifest.json").write_text("old")
+    with pytest.raises(UsageError, match="exists"), staging(tmp_path / "s.edge"):
+        pass
+    assert _leftovers(tmp_path) == ["s.edge"]
+    assert (tmp_path / "s.edge" / "manifest.json").read_text() == "old"
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_folders_above_the_target_stay_only_with_a_bundle(tmp_path, fails):
+    (tmp_path / "here").mkdir()
+    try:
+        with staging(tmp_path / "here" / "new" / "deeper" / "s.edge") as stage:
+            if fails:
+                raise ValueError("midway")
+            stage.publish()
+    except ValueError:
+        assert _leftovers(tmp_path / "here") == []
+    else:
+        assert _leftovers(tmp_path / "here" / "new" / "deeper") == ["s.edge"]
+
+
+def test_a_target_below_a_file_is_a_usage_error(tmp_path):
+    (tmp_path / "notes").write_text("text")
+    with pytest.raises(UsageError, match="notes is a file"), staging(tmp_path / "notes" / "deep" / "s.edge"):
+        pass
+
+
+def test_an_interrupted_pack_keeps_the_bundle(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from edgekit_converters import pack
+
+    folder = tmp_path / "s.edge"
+    folder.mkdir()
+    (folder / "manifest.json").write_text("whole")
+    monkeypatch.setattr(pack, "pack", lambda bundle, target: None)  # the second rename then finds no packed file
+    with pytest.raises(FileNotFoundError):
+        pack.pack_in_place(SimpleNamespace(root=folder))
+    assert _leftovers(tmp_path) == ["s.edge"]
+    assert (folder / "manifest.json").read_text() == "whole"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 ONNX = ("--format", "onnx")
@@ -122,7 +123,8 @@ def test_text_without_a_tokenizer_is_refused(refused: Any, work: Path) -> None:
     [
         (("--dynamic", "image"), ("'image' is not NAME:AXIS",)),
         (("--dynamic", "picture:0"), ("picture", "image")),
-        (("--dynamic", "image:7"), ("has only 4 axes",)),
+        (("--dynamic", "image:7"), ("has only 4 axes", "counted from 0")),
+        (("--dynamic", "image:2=H:1-9", "--dynamic", "image:3=H:1-8"), ("two ranges: 1-9 and 1-8", "share a size")),
         (("--dynamic", "image:0=N:9-3"), ("9-3 are not a range",)),
         (("--format", "caffe"), ("caffe", "onnx,tflite")),
         (("--precision", "int4"), ("int4", "auto")),
@@ -164,16 +166,33 @@ def half_way():
 
 def a_number():
     return 5
+
+constant = 7
 """
 
 
-@pytest.mark.parametrize(("name", "word"), [("raising", "disk gone"), ("half_way", "half way"), ("a_number", "int")])
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("raising", "disk gone"), ("half_way", "half way"), ("a_number", "int"), ("constant", "int"), ("gone", "gone")],
+)
 def test_a_data_function_that_fails_is_the_persons_error_not_a_bug(
     refused: Any, work: Path, monkeypatch: pytest.MonkeyPatch, name: str, word: str
 ) -> None:
     (work / "e2e_functions.py").write_text(FUNCTIONS, encoding="utf-8")
     monkeypatch.syspath_prepend(str(work))
     refused("students.py:tiny", "--calibration", f"e2e_functions:{name}").says(f"e2e_functions:{name}", word)
+
+
+@pytest.mark.parametrize("option", ["--calibration", "--eval"])
+def test_a_sample_on_which_the_student_fails_is_named(refused: Any, work: Path, option: str) -> None:
+    data = dict(np.load(work / "ids.npz"))
+    np.savez(work / "good.npz", **data)
+    data["ids"][3, 2] = 50  # the table has rows 0 to 49
+    np.savez(work / "ids.npz", **data)
+    given = {"--calibration": "good.npz", "--eval": "good.npz", option: "ids.npz"}
+    words = [word for pair in given.items() for word in pair]
+    done = refused("students.py:text", "--example", "good.npz", *words)
+    done.says("ids.npz: sample 3", "the student itself fails", "out of range")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +211,29 @@ def test_labels_that_do_not_fit_the_output_are_refused(
     refused: Any, work: Path, labels: np.ndarray, more: tuple[str, ...]
 ) -> None:
     np.savez(work / "eval.npz", **images(16, labels=labels))
-    refused("students.py:tiny", "--calibration", "calib.npz", "--eval", "eval.npz", *ONNX, *more).says("labels")
+    done = refused("students.py:tiny", "--calibration", "calib.npz", "--eval", "eval.npz", *ONNX, *more)
+    done.says("eval.npz: labels")
+
+
+def test_samples_without_a_known_label_do_not_count(edgekit: Any, work: Path) -> None:
+    labels = np.r_[np.full(10, -1), np.zeros(6, np.int64)]
+    np.savez(work / "eval.npz", **images(16, labels=labels))
+    arguments = ("--calibration", "calib.npz", "--eval", "eval.npz", *ONNX, "-o", "out.edge", "--json", "--quiet")
+    done = edgekit("convert", "students.py:tiny", *arguments)
+    assert done.code == 0, done.err
+    (quality,) = done.document["manifest"]["quality"]
+    assert (quality["metric"], quality["n"]) == ("top1", 6)
+
+
+@pytest.mark.parametrize("opset", [15, 23])
+def test_the_opset_asked_for_is_in_every_graph(edgekit: Any, work: Path, opset: int) -> None:
+    arguments = ("--calibration", "calib.npz", *ONNX, "--opset", str(opset), "-o", "out.edge", "--quiet")
+    done = edgekit("convert", "students.py:tiny", *arguments)
+    assert done.code == 0, done.err
+    graphs = sorted((work / "out.edge" / "graphs").glob("*.onnx"))
+    assert len(graphs) == 2
+    for path in graphs:
+        assert {entry.domain: entry.version for entry in onnx.load(path).opset_import}[""] == opset
 
 
 @pytest.mark.parametrize(
@@ -200,7 +241,8 @@ def test_labels_that_do_not_fit_the_output_are_refused(
     [
         (("--preprocess", "calib.npz"), 3),
         (("--dynamic", "image:0=N:1-1"), 2),
-        (("--dynamic", "image:2=H:8-9"), 3),
+        (("--dynamic", "image:2=H:8-12"), 3),  # pooling makes 8 and 9 one size, 10 is another
+        (("--dynamic", "image:2=H:9-20"), 2),
         (("--dynamic", "image:0=N", "--dynamic", "image:0=M"), 2),
         (("--exits", "scores,scores"), 2),
         (("--seed", "-5"), 2),

@@ -117,7 +117,8 @@ def test_a_dynamic_axis_that_the_student_fixes_is_named(refused: Any) -> None:
     done.says("fixes a dynamic axis (T)", "leave the axis static")
 
 
-def test_a_dynamic_axis_that_an_onnx_file_froze_is_named(refused: Any, work: Path) -> None:
+@pytest.mark.parametrize("example", [True, False])
+def test_a_dynamic_axis_that_an_onnx_file_froze_is_named(refused: Any, work: Path, example: bool) -> None:
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
     frozen (float[N, T] x) => (float[N, 6] y)
@@ -126,8 +127,21 @@ def test_a_dynamic_axis_that_an_onnx_file_froze_is_named(refused: Any, work: Pat
     """
     onnx.save(onnx.parser.parse_model(text), work / "frozen.onnx")
     np.savez(work / "one.npz", x=np.zeros((1, 6), np.float32))
-    arguments = ("--dynamic", "x:0=N:1-2", "--dynamic", "x:1=T:1-6", "--example", "one.npz", "--precision", "fp32")
-    refused("frozen.onnx", *arguments).says("frozen.onnx declares axis 'T' as dynamic", "size 1")
+    arguments = ("--dynamic", "x:0=N:1-12", "--dynamic", "x:1=T:1-6", "--precision", "fp32")
+    done = refused("frozen.onnx", *arguments, *(("--example", "one.npz") if example else ()))
+    done.says("frozen.onnx declares axis 'T' as dynamic", "size 1" if example else "runs at size 6, not at 1")
+
+
+def test_an_opset_for_a_file_that_is_taken_as_it_is_is_wrong_usage(refused: Any, work: Path) -> None:
+    onnx.save(onnx.parser.parse_model(QDQ), work / "qdq.onnx")
+    done = refused("qdq.onnx", "--precision", "keep", "--opset", "18", code=2)
+    done.says("--opset goes with a torch source", "qdq.onnx")
+
+
+def test_dynamic_axes_for_an_exported_program_are_wrong_usage(refused: Any, work: Path) -> None:
+    torch.export.save(torch.export.export(torch.nn.Linear(4, 2), (torch.zeros(1, 4),)), work / "m.pt2")
+    done = refused("m.pt2", *CALIBRATED, "--dynamic", "input:0", code=2)
+    done.says("--dynamic does not go with a .pt2 source")
 
 
 def test_an_axis_that_is_fixed_in_the_file_cannot_be_declared_dynamic(refused: Any, work: Path) -> None:
@@ -150,6 +164,7 @@ def test_an_operator_that_no_format_takes_is_named_with_its_line(
         assert operator in part
         assert f"students.py:{number}" in part, part
         assert "->" in part, "every reason carries a way out"
+        assert "step 3/3" not in part, "the exporter's advice to its own developers helps nobody here"
 
 
 def test_a_quantized_onnx_file_needs_precision_keep(refused: Any, work: Path) -> None:

@@ -44,8 +44,32 @@ def test_an_interruption_at_any_step_leaves_nothing(
     assert names(work) == before
 
 
+def test_sigterm_cleans_up_like_ctrl_c(edgekit: Any, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit.cli.output import Steps
+
+    def terminate(self: Steps, label: str) -> None:
+        if "exporting" in label:
+            assert any(name.startswith(".out.edge.partial") for name in names(work)), "it was at work"
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def ours(number: int, frame: object) -> None:
+        raise AssertionError("the handler of before must not be called while a command runs")
+
+    monkeypatch.setattr(Steps, "advance", terminate)
+    before, handler = names(work), signal.signal(signal.SIGTERM, ours)
+    try:
+        done = edgekit(*CONVERT)
+        assert signal.getsignal(signal.SIGTERM) is ours, "the handler of before is back"
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert done.code == 143
+    done.says("nothing half-written")
+    assert names(work) == before
+
+
 @pytest.mark.slow
-def test_ctrl_c_in_a_real_process_leaves_nothing(work: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_process_leaves_nothing(work: Path, number: signal.Signals, code: int) -> None:
     paths = os.pathsep.join(str(ROOT / name) for name in (".", "runtime", "converters"))
     process = subprocess.Popen(
         [sys.executable, "-m", "edgekit", *CONVERT],
@@ -61,9 +85,9 @@ def test_ctrl_c_in_a_real_process_leaves_nothing(work: Path) -> None:
             if "quantizing" in line:
                 break
         assert any(name.startswith(".out.edge.partial") for name in names(work)), "it was at work"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = process.stderr.read()
-        assert process.wait(timeout=60) == 130, rest
+        assert process.wait(timeout=60) == code, rest
     finally:
         process.kill()
         process.wait()
@@ -118,7 +142,7 @@ def test_force_never_replaces_what_is_no_bundle(edgekit: Any, work: Path) -> Non
 def test_another_suffix_is_wrong_usage(edgekit: Any, work: Path) -> None:
     done = edgekit(*CONVERT[:-1], "out.zip")
     assert done.code == 2
-    done.says("ends with .edge", "out.edge")
+    done.says("-o out.zip: a bundle's name ends with .edge", "what to do: -o out.edge")
 
 
 def test_pack_writes_one_file_with_the_identity_of_the_folder(edgekit: Any, work: Path) -> None:

@@ -39,9 +39,9 @@ def parse_dynamic(texts: Iterable[str]) -> tuple[DynamicAxis, ...]:
     """Reads `--dynamic` options.
 
     Raises:
-        UsageError: A text of another form, or MIN above MAX.
+        UsageError: A text of another form, a range that is none, or one axis given twice.
     """
-    found = []
+    found: list[DynamicAxis] = []
     for text in texts:
         match = _FORM.match(text)
         if not match:
@@ -52,6 +52,15 @@ def parse_dynamic(texts: Iterable[str]) -> tuple[DynamicAxis, ...]:
         low, high = (int(match["min"]), int(match["max"])) if match["min"] else (None, None)
         if low is not None and high is not None and (low < 1 or low > high):
             raise UsageError(f"--dynamic {text!r}: sizes {low}-{high} are not a range", remedy="MIN is 1 or more")
+        if low is not None and low == high:
+            raise UsageError(
+                f"--dynamic {text!r}: an axis of one size is not dynamic", remedy="leave it out, or give a wider range"
+            )
+        if any((item.input, item.axis) == (match["name"], axis) for item in found):
+            raise UsageError(
+                f"--dynamic names axis {axis} of input {match['name']!r} twice",
+                remedy="one symbol and one range an axis",
+            )
         found.append(DynamicAxis(match["name"], axis, match["symbol"] or default_symbol(axis), low, high))
     return tuple(found)
 
@@ -65,8 +74,10 @@ def bounds(dynamic: Sequence[DynamicAxis], example: Arrays) -> dict[str, tuple[i
     """Smallest and largest size of each symbol; unsaid maxima are the larger of the example's size and 64.
 
     Raises:
-        UsageError: An unknown input, an axis the input does not have, one symbol with two ranges or two sizes.
+        UsageError: An unknown input, an axis the input does not have, one symbol with two ranges or two sizes, an
+            example outside the range.
     """
+    said = said_ranges(dynamic)
     ranges: dict[str, tuple[int, int]] = {}
     sizes: dict[str, int] = {}
     for item in dynamic:
@@ -76,19 +87,41 @@ def bounds(dynamic: Sequence[DynamicAxis], example: Arrays) -> dict[str, tuple[i
             )
         shape = example[item.input].shape
         if item.axis >= len(shape):
-            raise UsageError(f"--dynamic {item.input}:{item.axis}: the input has only {len(shape)} axes")
+            raise UsageError(
+                f"--dynamic {item.input}:{item.axis}: the input has only {len(shape)} axes",
+                remedy=f"axes are counted from 0; the example's shape is {list(shape)}",
+            )
         size = shape[item.axis]
         if sizes.setdefault(item.symbol, size) != size:
             raise UsageError(
                 f"dynamic axis {item.symbol!r} has size {sizes[item.symbol]} and {size} in the example",
                 remedy="give axes of different size different symbols: NAME:AXIS=SYMBOL",
             )
-        low, high = item.min or 1, item.max or max(size, DEFAULT_MAX)
-        old = ranges.get(item.symbol)
-        if old and item.min is not None and old != (low, high):
-            raise UsageError(f"dynamic axis {item.symbol!r} has two ranges: {old[0]}-{old[1]} and {low}-{high}")
-        if old is None or item.min is not None:
-            ranges[item.symbol] = (low, high)
+        low, high = ranges[item.symbol] = said.get(item.symbol, (1, max(size, DEFAULT_MAX)))
+        if not low <= size <= high:
+            raise UsageError(
+                f"dynamic axis {item.symbol!r} is {low}-{high}, and {size} in the example",
+                remedy="widen the range, or give an example (or calibration samples) within it",
+            )
+    return ranges
+
+
+def said_ranges(dynamic: Sequence[DynamicAxis]) -> dict[str, tuple[int, int]]:
+    """The ranges the person gave, by symbol.
+
+    Raises:
+        UsageError: One symbol with two ranges.
+    """
+    ranges: dict[str, tuple[int, int]] = {}
+    for item in dynamic:
+        if item.min is None or item.max is None:
+            continue
+        old = ranges.setdefault(item.symbol, (item.min, item.max))
+        if old != (item.min, item.max):
+            raise UsageError(
+                f"dynamic axis {item.symbol!r} has two ranges: {old[0]}-{old[1]} and {item.min}-{item.max}",
+                remedy="axes that share a symbol share a size: give the range once, or another symbol",
+            )
     return ranges
 
 
@@ -182,11 +215,12 @@ def axis_role(
         return "batch"
     size = example[mine[0].input].shape[mine[0].axis]
     short = max(limit[0], min(size, limit[1] - 3))
-    if limit[1] - short >= 1 and _padding_is_neutral(
-        run, resized(example, dynamic, symbol, short), dynamic, symbol, outputs
-    ):
-        return "length"
-    return "other"
+    extra = min(3, limit[1] - short)
+    if extra < 1:
+        return "other"
+    start = resized(example, dynamic, symbol, short)
+    neutral = _padding_is_neutral(run, start, padded(start, dynamic, symbol, extra), symbol, outputs)
+    return "length" if neutral else "other"
 
 
 def _independent(
@@ -206,12 +240,11 @@ def _independent(
 def _padding_is_neutral(
     run: Callable[[Mapping[str, np.ndarray]], Arrays],
     short: Arrays,
-    dynamic: Sequence[DynamicAxis],
+    long: Arrays,
     symbol: str,
     outputs: Sequence[Tensor],
 ) -> bool:
-    plain = run(short)
-    wider = run(padded(short, dynamic, symbol, 3))
+    plain, wider = run(short), run(long)
     for tensor in outputs:
         right, left = plain[tensor.name], wider[tensor.name]
         for axis, entry in enumerate(tensor.shape):

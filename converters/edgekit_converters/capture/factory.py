@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgekit_converters.capture.source import SourceSpec
+from edgekit_converters.named import see_current_folder
 from edgekit_runtime.errors import Refused
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ def _import(spec: SourceSpec) -> ModuleType:
     try:
         if spec.path.suffix == ".py":
             return _import_file(spec.path)
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
+        see_current_folder()
         return importlib.import_module(str(spec.path))
     except ModuleNotFoundError as error:
         raise Refused(

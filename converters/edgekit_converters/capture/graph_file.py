@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit_converters.capture.axes import DynamicAxis, resized, sizes_to_try
+from edgekit_converters.capture.axes import DynamicAxis, resized, said_ranges, sizes_to_try
 from edgekit_converters.capture.torch_student import with_interface
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_runtime import engines
@@ -56,10 +56,14 @@ def capture_file(
         )
     graph = engines.get(engine).load(path)
     symbolic = _symbolic(graph.inputs, dynamic)
-    ranges = {item.symbol: (item.min or 1, item.max or DEFAULT_MAX) for item in symbolic}
+    said = said_ranges(symbolic)
+    ranges = {item.symbol: said.get(item.symbol, (1, DEFAULT_MAX)) for item in symbolic}
+    given = example is not None
     example = example if example is not None else _synthetic(graph.inputs, ranges)
     _check_names(path, graph.inputs, example)
     ordered = {tensor.name: example[tensor.name] for tensor in graph.inputs}
+    if not given:
+        _prove_synthetic(path, graph, ordered, symbolic, ranges)
     _prove_sizes(path, graph, ordered, symbolic, ranges)
     captured = Captured(
         name=name,
@@ -141,6 +145,58 @@ def _check_names(path: Path, inputs: Sequence[Tensor], example: Arrays) -> None:
             f"{path} takes inputs {', '.join(names)}; the example has {', '.join(example)}",
             remedy="name the arrays as the inputs of the graph",
         )
+
+
+def _prove_synthetic(
+    path: Path,
+    graph: LoadedGraph,
+    example: Arrays,
+    dynamic: Sequence[DynamicAxis],
+    ranges: Mapping[str, tuple[int, int]],
+) -> None:
+    """Runs inputs of our own making, all dynamic axes at their smallest; if that fails, looks for the frozen axis.
+
+    The frozen axis is the one that, alone, has a size at which the graph runs and answers in the shapes it declares.
+
+    Raises:
+        Refused: The graph does not run on them.
+    """
+    try:
+        graph.run(example)
+        return
+    except Refused as error:
+        problem = error
+    for symbol, (low, high) in ranges.items():
+        for size in range(low, min(high, low + DEFAULT_MAX) + 1):
+            if _runs_as_declared(graph, resized(example, dynamic, symbol, size), {**_lows(ranges), symbol: size}):
+                raise Refused(
+                    f"{path} declares axis {symbol!r} as dynamic but runs at size {size}, not at {low}: "
+                    f"{problem.message}",
+                    remedy=f"the axis is frozen inside; declare what it takes (--dynamic NAME:AXIS={symbol}:MIN-MAX), "
+                    "or export the file again with the axis fixed",
+                ) from problem
+    raise Refused(
+        f"{path} does not run on made-up inputs ({', '.join(f'{s} = {low}' for s, (low, _) in ranges.items())}): "
+        f"{problem.message}",
+        remedy="give inputs it takes: --example FILE.npz",
+    ) from problem
+
+
+def _lows(ranges: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    return {symbol: low for symbol, (low, _) in ranges.items()}
+
+
+def _runs_as_declared(graph: LoadedGraph, inputs: Arrays, sizes: Mapping[str, int]) -> bool:
+    try:
+        answer = graph.run(inputs)
+    except Refused:
+        return False
+    for tensor in graph.outputs:
+        wanted = [sizes.get(size) if isinstance(size, str) else size for size in tensor.shape]
+        got = answer[tensor.name].shape
+        if len(got) != len(wanted) or any(w is not None and w != g for w, g in zip(wanted, got, strict=True)):
+            return False
+    return True
 
 
 def _prove_sizes(

@@ -91,6 +91,25 @@ def runner(module: Callable[..., Any]) -> Runner:
     return run
 
 
+def student_runner(module: Callable[..., Any]) -> Runner:
+    """`runner` of the person's own module: whatever it raises is told as the student's own failure (Refused)."""
+    run = runner(module)
+
+    def answer(inputs: Mapping[str, np.ndarray]) -> Arrays:
+        try:
+            return run(inputs)
+        except Refused:
+            raise
+        except Exception as error:  # the person's own code: whatever it raises is shown to them
+            given = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+            raise Refused(
+                f"the student itself fails on {given}: {type(error).__name__}: {_first_lines(str(error), 3)}",
+                remedy="give inputs it takes, or a range of sizes it allows (--dynamic NAME:AXIS=SYMBOL:MIN-MAX)",
+            ) from error
+
+    return answer
+
+
 def export_program(
     module: torch.nn.Module,
     example: Arrays,
@@ -166,14 +185,14 @@ def prove_program(
     """Runs the captured program and the student at the smallest, a middle and the largest size of every axis.
 
     Raises:
-        Refused: The program fails or answers differently at one of them (a frozen axis).
+        Refused: The program fails or answers differently at one of them (a frozen axis), or the student itself fails.
     """
     trials = [("the example", example)]
     for symbol, (low, high) in ranges.items():
         for size in sizes_to_try(low, high):
             trials.append((f"{symbol} = {size}", resized(example, dynamic, symbol, size)))
     for label, inputs in trials:
-        expected = _student_answer(student, inputs, label)
+        expected = student(inputs)
         try:
             got = captured(inputs)
         except Exception as error:  # guards of the exported program raise several types
@@ -187,13 +206,3 @@ def prove_program(
                 f"the captured graph answers differently from the student at {label} (outputs {', '.join(wrong)})",
                 remedy="the axis is frozen or forward is not deterministic (dropout in training mode, random numbers)",
             )
-
-
-def _student_answer(student: Runner, inputs: Arrays, label: str) -> Arrays:
-    try:
-        return student(inputs)
-    except Exception as error:  # the person's own code: whatever it raises is shown to them
-        raise Refused(
-            f"the student itself fails at {label}: {type(error).__name__}: {_first_lines(str(error), 3)}",
-            remedy="give inputs it takes, or a range of sizes it allows (--dynamic NAME:AXIS=SYMBOL:MIN-MAX)",
-        ) from error

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekit_converters.capture.axes import DynamicAxis, axis_role, bounds, close, output_shapes, resized
-from edgekit_converters.capture.program import Runner, check_example, export_program, prove_program, runner
+from edgekit_converters.capture.program import (
+    Runner,
+    check_example,
+    export_program,
+    prove_program,
+    runner,
+    student_runner,
+)
 from edgekit_converters.captured import Arrays, Captured, SourceKind
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Axis, Tensor
@@ -42,10 +49,11 @@ def capture_module(
         notes: Carried into the report.
 
     Raises:
-        Refused: See `check_example`, `export_program`, `prove_program`.
+        Refused: The student fails on the example; see `check_example`, `export_program`, `prove_program`.
     """
     check_example(module, example)
-    student = runner(module)
+    student = student_runner(module)
+    student(example)  # before anything else: data the student cannot run on are no matter of the exporter
     if not dynamic:
         dynamic = _batch_axis(student, example)
         notes += () if dynamic else ("the batch axis is fixed: the student does not treat samples apart along axis 0",)
@@ -133,7 +141,7 @@ def capture_pt2(path: Path, *, name: str, example: Arrays | None) -> Captured:
     dynamic, ranges = _declared(program, ordered)
     if by_keyword is not program:
         by_keyword = export_program(by_keyword, ordered, dynamic, ranges)  # type: ignore[arg-type]
-    reference = runner(by_keyword.module())
+    reference = student_runner(by_keyword.module())
     captured = Captured(
         name=name, kind="pt2", inputs=(), outputs=(), axes=(), example=ordered, reference=reference, program=by_keyword
     )

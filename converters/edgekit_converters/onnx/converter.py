@@ -47,7 +47,7 @@ class OnnxConverter:
         progress("onnx: writing the fp32 graph")
         made = exporting.export(student, self.opset)
         precision: Precision = "int8" if student.quantized else "fp32"
-        path = work / f"{student.name}.{precision}.onnx"
+        path = work / f"{precision}.onnx"
         kept = student.quantized and student.path is not None
         path.write_bytes(student.path.read_bytes() if kept and student.path is not None else serialize(made.model))
         _sidecar(path).write_text(
@@ -92,7 +92,7 @@ class OnnxConverter:
         progress(f"onnx: calibrating on {len(calibration)} samples and writing int8")
         samples = [_typed(sample, student.inputs) for sample in calibration]
         made = applying.apply(model, recipe, samples)
-        path = work / f"{student.name}.{'.'.join(part for part in ('int8', variant) if part)}.onnx"
+        path = work / f"{'.'.join(part for part in ('int8', variant) if part)}.onnx"
         path.write_bytes(serialize(made))
         recipe = _with_counts(recipe, path, student)
         draft = _draft(made, path, "int8")

@@ -7,9 +7,10 @@ ExportedProgram ──torch.onnx (dynamo)──► ir.Model ──clean──►
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from edgekit_runtime.errors import Refused
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
+    import torch
 
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger"}
 _QUANTIZED |= {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulNBits", "DynamicQuantizeLSTM"}
@@ -58,10 +60,11 @@ def export(student: Captured, opset: int | None = None) -> Exported:
 
     Raises:
         Refused: An operator that no exporter takes (aten operator, file:line, remedy), a file that is no valid ONNX, or
-            a quantized source that was not asked to be kept.
+            a quantized source that was not asked to be kept, or an opset that its operators do not allow.
     """
     if student.program is not None:
         model, exporter, notes = _from_program(student, opset)
+        _check_opset(model, opset)
     else:
         model, exporter, notes = _from_file(student), "onnx", ()
     # Passes here see one graph: with If and Loop inside, the exporter's own form is kept.
@@ -94,6 +97,16 @@ def _from_program(student: Captured, opset: int | None) -> tuple[ir.Model, str, 
         if not agrees:
             raise refusal from error
         return model, "torch.onnx torchscript", (f"the dynamo exporter failed: {_first_line(error)}",)
+
+
+def _check_opset(model: ir.Model, wanted: int | None) -> None:
+    """The exporter keeps its own opset, without a word, where it cannot bring the graph to the one asked for."""
+    written = model.opset_imports.get("")
+    if wanted is not None and written != wanted:
+        raise Refused(
+            f"this student cannot be written with opset {wanted}: its operators are those of opset {written}",
+            remedy=f"leave --opset out, or give {written}",
+        )
 
 
 def _dynamo(student: Captured, opset: int | None) -> ir.Model:
@@ -264,16 +277,27 @@ def _in_program(student: Captured, operator: str) -> tuple[str, str]:
     """The student's own operator behind the exporter's name for it, and its `file.py:line`; empty where not found.
 
     The exporter names what is left after decomposition (`prims.bessel_j1.default`), the student's program what was
-    written (`aten.special_bessel_j1.default`): the middle part tells that they belong together.
+    written (`aten.special_bessel_j1.default`): the middle part tells that they belong together. What shares no part of
+    its name (`aten.linalg_eigvalsh` becomes `aten._linalg_eigh`) is found in the decomposed program, at a cost
+    of seconds.
     """
     parts = operator.split(".")
     if student.program is None or len(parts) < 2:
         return "", ""
-    for node in student.program.graph.nodes:
-        target = str(node.target)
-        if parts[1] in target and (where := names.place(node.meta.get("stack_trace") or "")):
-            return target, where
+    for program in _forms(student.program):
+        for node in program.graph.nodes:
+            target = str(node.target)
+            if parts[1] in target and (where := names.place(node.meta.get("stack_trace") or "")):
+                return target, where
     return "", ""
+
+
+def _forms(program: torch.export.ExportedProgram) -> Iterator[torch.export.ExportedProgram]:
+    """The program as it was captured, then decomposed."""
+    yield program
+    with contextlib.suppress(Exception), quiet():  # what fails to decompose has no place to tell
+        program = program.run_decompositions()
+    yield program
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,9 @@ import numpy as np
 import edgekit_runtime as er
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.data import Samples
-from edgekit_converters.draft import Progress
 from edgekit_converters.verify.gate import judge
-from edgekit_converters.verify.metrics import Metric
 from edgekit_converters.verify.parity import FP32_TOLERANCE, parity
-from edgekit_runtime.errors import Refused
+from edgekit_converters.verify.task import Task
 from edgekit_runtime.manifest import Graph, Parity, Quality
 
 GOLDEN_SAMPLES = 4
@@ -51,23 +48,15 @@ def golden_inputs(student: Captured, data: Samples) -> Arrays:
     return {name: np.concatenate([sample[name] for sample in alike[:count]]) for name in first}
 
 
-def verify_graph(
-    bundle: Path,
-    graph: Graph,
-    data: Samples,
-    reference: Sequence[Arrays],
-    golden: Arrays,
-    task: tuple[Metric, tuple[float, bool], str],
-) -> Verified:
+def verify_graph(bundle: Path, graph: Graph, data: Samples, golden: Arrays, task: Task) -> Verified:
     """Compares one graph of a staged bundle with the student.
 
     Args:
         bundle: The staged folder, with a manifest.
         graph: The graph.
         data: Evaluation (or calibration) samples.
-        reference: The student's outputs on them.
         golden: Golden inputs.
-        task: Metric, limit of the drop, name of the output that is judged.
+        task: The student's outputs on the samples, and how the graph is judged.
 
     Raises:
         Refused: The graph does not run, or answers with other shapes or NaN.
@@ -75,7 +64,7 @@ def verify_graph(
     with er.open(bundle, graph=graph.id, engine=graph.engine, threads=1) as session:
         outputs = [session.run(sample) for sample in data.inputs]
         answer = session.run(golden)
-    seen = parity(graph.id, reference, outputs)
+    seen = parity(graph.id, task.reference, outputs)
     if graph.precision == "fp32":
         worst = max(seen, key=lambda p: p.max_error_fraction)
         failed = ""
@@ -85,17 +74,8 @@ def verify_graph(
                 f"{worst.max_error_fraction:.2e} of its range (allowed {FP32_TOLERANCE:.0e})"
             )
         return Verified(graph, seen, (), failed, answer)
-    metric, limit, name = task
-    quality = judge(graph.id, metric, [r[name] for r in reference], [o[name] for o in outputs], data, limit)
+    want, got = ([answer[task.output] for answer in answers] for answers in (task.reference, outputs))
+    quality = judge(graph.id, task.metric, want, got, data, task.limit)
     wrong = [q for q in quality if q.gate == "failed"]
     failed = "; ".join(f"{q.metric} on {q.slice}: {q.reason}" for q in wrong)
     return Verified(graph, seen, quality, failed, answer)
-
-
-def student_outputs(student: Captured, data: Samples, progress: Progress) -> list[Arrays]:
-    """The student's own answers, one sample at a time."""
-    progress(f"student on {len(data)} samples")
-    answers = [student.reference(sample) for sample in data.inputs]
-    if any(np.isnan(value).any() for answer in answers for value in answer.values() if value.dtype.kind == "f"):
-        raise Refused(f"the student answers NaN on {data.origin}", remedy="check its weights and preprocessing")
-    return answers

@@ -64,22 +64,27 @@ def judge(
         metric: The task's metric.
         reference: The student's own outputs, one array a sample.
         outputs: The graph's outputs on the same samples.
-        data: Labels and groups.
+        data: Labels (see `labels.check_labels`) and groups. Samples without a known label do not count.
         max_drop: From `parse_max_drop`.
 
     Raises:
         Refused: The metric needs labels and there are none.
     """
+    rows = list(range(len(reference)))
     if data.labels is not None:
         truths = list(data.labels)
+        if metric.labels == "class":  # a sample without a known label is neither right nor wrong
+            rows = [row for row, truth in enumerate(truths) if (np.asarray(truth) >= 0).any()]
     elif metric.truth is not None:
         truths = [metric.truth(output) for output in reference]
     else:
         raise Refused(f"metric {metric.name} needs labels", remedy="put an array `labels` into the evaluation file")
-    before, after = metric.per_sample(reference, truths), metric.per_sample(outputs, truths)
+    truths = [truths[row] for row in rows]
+    before, after = (metric.per_sample([given[row] for row in rows], truths) for given in (reference, outputs))
     groups: dict[str, np.ndarray] = {"all": np.arange(len(before))}
     if data.slices is not None:
-        groups |= {str(name): np.flatnonzero(data.slices == name) for name in sorted(set(data.slices))}
+        named = data.slices[rows]
+        groups |= {str(name): np.flatnonzero(named == name) for name in sorted(set(named))}
     return tuple(
         _quality(graph, name, metric, before[rows], after[rows], labels=data.labels is not None, max_drop=max_drop)
         for name, rows in groups.items()

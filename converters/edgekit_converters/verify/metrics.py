@@ -8,11 +8,12 @@ number (`finish`), so that a paired bootstrap over samples costs a matrix produc
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
+from edgekit_converters.named import find_named
 from edgekit_runtime.errors import Refused, UsageError
 
 PerSample = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray]
@@ -28,6 +29,8 @@ class Metric:
         per_sample: (outputs, truths) -> statistics [n, k].
         finish: Mean statistics [..., k] -> value [...].
         truth: Turns a reference output into a stand-in label where there are none; None: needs labels.
+        labels: What a label is: `class` (whole numbers below the size of the output's last axis, one for each of its
+            rows; below 0: not known), `score` (one number), `value` (numbers as many as the output's), `any`.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Metric:
     per_sample: PerSample
     finish: Callable[[np.ndarray], np.ndarray]
     truth: Callable[[np.ndarray], np.ndarray] | None = None
+    labels: Literal["class", "score", "value", "any"] = "any"
 
 
 def _first(statistics: np.ndarray) -> np.ndarray:
@@ -50,12 +54,12 @@ def _classes(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _top1(outputs: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> np.ndarray:
-    """Share of right labels a sample; for token outputs over the tokens whose label is 0 or more."""
+    """Share of right labels a sample; for token outputs over the tokens whose label is 0 or more (at least one)."""
     rows = []
     for guess, truth in zip(_classes(outputs), truths, strict=True):
         label = np.asarray(truth).ravel()
         known = label >= 0
-        rows.append(float(np.mean(guess[: label.size][known] == label[known])) if known.any() else 1.0)
+        rows.append(float(np.mean(guess[: label.size][known] == label[known])))
     return _column(rows)
 
 
@@ -163,13 +167,13 @@ def _itself(reference: np.ndarray) -> np.ndarray:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("top1", True, _top1, _first, _argmax_truth),
-        Metric("f1", True, _f1, _f1_value, _argmax_truth),
-        Metric("qwk", True, _qwk, _qwk_value),
-        Metric("mse", False, _mse, _first, _itself),
-        Metric("cosine", True, _cosine, _first, _itself),
-        Metric("perplexity", False, _perplexity, _perplexity_value, _argmax_truth),
-        Metric("cer", False, _cer, _ratio, _argmax_truth),
+        Metric("top1", True, _top1, _first, _argmax_truth, "class"),
+        Metric("f1", True, _f1, _f1_value, _argmax_truth, "class"),
+        Metric("qwk", True, _qwk, _qwk_value, None, "score"),
+        Metric("mse", False, _mse, _first, _itself, "value"),
+        Metric("cosine", True, _cosine, _first, _itself, "value"),
+        Metric("perplexity", False, _perplexity, _perplexity_value, _argmax_truth, "class"),
+        Metric("cer", False, _cer, _ratio, _argmax_truth, "class"),
     )
 }
 
@@ -186,18 +190,20 @@ def find_metric(name: str) -> Metric:
     """
     if name in METRICS:
         return METRICS[name]
-    module, colon, attribute = name.rpartition(":")
-    if not colon:
+    if ":" not in name:
         raise UsageError(f"metric {name!r} is not known", remedy=f"one of {', '.join(METRICS)}, or module:function")
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise Refused(f"metric {name} cannot be imported: {error}", remedy="give package.module:function") from error
+    function = find_named(name)
     direction = getattr(function, "direction", None)
     if direction not in ("higher", "lower"):
-        raise UsageError(f"metric {name} has no direction", remedy=f'set {attribute}.direction = "higher" or "lower"')
+        raise UsageError(f"metric {name} has no direction", remedy='set FUNCTION.direction = "higher" or "lower"')
 
     def per_sample(outputs: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> np.ndarray:
-        return _column([float(function(output, truth)) for output, truth in zip(outputs, truths, strict=True)])
+        try:
+            return _column([float(function(output, truth)) for output, truth in zip(outputs, truths, strict=True)])
+        except Exception as error:  # the person's own code: whatever it raises is shown to them
+            raise Refused(
+                f"metric {name} raised {type(error).__name__}: {error}",
+                remedy="it takes (output, label) of one sample as arrays and returns a number",
+            ) from error
 
     return Metric(name, direction == "higher", per_sample, _first)

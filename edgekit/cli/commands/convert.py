@@ -43,7 +43,7 @@ def command(
     tokenizer: Annotated[Path | None, typer.Option(help="Folder that travels in the bundle.")] = None,
     labels: Annotated[Path | None, typer.Option(help="One class name a line.")] = None,
     preprocess: Annotated[Path | None, typer.Option(help="preprocess.toml: raw item to tensor.")] = None,
-    opset: Annotated[int | None, typer.Option(help="ONNX opset; default: as low as the operators allow.")] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX opset, 15 to 23; default 18.")] = None,
     min_engine: Annotated[str, typer.Option(help="onnxruntime=1.18,tflite=2.14")] = "",
     seed: Annotated[int, typer.Option(help="Seeds the factory.")] = 0,
     name: Annotated[str, typer.Option(help="Name for servers; default: the bundle's stem.")] = "",

@@ -28,16 +28,30 @@ def test_the_same_place_of_two_inputs_shares_a_symbol():
     assert first.symbol == second.symbol == "batch"
 
 
-@pytest.mark.parametrize("text", ["ids", "ids:x", "ids:0=", "ids:0:5", "ids:0:9-2", "ids:0:0-2", ":0"])
+@pytest.mark.parametrize("text", ["ids", "ids:x", "ids:0=", "ids:0:5", "ids:0:9-2", "ids:0:0-2", ":0", "ids:0:3-3"])
 def test_another_form_is_a_usage_error(text):
     with pytest.raises(UsageError, match="--dynamic"):
         parse_dynamic([text])
 
 
-@pytest.mark.parametrize("text", ["nope:0", "ids:7"])
-def test_an_axis_that_is_not_there_is_a_usage_error(text):
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize("text", ["nope:0", "ids:7", "ids:1:6-9", "ids:1:1-4"])
+def test_an_axis_that_is_not_there_or_of_another_size_is_a_usage_error(text):
+    with pytest.raises(UsageError) as caught:
         bounds(parse_dynamic([text]), IDS)
+    assert caught.value.remedy
+
+
+def test_one_axis_under_two_symbols_is_a_usage_error():
+    with pytest.raises(UsageError, match="axis 0 of input 'ids' twice"):
+        parse_dynamic(["ids:0=N", "ids:0=M"])
+
+
+def test_a_range_said_once_holds_for_every_axis_of_its_symbol():
+    two = {"ids": IDS["ids"], "mask": IDS["ids"]}
+    for texts in (["ids:1=T:1-9", "mask:1=T"], ["ids:1=T", "mask:1=T:1-9"]):
+        assert bounds(parse_dynamic(texts), two) == {"T": (1, 9)}
+    with pytest.raises(UsageError, match="two ranges: 1-9 and 1-8"):
+        bounds(parse_dynamic(["ids:1=T:1-9", "mask:1=T:1-8"]), two)
 
 
 def test_one_symbol_with_two_sizes_is_a_usage_error():
@@ -98,6 +112,20 @@ def test_samples_that_meet_do_not():
 def test_neutral_padding_makes_a_length_axis():
     assert _role(_masked_sum, "T") == "length"
     assert _role(_per_token, "T") == "length"
+
+
+@given(st.integers(5, 12))
+def test_no_size_beyond_the_range_is_tried_to_learn_the_role(high):
+    seen = []
+
+    def run(inputs):
+        seen.append(inputs["ids"].shape[1])
+        return _masked_sum(inputs)
+
+    assert _role(run, "T", (4, high)) == "length"
+    own = seen[3:]  # before them `output_shapes` ran: the example, one more of B, one more of T
+    assert len(own) == 2
+    assert 4 <= own[0] < own[1] <= high
 
 
 def test_a_mean_over_padding_is_no_length_axis():

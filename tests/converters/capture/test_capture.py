@@ -120,6 +120,17 @@ def test_a_student_that_mixes_samples_keeps_its_batch_fixed():
     assert any("batch axis is fixed" in note for note in student.notes)
 
 
+def test_data_the_student_cannot_run_on_are_told_before_any_exporter():
+    with pytest.raises(Refused, match=r"the student itself fails on input \[2, 5\]: RuntimeError"):
+        capture(torch.nn.Sequential(torch.nn.Linear(4, 3)), name="s", example={"input": np.ones((2, 5), np.float32)})
+
+
+def test_an_id_outside_the_table_is_told_as_the_students_own_failure():
+    student = capture(torch.nn.Embedding(10, 4), name="s", example={"input": np.ones((1, 5), np.int64)})
+    with pytest.raises(Refused, match=r"the student itself fails on input \[1, 2\]: IndexError"):
+        student.reference({"input": np.asarray([[3, 10]])})
+
+
 @pytest.mark.parametrize(
     "example", [{"picture": IMAGE["image"]}, {**IMAGE, "mask": np.ones(3)}, {}], ids=["other name", "too many", "none"]
 )

@@ -87,6 +87,28 @@ def test_a_metric_without_a_stand_in_needs_labels():
         _judge([np.zeros((1, 5))] * 9, [np.zeros((1, 5))] * 9, metric="qwk")
 
 
+def test_samples_without_a_known_label_do_not_count_as_right():
+    labels = np.asarray([-1] * 90 + [0] * 10)
+    right = np.ones(100, bool)
+    after = right.copy()
+    after[-1] = False
+    slices = np.asarray(["unknown"] * 90 + ["known"] * 10)
+    found = _judge(_scores(np.maximum(labels, 0), right), _scores(np.maximum(labels, 0), after), labels, slices)
+    assert {q.slice: (q.n, q.gate) for q in found} == {"all": (10, "failed"), "known": (10, "failed")}
+    assert found[0].drop == pytest.approx(0.1)
+
+
+def test_a_metric_of_the_persons_own_that_raises_is_told_as_theirs(tmp_path, monkeypatch):
+    source = "def broken(output, label):\n    raise KeyError('nope')\n\nbroken.direction = 'higher'\n"
+    (tmp_path / "own_metrics.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    metric = find_metric("own_metrics:broken")
+    with pytest.raises(Refused, match="own_metrics:broken raised KeyError"):
+        metric.per_sample([np.zeros(1)], [np.zeros(1)])
+    with pytest.raises(Refused, match="cannot be imported"):
+        find_metric("own_metrics:gone")
+
+
 def test_an_unknown_metric_lists_the_known():
     with pytest.raises(UsageError) as caught:
         find_metric("accuracy")
