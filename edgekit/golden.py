@@ -40,15 +40,11 @@ def verify_bundle(path: object) -> list[Check]:
             checks = [Check("files", True, f"{len(names)} files with the sha256 the manifest lists")]
         except BundleInvalid as error:
             # What the files say is not to be trusted any more: nothing is run.
-            return [Check("files", False, _told(error))]
+            return [Check("files", False, error.told)]
         inputs, golden = bundle.golden_inputs(), bundle.golden()
         for graph in bundle.manifest.graphs:
             checks += _graph_checks(bundle, graph, inputs, golden.get(graph.id, {}))
     return checks
-
-
-def _told(error: Refused) -> str:
-    return f"{error.message} -> {error.remedy}" if error.remedy else error.message
 
 
 def _graph_checks(bundle: Bundle, graph: Graph, inputs: Arrays, golden: Arrays) -> list[Check]:
@@ -63,7 +59,7 @@ def _graph_checks(bundle: Bundle, graph: Graph, inputs: Arrays, golden: Arrays) 
             with open_session(bundle.root, graph=graph.id, engine=name, threads=1) as session:
                 answer = session.run(inputs)
         except Refused as error:
-            found.append(Check(f"{graph.id} on {name}", False, _told(error)))
+            found.append(Check(f"{graph.id} on {name}", False, error.told))
             continue
         ok, detail = compare_golden(graph.precision, golden, answer)
         found.append(Check(f"{graph.id} on {name}", ok, detail))

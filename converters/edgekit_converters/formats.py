@@ -40,7 +40,7 @@ def make_drafts(
             progress(f"{name}: exporting fp32")
             fp32 = converter.export(student, folder, progress)
         except Refused as error:
-            refused.append(Refusal(format=name, precision="all", reason=_told(error)))
+            refused.append(Refusal(format=name, precision="all", reason=error.told))
             continue
         drafts.append(fp32)
         if options.precision in ("auto", "int8") and calibration is not None and not student.quantized:
@@ -48,7 +48,7 @@ def make_drafts(
                 progress(f"{name}: quantizing to int8")
                 drafts.append(converter.quantize(student, fp32, calibration.inputs, folder, progress))
             except Refused as error:
-                refused.append(Refusal(format=name, precision="int8", reason=_told(error)))
+                refused.append(Refusal(format=name, precision="int8", reason=error.told))
             except Exception:  # an engine that fails while it calibrates: are the data to blame?
                 student_outputs(student, calibration, progress)
                 raise
@@ -59,10 +59,6 @@ def make_drafts(
         )
     _check_engines(drafts, options)
     return drafts, refused
-
-
-def _told(error: Refused) -> str:
-    return f"{error.message} -> {error.remedy}" if error.remedy else error.message
 
 
 def _other_format(student: Captured, name: str) -> str:

@@ -31,6 +31,11 @@ class EdgekitError(Exception):
         self.message = message
         self.remedy = remedy
 
+    @property
+    def told(self) -> str:
+        """Message and remedy on one line."""
+        return f"{self.message} -> {self.remedy}" if self.remedy else self.message
+
 
 class UsageError(EdgekitError):
     """The person asked for something that does not exist or does not fit together."""
