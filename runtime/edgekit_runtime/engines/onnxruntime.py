@@ -72,7 +72,7 @@ class OnnxRuntime:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         return options
 
     def _open(self, path: Path, options: Any) -> Any:
