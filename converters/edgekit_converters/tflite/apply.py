@@ -5,14 +5,15 @@ follow          the same for operators between them
 dynamic_row     int8 weights per channel, activations quantized by the kernel  (dynamic_wi8_afp32)
 dynamic_tensor  the same
 weight_row      the same on EMBEDDING_LOOKUP, then `passes.split_table`: int8 rows with a scale each
-                (UNIDIRECTIONAL_SEQUENCE_LSTM: `passes.hybrid_lstm`, ai-edge-quantizer does not know it)
+                (UNIDIRECTIONAL_SEQUENCE_LSTM of a .tflite source: `passes.hybrid_lstm`, ai-edge-quantizer does not
+                know it)
 float           untouched
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ _STATIC: tuple[Scheme, ...] = ("static", "follow")
 _DYNAMIC: tuple[Scheme, ...] = ("dynamic_row", "dynamic_tensor", "weight_row")
 _AEQ_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
 _ALGORITHM = "min_max_uniform_quantize"
+_NUMBER = re.compile(r"~\d+\.\d+~")
 
 
 def quantize(model: Model, recipe: Recipe, ranges: Mapping[str, Range]) -> Model:
@@ -61,10 +63,29 @@ def _run_quantizer(
     from ai_edge_quantizer.quantizer import Quantizer
 
     statistics = _statistics(model, ranges, signatures) if any(_is_static(rule) for rule in rules) else None
+    _number_tensors(model)
     with quiet_native():
         quantizer = Quantizer(bytearray(serialize(model)), rules)
         result = quantizer.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
-    return parse(bytes(result.quantized_model), "the quantized model")
+    quantized = parse(bytes(result.quantized_model), "the quantized model")
+    _drop_numbers(quantized)
+    return quantized
+
+
+def _number_tensors(model: Model) -> None:
+    """Tells tensors of one name, or of none, apart: ai-edge-quantizer knows a tensor by its name (in place)."""
+    for number, subgraph in enumerate(model.subgraphs):
+        counts = Counter(text(tensor.name) for tensor in subgraph.tensors)
+        for index, tensor in enumerate(subgraph.tensors):
+            name = text(tensor.name)
+            if not name or counts[name] > 1:
+                tensor.name = f"{name}~{number}.{index}~".encode()
+
+
+def _drop_numbers(model: Model) -> None:
+    for subgraph in model.subgraphs:
+        for tensor in subgraph.tensors:
+            tensor.name = _NUMBER.sub("", text(tensor.name)).encode()
 
 
 def quantizer_rules(recipe: Recipe, signatures: Sequence[str]) -> list[dict[str, Any]]:
@@ -88,7 +109,7 @@ def quantizer_rules(recipe: Recipe, signatures: Sequence[str]) -> list[dict[str,
 
 def _exactly(name: str, signatures: Sequence[str]) -> str:
     prefix = f"(?:(?:{'|'.join(map(re.escape, signatures))})/)?" if signatures else ""
-    return f"^{prefix}{re.escape(name)};"
+    return f"^{prefix}{re.escape(name)}(?:{_NUMBER.pattern})?;"
 
 
 def _rule(regex: str, kind: str, scheme: Scheme) -> dict[str, Any]:

@@ -132,7 +132,10 @@ def _float_activations(
     return [
         (index, key)
         for index, key, tensor in keyed
-        if dtype_of(tensor) == "float32" and not is_constant(model, tensor) and (wanted is None or key in wanted)
+        if key
+        and dtype_of(tensor) == "float32"
+        and not is_constant(model, tensor)
+        and (wanted is None or key in wanted)
     ]
 
 

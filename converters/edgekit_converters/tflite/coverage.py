@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekit_converters.tflite.flatbuffer import Model, main_subgraphs, operators, read, shape_of
+from edgekit_converters.tflite.flatbuffer import Model, executed, main_subgraphs, operators, read, shape_of
 from edgekit_converters.tflite.weighted import is_int8, weighted_operators
 
 
@@ -29,15 +29,20 @@ def coverage(path: Path) -> tuple[float, float, int]:
     model = read(path)
     int8_bytes, all_bytes = _weight_bytes(model)
     int8_macs = all_macs = 0
-    for item in weighted_operators(model, main_subgraphs(model)[-1]):
-        all_macs += item.macs
+    items = [
+        (item, count * item.macs)
+        for subgraph, count in executed(model, main_subgraphs(model)[-1])
+        for item in weighted_operators(model, subgraph)
+    ]
+    for item, macs in items:
+        all_macs += macs
         tensors = item.subgraph.tensors
         if item.weights:
             is_integer = all(is_int8(tensors[index]) for index in item.weights)
         else:
             is_integer = is_int8(tensors[item.data])  # a product of two activations
         if is_integer:
-            int8_macs += item.macs
+            int8_macs += macs
     return _share(int8_bytes, all_bytes), _share(int8_macs, all_macs), all_macs
 
 

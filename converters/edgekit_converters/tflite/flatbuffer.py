@@ -67,12 +67,15 @@ def serialize(model: Model) -> bytes:
     """Writes a model; equal models give equal bytes.
 
     Buffers are inside the flatbuffer, aligned to 16 bytes. Equal quantization parameters are written once: the scales
-    of a large table in every signature of a ladder would otherwise cost megabytes.
+    of a large table in every signature of a ladder would otherwise cost megabytes. So are equal names, shapes, lists of
+    operands and options, of which a recurrent student has hundreds.
     """
-    import flatbuffers
-
     size = sum(0 if buffer.data is None else len(buffer.data) + 64 for buffer in model.buffers)
-    builder = flatbuffers.Builder(size + 65536)
+    builder = _sharing_builder(size + 65536)
+    all_operators = [operator for subgraph in model.subgraphs for operator in subgraph.operators or []]
+    for holder in (*all_operators, *(tensor for subgraph in model.subgraphs for tensor in subgraph.tensors)):
+        _to_arrays(holder)
+    options = [(operator, operator.builtinOptions) for operator in all_operators if operator.builtinOptions is not None]
     plain = model.buffers
     quantized = [
         tensor for subgraph in model.subgraphs for tensor in subgraph.tensors if tensor.quantization is not None
@@ -80,15 +83,69 @@ def serialize(model: Model) -> bytes:
     parameters = [tensor.quantization for tensor in quantized]
     model.buffers = [_AlignedBuffer(buffer) for buffer in plain]
     written: dict[bytes, int] = {}
+    written_options: dict[str, int] = {}
+    for operator, own in options:
+        operator.builtinOptions = _SharedOptions(own, written_options)
     for tensor in quantized:
         tensor.quantization = _SharedQuantization(tensor.quantization, written)
     try:
         builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     finally:
         model.buffers = plain
+        for operator, own in options:
+            operator.builtinOptions = own
         for tensor, original in zip(quantized, parameters, strict=True):
             tensor.quantization = original
     return bytes(builder.Output())
+
+
+def _to_arrays(holder: Any) -> None:
+    """Lists of numbers become the arrays the reader gives, which are written by the builder's shared method."""
+    for field in ("shape", "inputs", "outputs"):
+        if getattr(holder, field, None) is not None:
+            setattr(holder, field, np.asarray(getattr(holder, field), np.int32))
+
+
+def _sharing_builder(size: int) -> Any:
+    """A flatbuffers builder that writes equal strings and equal arrays once."""
+    import flatbuffers
+
+    class Sharing(flatbuffers.Builder):
+        def __init__(self, initial: int) -> None:
+            super().__init__(initial)
+            self.once: dict[tuple[str, bytes], int] = {}
+
+        def CreateString(self, s: Any, *encoding: str) -> int:
+            key = ("", text(s).encode())
+            if key not in self.once:
+                self.once[key] = int(super().CreateString(s, *encoding))
+            return self.once[key]
+
+        def CreateNumpyVector(self, x: Any) -> int:
+            key = (x.dtype.name, x.tobytes())
+            if key not in self.once:
+                self.once[key] = int(super().CreateNumpyVector(x))
+            return self.once[key]
+
+    return Sharing(size)
+
+
+class _SharedOptions:
+    """Packs an operator's options, or points to equal ones that are in the file already."""
+
+    def __init__(self, options: Any, written: dict[str, int]) -> None:
+        self._options = options
+        self._written = written
+
+    def Pack(self, builder: Any) -> int:
+        """Writes the table once and returns its offset."""
+        fields = vars(self._options)
+        if not all(value is None or isinstance(value, int | float | bool) for value in fields.values()):
+            return int(self._options.Pack(builder))
+        key = f"{type(self._options).__name__} {sorted(fields.items())}"
+        if key not in self._written:
+            self._written[key] = int(self._options.Pack(builder))
+        return self._written[key]
 
 
 class _AlignedBuffer:
@@ -234,6 +291,16 @@ def operators(model: Model, subgraph: Any) -> Iterator[tuple[str, Any]]:
     """(operator type, operator) in order of execution."""
     for operator in subgraph.operators or []:
         yield kind_of(model, operator), operator
+
+
+def executed(model: Model, subgraph: Any) -> list[tuple[Any, int]]:
+    """The subgraph, and those it calls as steps of an LSTM (`passes.step_lstm`), each with the number of its calls."""
+    calls: dict[int, int] = {}
+    for kind, operator in operators(model, subgraph):
+        if kind == "IF" and operator.builtinOptions.thenSubgraphIndex == operator.builtinOptions.elseSubgraphIndex:
+            index = int(operator.builtinOptions.thenSubgraphIndex)
+            calls[index] = calls.get(index, 0) + 1
+    return [(subgraph, 1), *((model.subgraphs[index], count) for index, count in calls.items())]
 
 
 def main_subgraphs(model: Model) -> list[Any]:

@@ -11,7 +11,6 @@ from edgekit_converters.draft import Progress
 from edgekit_converters.quiet import quiet, quiet_native
 from edgekit_converters.tflite.flatbuffer import Model, parse
 from edgekit_converters.tflite.ladder import shape_at
-from edgekit_converters.tflite.passes.native_lstm import native_lstm
 from edgekit_converters.tflite.torch_passes.mark_lstm import mark_lstm
 from edgekit_converters.tflite.torch_passes.same_padding import write_out_same_padding
 from edgekit_runtime.errors import Refused
@@ -34,6 +33,7 @@ def lower(student: Captured, signatures: Sequence[Signature], progress: Progress
     """Lowers a torch student at the sizes of each signature into one model.
 
     The subgraph of each signature has its inputs and outputs in the student's order; 64-bit integers become 32-bit.
+    LSTMs are still the markers of `torch_passes.mark_lstm`.
 
     Raises:
         Refused: An operator that litert-torch cannot lower: operator, file:line, remedy.
@@ -61,7 +61,6 @@ def lower(student: Captured, signatures: Sequence[Signature], progress: Progress
     with quiet_native():  # the C++ writer prints its estimate of arithmetic operations
         data = lowered.model_content()
     model = parse(data, student.name)
-    native_lstm(model)
     _check_border(model, student)
     return model
 

@@ -45,8 +45,9 @@ def readers(model: Model, recipe: Recipe) -> dict[str, list[tuple[Any, Any]]]:
     for subgraph in main_subgraphs(model):
         for kind, operator in operators(model, subgraph):
             name = tensor_key(text(subgraph.tensors[int(operator.outputs[0])].name), signatures)
-            if kind == "FULLY_CONNECTED" and name in row_wise:
-                source = tensor_key(text(subgraph.tensors[int(operator.inputs[0])].name), signatures)
+            source = tensor_key(text(subgraph.tensors[int(operator.inputs[0])].name), signatures)
+            # The state inside an LSTM has no name: its values lie between -1 and 1, there is nothing to even out.
+            if kind == "FULLY_CONNECTED" and name in row_wise and source:
                 found.setdefault(source, []).append((subgraph, operator))
     return found
 

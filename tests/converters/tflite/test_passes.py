@@ -126,6 +126,7 @@ def test_a_fused_operator_is_called_by_its_deepest_module() -> None:
     fused = "a.Net_m/torch.nn.LayerNorm_norm;;a.Net_m/a.Block_0/torch.nn.modules.linear.Linear_fc;3"
     assert module_path(fused) == "m/0/fc"
     assert module_path("a.<locals>.Net;2") == ""
+    assert module_path("package.my_students.Net/package.my_students.Net_fc/torch.nn.Linear;1") == "fc"
 
 
 def test_the_signature_is_no_part_of_a_tensors_key() -> None:

@@ -19,7 +19,7 @@ from edgekit_converters.tflite.flatbuffer import Model, is_constant, operators, 
 from edgekit_converters.tflite.weighted import WEIGHT_OPERAND
 
 # `package.module.Class_attribute` or `Class_attribute`: the attribute is what the person wrote in the module.
-_PART = re.compile(r"^(?:.*\.)?(?P<cls>[^._]+)_(?P<attribute>.+)$")
+_PART = re.compile(r"^(?:.*\.)?(?P<cls>[^._]+)_(?P<attribute>[^.]+)$")
 
 
 def rename(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
