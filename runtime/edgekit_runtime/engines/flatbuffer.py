@@ -81,6 +81,11 @@ class Table:
         for at in range(start, start + 4 * count, 4):
             yield Table(self._data, at + self._number("<I", at))
 
+    def table(self, number: int) -> Table | None:
+        """A table field, None when absent."""
+        at = self._field(number)
+        return Table(self._data, at + self._number("<I", at)) if at else None
+
     def count(self, number: int) -> int:
         """Length of a vector of tables."""
         return self._vector(number, 4)[1]

@@ -177,25 +177,18 @@ class LiteRTGraph:
             self._opened.interpreter = None
 
     def costs(self) -> tuple[OpCost, ...]:
-        """One row an operator of this signature, with the shapes it has now."""
-        subgraph = self._opened.structure.subgraphs[self._subgraph]
-        shapes = [self._shape(index, tensor) for index, tensor in enumerate(subgraph.tensors)]
-        rows = []
-        for number, op in enumerate(subgraph.operators):
-            given = [() if index < 0 else shapes[index] for index in op.inputs]
-            dtypes = ["" if index < 0 else subgraph.tensors[index].dtype for index in op.inputs]
-            made = [shapes[index] for index in op.outputs]
-            kinds = [subgraph.tensors[index].dtype for index in op.outputs]
-            rows.append(
-                OpCost(
-                    name=f"{op.kind}_{number}",
-                    kind=op.kind,
-                    ms=None,
-                    macs=macs("CUSTOM" if op.kind.startswith("CUSTOM:") else op.kind, given, made),
-                    bytes=sum(_bytes(dtype, shape) for dtype, shape in zip(dtypes + kinds, given + made, strict=True)),
-                    int8=_is_int8(op.kind, dtypes),
-                )
-            )
+        """One row an operator of this signature, with the shapes it has now.
+
+        A subgraph that is run for each step of a sequence has its operators listed once, with the work of all calls.
+        """
+        subgraphs = self._opened.structure.subgraphs
+        operators = subgraphs[self._subgraph].operators
+        here = [self._shape(index, tensor) for index, tensor in enumerate(subgraphs[self._subgraph].tensors)]
+        rows = _costs(subgraphs[self._subgraph], here)
+        bodies = [op.body for op in operators if op.body >= 0]
+        for body in dict.fromkeys(bodies):
+            fixed = [tensor.shape for tensor in subgraphs[body].tensors]
+            rows += _costs(subgraphs[body], fixed, calls=bodies.count(body), prefix=f"step{body}/")
         return tuple(rows)
 
     def _shape(self, index: int, tensor: tflite_file.FileTensor) -> tuple[int, ...]:
@@ -215,6 +208,30 @@ class LiteRTGraph:
             shape=tuple(f"{name}_{axis}" if size < 0 else size for axis, size in enumerate(shape)),
             quantization=Quantization(scale=float(scale), zero_point=int(zero_point)) if scale else None,
         )
+
+
+def _costs(
+    subgraph: tflite_file.Subgraph, shapes: Sequence[tuple[int, ...]], *, calls: int = 1, prefix: str = ""
+) -> list[OpCost]:
+    rows = []
+    for number, op in enumerate(subgraph.operators):
+        given = [() if index < 0 else shapes[index] for index in op.inputs]
+        dtypes = ["" if index < 0 else subgraph.tensors[index].dtype for index in op.inputs]
+        made = [shapes[index] for index in op.outputs]
+        kinds = [subgraph.tensors[index].dtype for index in op.outputs]
+        work = macs("CUSTOM" if op.kind.startswith("CUSTOM:") else op.kind, given, made)
+        moved = sum(_bytes(dtype, shape) for dtype, shape in zip(dtypes + kinds, given + made, strict=True))
+        rows.append(
+            OpCost(
+                name=f"{prefix}{op.kind}_{number}",
+                kind=op.kind,
+                ms=None,
+                macs=None if work is None else work * calls,
+                bytes=moved * calls,
+                int8=_is_int8(op.kind, dtypes),
+            )
+        )
+    return rows
 
 
 def _entry(opened: _Opened, signature: str) -> tuple[str, int, dict[str, int], dict[str, int]]:

@@ -28,12 +28,17 @@ class FileTensor:
 
 @dataclasses.dataclass(frozen=True)
 class FileOperator:
-    """An operator with the indices of its tensors (-1: an optional input that is absent)."""
+    """An operator with the indices of its tensors (-1: an optional input that is absent).
+
+    Attributes:
+        body: Subgraph that is run whatever the condition (an IF whose branches are the same), -1 for other operators.
+    """
 
     kind: str
     version: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    body: int = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +119,7 @@ def parse(data: memoryview) -> TfliteFile:
     subgraphs = tuple(_subgraph(table, codes, buffers) for table in model.tables(2))
     if not subgraphs:
         raise Damaged("it holds no graph")
+    _within(tuple(op.body for part in subgraphs for op in part.operators), len(subgraphs), "IF", lowest=-1)
     signatures = tuple(_signature(table, subgraphs) for table in model.tables(7))
     return TfliteFile(subgraphs, signatures, _min_runtime(model))
 
@@ -163,7 +169,15 @@ def _operator(table: Table, codes: list[tuple[str, int]], tensors: int) -> FileO
     kind, version = codes[index]
     inputs, outputs = table.integers(1), table.integers(2)
     _within(inputs + outputs, tensors, kind, lowest=-1)
-    return FileOperator(kind, version, inputs, outputs)
+    return FileOperator(kind, version, inputs, outputs, _body(table) if kind == "IF" else -1)
+
+
+def _body(table: Table) -> int:
+    options = table.table(4)
+    if options is None:
+        return -1
+    then, otherwise = options.integer(0), options.integer(1)
+    return then if then == otherwise else -1
 
 
 def _signature(table: Table, subgraphs: tuple[Subgraph, ...]) -> FileSignature:
@@ -179,7 +193,7 @@ def _signature(table: Table, subgraphs: tuple[Subgraph, ...]) -> FileSignature:
 def _within(indices: tuple[int, ...], count: int, where: str, *, lowest: int) -> None:
     for index in indices:
         if not lowest <= index < count:
-            raise Damaged(f"{where} names tensor {index}, the graph has {count}")
+            raise Damaged(f"{where} names number {index}, the file has {count} there")
 
 
 def _min_runtime(model: Table) -> str:

@@ -162,3 +162,16 @@ def test_one_lstm_may_be_kept_in_floating_point() -> None:
 @pytest.mark.parametrize("name", ["LSTMs/FULLY_CONNECTED", "LSTM.inputs", "my_LSTM.state", "fc/FULLY_CONNECTED"])
 def test_other_products_are_not_taken_for_an_lstms(name: str) -> None:
     assert not is_recurrent_product(name)
+
+
+def test_a_trace_counts_the_work_of_every_step(tmp_path: Path) -> None:
+    from edgekit_runtime import engines
+
+    model = marked([torch.nn.LSTM(6, 4, batch_first=True)], (1, 9, 6))
+    step_lstm(model)
+    compact(model)
+    path = tmp_path / "lstm.tflite"
+    path.write_bytes(fb.serialize(model))
+    rows = engines.get("litert").trace(path, {"x": np.zeros((1, 9, 6), np.float32)})
+    assert sum(row.macs or 0 for row in rows if row.kind == "FULLY_CONNECTED") == 9 * (6 + 4) * 16
+    assert sum(row.macs or 0 for row in rows) == coverage(path)[2]
