@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -q
 
-.PHONY: demo test quick lint types benchmark clean
+.PHONY: demo test quick lint types benchmark matrix clean
 
 demo: $(VENV)/.demo
 	@$(VENV)/bin/edgekit demo
@@ -52,3 +52,14 @@ $(VENV)/.bench: $(VENV)/.dev
 
 clean:
 	rm -rf $(VENV) build *.egg-info
+
+# The runtime on the other Pythons it promises, installed as a device installs it: no torch, no command line.
+MATRIX ?= 3.10 3.12 3.13
+matrix:
+	@for version in $(MATRIX); do \
+	  echo "== Python $$version"; \
+	  python$$version -m venv build/matrix/$$version || exit 1; \
+	  build/matrix/$$version/bin/python -m pip -q --disable-pip-version-check install -c constraints.txt \
+	    ".[onnxruntime,litert]" pytest hypothesis || exit 1; \
+	  build/matrix/$$version/bin/python -m pytest tests/runtime || exit 1; \
+	done
