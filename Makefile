@@ -19,6 +19,7 @@ quick: $(VENV)/.dev
 lint: $(VENV)/.dev
 	@echo "== lint"
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check -q .
 
 types: $(VENV)/.dev
 	@echo "== types"

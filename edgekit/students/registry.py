@@ -1,8 +1,8 @@
 """The reference students that exist, in one explicit table. Importing it does not import torch.
 
-    student = registry.get("bilstm_tagger")
-    module = student.build("tiny")
-    answers = module(**{name: torch.from_numpy(array) for name, array in student.example(4, 12, size="tiny").items()})
+student = registry.get("bilstm_tagger")
+module = student.build("tiny")
+answers = module(**{name: torch.from_numpy(array) for name, array in student.example(4, 12, size="tiny").items()})
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ class Student:
         module: nn.Module = self._function(self.source.split(":")[1])(size=size, seed=seed)
         return module
 
-    def example(
-        self, batch: int = 2, length: int = 16, *, size: str = "full", seed: int = 0
-    ) -> dict[str, np.ndarray]:
+    def example(self, batch: int = 2, length: int = 16, *, size: str = "full", seed: int = 0) -> dict[str, np.ndarray]:
         """Seeded inputs, arrays named as `inputs`.
 
         Args:
