@@ -45,8 +45,8 @@ def run() -> str:
     return "\n\n".join(
         [
             f"200 held-back sentences of SST-2; dynamic batch and length, TFLite as a ladder ({RUNGS}). Targets: "
-            "worst cosine ≥ 0.995; bytes ≤ 0.27x; padding or batching changes an embedding by less than 1e-4 (1 - cosine); "
-            "at T = 128 not slower than the best stock tool with the engine edgekit chooses.",
+            "worst cosine ≥ 0.995; bytes ≤ 0.27x; padding or batching changes an embedding by less than 1e-4 "
+            "(1 - cosine); at T = 128 not slower than the best stock tool with the engine edgekit chooses.",
             table(
                 ("graph", "cosine min", "cosine mean", "bytes", "of fp32", "padding: 1 - cos", "batch: 1 - cos"),
                 fidelity,
