@@ -9,6 +9,7 @@ is what the first page of the tool's documentation says to do.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def attempts(student: Captured, calibration: Sequence[Arrays], work: Path) -> li
         calibration: For the static one.
         work: Folder for the files.
     """
+    work = work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     makers: dict[str, tuple[str, Callable[[Path], object]]] = {
         "ORT quantize_dynamic": ("dynamic.onnx", lambda path: onnx_dynamic(student, path)),
@@ -52,12 +54,17 @@ def attempts(student: Captured, calibration: Sequence[Arrays], work: Path) -> li
 
 
 def _attempt(tool: str, path: Path, make: Callable[[Path], object]) -> Attempt:
+    # onnxruntime's shape inference leaves sym_shape_infer_temp.onnx in the current folder when it fails.
+    before = Path.cwd()
     try:
+        os.chdir(path.parent)
         with quiet_native():
             make(path)
     except Exception as error:  # noqa: BLE001 - the tools raise anything at all; the benchmark is about exactly that
         lines = [line for line in str(error).splitlines() if line.strip()]
         return Attempt(tool, None, f"{type(error).__name__}: {lines[-1].strip() if lines else ''}"[:200])
+    finally:
+        os.chdir(before)
     return Attempt(tool, path)
 
 
