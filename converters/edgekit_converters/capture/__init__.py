@@ -59,7 +59,7 @@ def capture(
     from edgekit_converters.capture.torch_student import capture_module, capture_pt2
 
     if isinstance(source, SourceSpec) and kind == "pt2":
-        return capture_pt2(source.path, name=name, example=example)
+        return capture_pt2(source.path, name=name, example=example, keep=keep)
     module, notes = _module(source, weights)
     if example is None:
         raise Refused(

@@ -21,6 +21,7 @@ from edgekit_converters.capture.program import (
     student_runner,
 )
 from edgekit_converters.captured import Arrays, Captured, SourceKind
+from edgekit_converters.quiet import quiet
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Axis, Tensor
 
@@ -113,21 +114,37 @@ def _batch_axis(student: Runner, example: Arrays) -> tuple[DynamicAxis, ...]:
     return dynamic if apart else ()
 
 
-def capture_pt2(path: Path, *, name: str, example: Arrays | None) -> Captured:
+def capture_pt2(path: Path, *, name: str, example: Arrays | None, keep: bool = False) -> Captured:
     """Loads a program saved with torch.export.save.
 
+    Args:
+        path: The file.
+        name: Name of the student.
+        example: One batch of inputs; None: those the file carries.
+        keep: `--precision keep`: the program may be quantized already (quantize_pt2e, quantization-aware training).
+
     Raises:
-        Refused: The file is truncated or no exported program, or its inputs cannot be filled.
+        Refused: The file is truncated or no exported program, its inputs cannot be filled, or it is quantized and
+            `keep` is not set.
     """
     import torch
 
     try:
-        program = torch.export.load(str(path))
+        with quiet():
+            # Registers the operators that quantized programs are made of; without them such a file does not load.
+            import torch.ao.quantization.fx._decomposed
+
+            program = torch.export.load(str(path))
     except Exception as error:  # zip, JSON and schema errors of several types
         raise Refused(
             f"{path} is not a readable exported program: {str(error).splitlines()[0] if str(error) else error!r}",
             remedy="save it with torch.export.save under a torch no newer than this one",
         ) from error
+    quantized = any("quantized_decomposed" in str(node.target) for node in program.graph.nodes)
+    if quantized and not keep:
+        raise Refused(
+            f"{path} is quantized already", remedy="--precision keep verifies, measures and packs it as it is"
+        )
     names = program.graph_signature.user_inputs
     example = example if example is not None else _own_example(program, names)
     missing = [n for n in names if n not in example]
@@ -143,7 +160,15 @@ def capture_pt2(path: Path, *, name: str, example: Arrays | None) -> Captured:
         by_keyword = export_program(by_keyword, ordered, dynamic, ranges)  # type: ignore[arg-type]
     reference = student_runner(by_keyword.module())
     captured = Captured(
-        name=name, kind="pt2", inputs=(), outputs=(), axes=(), example=ordered, reference=reference, program=by_keyword
+        name=name,
+        kind="pt2",
+        inputs=(),
+        outputs=(),
+        axes=(),
+        example=ordered,
+        reference=reference,
+        program=by_keyword,
+        quantized=quantized,
     )
     return with_interface(captured, dynamic, ranges)
 

@@ -49,6 +49,12 @@ class TfliteConverter:
                 "an .onnx source gives ONNX only: there is no faithful way from ONNX to TFLite",
                 remedy="convert from the torch source to get TFLite, or ask for --format onnx",
             )
+        if student.kind == "pt2" and student.quantized:
+            # Seen with litert-torch 0.10: folded int8 weights do not lower, unfolded ones come out in floating point.
+            raise Refused(
+                "litert-torch does not keep the int8 of a quantized program",
+                remedy="--format onnx keeps it; or convert the float program and let edgekit quantize it",
+            )
         path = work / "tflite.fp32.tflite"
         if student.kind == "tflite":
             return self._take(student, path, progress)

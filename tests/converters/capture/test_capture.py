@@ -172,3 +172,25 @@ def test_outputs_that_are_no_tensors_are_refused():
 
     with pytest.raises(Refused, match="int as n"):
         capture(Odd(), name="s", example={"x": np.ones((2, 2), np.float32)})
+
+
+def test_a_quantized_program_is_taken_only_to_be_kept(tmp_path):
+    import torch.ao.quantization.fx._decomposed
+
+    quantize = torch.ops.quantized_decomposed.quantize_per_tensor.default
+    dequantize = torch.ops.quantized_decomposed.dequantize_per_tensor.default
+
+    class Quantized(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.linear(dequantize(quantize(x, 0.1, 0, -128, 127, torch.int8), 0.1, 0, -128, 127, torch.int8))
+
+    program = torch.export.export(Quantized().eval(), (), {"x": torch.randn(2, 4)})
+    torch.export.save(program, tmp_path / "q.pt2")
+    with pytest.raises(Refused, match="quantized already") as caught:
+        capture(parse_source(str(tmp_path / "q.pt2")), name="q", example=None)
+    assert "--precision keep" in caught.value.remedy
+    assert capture(parse_source(str(tmp_path / "q.pt2")), name="q", example=None, keep=True).quantized
