@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ def _without_first(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _costs(
-    events: Iterable[dict[str, Any]], shapes: Mapping[tuple[str, str], Mapping[str, Any]], runs: int
+    events: Sequence[dict[str, Any]], shapes: Mapping[tuple[str, str], Mapping[str, Any]], runs: int
 ) -> tuple[OpCost, ...]:
     """One row a node in order of first execution; `ms` and counts are per run (a node in a loop runs several times)."""
     micros: dict[tuple[str, str], int] = defaultdict(int)
@@ -187,6 +187,7 @@ def _costs(
         micros[_key(event)] += int(event["dur"])
         times[_key(event)] += 1
     rows = []
+    providers = {_key(event): str(event["args"].get("provider", "")) for event in events}
     for key, total in micros.items():
         name, kind = key
         arguments = shapes.get(key, {})
@@ -202,6 +203,7 @@ def _costs(
                 macs=None if count is None else count * repeats,
                 bytes=repeats * sum(_bytes(dtype, shape) for dtype, shape in (*inputs, *outputs)),
                 int8=_is_int8(kind, [dtype for dtype, _ in inputs]),
+                delegate=providers[key],
             )
         )
     return tuple(rows)
