@@ -1,9 +1,9 @@
 """Memory, operators and surroundings of one job, each in a process that does nothing else.
 
-    process 1   open, first run, three runs     memory: by opening, by the first run, the peak
-                then the session around it      preprocessing, labels, checks
-                then the engine's profile       operators with MACs and bytes
-    process 2   LiteRT's second profiler        times of single operators (should it crash, only they are missing)
+process 1   open, first run, three runs     memory: by opening, by the first run, the peak
+            then the session around it      preprocessing, labels, checks
+            then the engine's profile       operators with MACs and bytes
+process 2   LiteRT's second profiler        times of single operators (should it crash, only they are missing)
 """
 
 from __future__ import annotations
@@ -113,12 +113,15 @@ def placements(ops: Sequence[OpCost]) -> tuple[Placement, ...]:
 
 
 def surroundings(seen: Around | None, ops: Sequence[OpCost], p50_ms: float | None) -> Around | None:
-    """What surrounds the engine's work, with the sum of its operators and, once known, what lies outside them."""
+    """What surrounds the engine's work, with the sum of its operators and, once known, what lies outside them.
+
+    Operators that add up to more than the latency (the profile costs time itself) leave no figure for the outside.
+    """
     times = [op.ms for op in ops if op.ms is not None]
     total = sum(times) if times else None
     if seen is None and total is None:
         return None
-    outside = p50_ms - total if p50_ms is not None and total is not None else None
+    outside = p50_ms - total if p50_ms is not None and total is not None and p50_ms >= total else None
     return msgspec.structs.replace(seen or Around(), operators_ms=total, outside_operators_ms=outside)
 
 
@@ -126,9 +129,9 @@ def _around(worker: Worker, job: Job) -> tuple[Around | None, list[str]]:
     bundle = job.target.bundle
     if bundle is None:
         return None, []
-    request = {"bundle": str(bundle.root.resolve()), "graph": job.target.graph, "seconds": _AROUND_S}
+    root, graph = str(bundle.root.resolve()), job.target.graph
     try:
-        return msgspec.convert(worker.ask("around", **request), Around), []
+        return msgspec.convert(worker.ask("around", bundle=root, graph=graph, seconds=_AROUND_S), Around), []
     except Refused as error:  # the latency stands without it
         return None, [f"what surrounds the engine is not told: {error.message}"]
 
@@ -141,9 +144,7 @@ def _ask_ops(worker: Worker, verb: str, runs: int) -> tuple[tuple[OpCost, ...], 
     return msgspec.convert(answer["ops"], tuple[OpCost, ...]), ""
 
 
-def _timed(
-    job: Job, folder: Path, ops: tuple[OpCost, ...], runs: int, run_ms: float
-) -> tuple[tuple[OpCost, ...], str]:
+def _timed(job: Job, folder: Path, ops: tuple[OpCost, ...], runs: int, run_ms: float) -> tuple[tuple[OpCost, ...], str]:
     """The operators with times from the engine's second profiler; as they are, with the reason, where it has none."""
     try:
         with opened(job, folder) as graph:

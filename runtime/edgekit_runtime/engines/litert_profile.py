@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from edgekit_runtime.engines.base import middle_mean
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.measurement import OpCost
 
@@ -232,7 +232,8 @@ def join(rows: Sequence[OpCost], runs: Sequence[Sequence[Event]], *, looped: boo
         looped: A subgraph is run many times a run: its events are added up by name and number.
 
     Returns:
-        One row an operator as it ran: mean time of a run, where it ran (`delegate`), and work where it is certain.
+        One row an operator as it ran: its time in a run (mean of the middle half), who ran it, and its work where that
+        is certain.
     """
     sums: dict[tuple[int, str, bool, int], list[int]] = {}
     for number, events in enumerate(runs):
@@ -247,7 +248,7 @@ def join(rows: Sequence[OpCost], runs: Sequence[Sequence[Event]], *, looped: boo
         OpCost(
             name=known[key].name if key in known else f"{key[1]} {key[3]}",
             kind=known[key].kind if key in known else key[1],
-            ms=statistics.fmean(sums[key]) / 1e3,
+            ms=middle_mean(sums[key]) / 1e3,
             macs=known[key].macs if key in known else None if _multiplies(key[1], set()) else 0,
             bytes=known[key].bytes if key in known else None,
             int8=known[key].int8 if key in known else "QS8" in key[1] or "QC8" in key[1] or "QU8" in key[1],
