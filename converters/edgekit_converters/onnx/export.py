@@ -21,6 +21,7 @@ from edgekit_converters.onnx import names, translate
 from edgekit_converters.onnx.canonical import canonical
 from edgekit_converters.onnx.clean import clean
 from edgekit_converters.onnx.edit import has_subgraphs
+from edgekit_converters.onnx.fold_pad import fold_pad
 from edgekit_converters.onnx.versions import DEFAULT_OPSET, IR_VERSION, OLDEST_OPSET
 from edgekit_converters.quiet import quiet
 from edgekit_runtime.errors import Refused
@@ -69,7 +70,9 @@ def export(student: Captured, opset: int | None = None) -> Exported:
         model, exporter, notes = _from_file(student), "onnx", ()
     # Passes here see one graph: with If and Loop inside, the exporter's own form is kept.
     if not (student.quantized and student.program is None) and not has_subgraphs(model):
-        clean(canonical(clean(model)))
+        canonical(clean(model))
+        fold_pad(model)
+        clean(model)
         if student.program is not None:
             model.ir_version = IR_VERSION.get(model.opset_imports.get("", DEFAULT_OPSET), 10)
     if student.program is None:
