@@ -132,7 +132,7 @@ def _weighted_scheme(item: Weighted, style: Style, why: str) -> tuple[Scheme, st
     if item.kind == "FULLY_CONNECTED" and is_recurrent_product(item.name):
         return (
             "dynamic_row",
-            "recurrent, one call a step: XNNPACK's products of int8 rows and weights; the state stays floating point so "
+            "recurrent, one call a step: XNNPACK's products of int8 rows and weights; the state stays in float so "
             "that errors do not add up over time",
         )
     if not item.weights:
