@@ -106,7 +106,8 @@ def _decide(node: ir.Node) -> tuple[Scheme, str]:
         if constant(node.inputs[1]) is not None and constant(node.inputs[2]) is not None:
             return (
                 "weight_channel",
-                f"onnxruntime has no int8 {node.op_type}: weights are stored in int8, unpacked at load",
+                f"onnxruntime has no int8 {node.op_type} and stands-in made of other operators are slower: weights are "
+                "stored in int8, unpacked at load, arithmetic in fp32",
             )
         return "float", f"onnxruntime has no int8 {node.op_type}, and its weights are computed at run time"
     if node.op_type == "ConvTranspose" and constant(node.inputs[1]) is not None:
