@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.page import environment_lines
 
-NAMES = ("stock", "resnet", "minilm", "text_cnn", "bilstm", "overhead", "conversion")
+NAMES = ("stock", "resnet", "minilm", "text_cnn", "bilstm", "overhead", "conversion", "profiler")
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 
