@@ -56,9 +56,16 @@ class Energy(Base, frozen=True, kw_only=True):
 
 
 class OpCost(Base, frozen=True, kw_only=True):
-    """One operator as the engine ran it. `name` is the engine's node name, `kind` the operator type it executed.
+    """One operator as the engine ran it. `ms`, `macs` and `bytes` are those of all its calls in one run.
 
-    `delegate` is who ran it: an execution provider of ONNX Runtime, XNNPACK or LiteRT's own kernels; empty: not told.
+    Attributes:
+        name: The engine's node name.
+        kind: The operator type it executed.
+        int8: Whether it multiplied 8-bit integers.
+        calls: Times it runs in one run of the graph (the body of a recurrence: once a step).
+        inputs: Shape of each input of one call by position; an absent one is empty. Nothing: not told.
+        outputs: Shape of each output of one call.
+        delegate: Who ran it: an execution provider of ONNX Runtime, XNNPACK or LiteRT's own kernels; empty: not told.
     """
 
     name: str
@@ -68,6 +75,9 @@ class OpCost(Base, frozen=True, kw_only=True):
     bytes: int | None = None
     int8: bool = False
     delegate: str = ""
+    calls: int = 1
+    inputs: tuple[tuple[int, ...], ...] = ()
+    outputs: tuple[tuple[int, ...], ...] = ()
 
 
 class Placement(Base, frozen=True, kw_only=True):
