@@ -1,4 +1,4 @@
-"""What a calibration measures: which kernels at which sizes. Data only; `micro_onnx` and `micro_tflite` build the graphs.
+"""What a calibration measures: which kernels at which sizes. `micro_onnx` and `micro_tflite` build the graphs.
 
 Sizes are a grid of round numbers over what small students have, and belong to no student in particular.
 """
@@ -55,6 +55,9 @@ _DEPTHWISE = ((48, 16), (32, 32), (24, 64), (16, 128), (8, 256), (4, 256))
 _MATMUL = ((2, 16, 16, 16), (4, 64, 32, 64), (4, 64, 64, 32), (8, 64, 64, 64), (12, 128, 32, 128), (12, 128, 128, 32))
 # (steps, features, units)
 _RECURRENT = ((8, 64, 64), (32, 64, 64), (32, 128, 128), (64, 128, 64), (64, 128, 128), (64, 256, 128), (64, 256, 256))
+STREAM_WIDTH = 512  # of the square weights whose reading is timed
+STREAM_BYTES = 4 * STREAM_WIDTH**2
+_STREAMS = (1, 2, 8, 24, 64)  # layers of 1 MiB each
 LINKS = 6  # links of a chain of element-wise kernels
 _ELEMENTS = (256, 4096, 32768, 131072)
 
@@ -104,6 +107,12 @@ def matmuls(kind: str) -> Iterator[Micro]:
     """Products of two activations."""
     for batch, rows, inner, columns in _MATMUL:
         yield Micro("matmul", kind, False, (batch * rows, inner, columns), 4)
+
+
+def streams(kind: str) -> Iterator[Micro]:
+    """One row times weights that together have a size: how fast they come from where they lie then."""
+    for megabytes in _STREAMS:
+        yield Micro("dense", kind, False, (megabytes * STREAM_BYTES,), megabytes)
 
 
 def matrices(micro: Micro) -> tuple[int, int]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.devices import micro
+from edgekit.devices import micro, onnx_file
 from edgekit.devices.micro import Micro
-from edgekit_runtime.errors import Refused
+from edgekit.devices.table import STREAM
 
 _ADD, _RESHAPE = "elementwise/Add/float", "move/Reshape/float"
 _ROW = 128  # elements of the last axis of the element-wise kernels
@@ -34,6 +34,7 @@ def plan() -> Iterator[Micro]:
     yield from micro.elements("move", "Pad")
     yield from micro.elements("gather", "Gather", helpers=(_ADD,))
     yield from micro.elements("quantize", "QuantizeLinear", helpers=("elementwise/Tanh/float",), per_link=2)
+    yield from micro.streams(STREAM)
     yield from micro.dense("MatMul", False)
     yield from micro.dense("MatMulIntegerToFloat", True, helper="quantize/QuantizeLinear/float")
     yield from micro.convolutions({"conv": "Conv", "pointwise": "Conv", "depthwise": "Conv"}, False)
@@ -44,15 +45,15 @@ def plan() -> Iterator[Micro]:
 
 
 def build(wanted: Micro | None) -> bytes:
-    """The graph of one entry; None: one that does nothing but be called.
-
-    Raises:
-        Refused: The package `onnx` is not installed.
-    """
+    """The graph of one entry; None: one that does nothing but be called."""
     net = _Net()
     if wanted is None:
         net.chain("x", [("Identity", [], {})])
         return net.save((1, 1))
+    if wanted.kind == STREAM:
+        width = micro.STREAM_WIDTH
+        net.chain("x", [("MatMul", [net.floats(width, width)], {}) for _ in range(wanted.repeats)])
+        return net.save((1, width))
     if wanted.family == "dense":
         return _dense(net, wanted)
     if wanted.family in ("conv", "pointwise", "depthwise"):
@@ -68,21 +69,13 @@ class _Net:
     """Nodes and constants that become a model."""
 
     def __init__(self) -> None:
-        try:
-            import onnx
-        except ImportError as error:
-            raise Refused(
-                "calibrating ONNX Runtime takes the package onnx", remedy="pip install onnx (no torch is needed)"
-            ) from error
-        self.onnx: Any = onnx
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self.nodes: list[tuple[str, list[str], list[str], dict[str, Any], str]] = []
+        self.constants: list[bytes] = []
         self.rng = np.random.default_rng(0)
-        self.last = "x"
 
     def constant(self, value: np.ndarray) -> str:
         name = f"c{len(self.constants)}"
-        self.constants.append(self.onnx.numpy_helper.from_array(value, name))
+        self.constants.append(onnx_file.constant(name, value))
         return name
 
     def floats(self, *shape: int) -> str:
@@ -96,8 +89,7 @@ class _Net:
 
     def node(self, kind: str, inputs: list[str], *, domain: str = "", outputs: int = 1, **options: Any) -> str:
         names = [f"v{len(self.nodes)}_{number}" for number in range(outputs)]
-        self.nodes.append(self.onnx.helper.make_node(kind, inputs, names, domain=domain, **options))
-        self.last = names[0]
+        self.nodes.append((kind, inputs, names, options, domain))
         return names[0]
 
     def chain(self, start: str, links: list[tuple[str, list[str], dict[str, Any]]]) -> str:
@@ -106,21 +98,17 @@ class _Net:
         return start
 
     def save(self, shape: tuple[int, ...], dtype: type = np.float32) -> bytes:
-        """The model from `x` to the last value."""
-        helper, types = self.onnx.helper, self.onnx.TensorProto
-        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        self.nodes[-1].output[0] = "y"
-        ends = {"uint8": types.UINT8, "float32": types.FLOAT}
-        answer = "uint8" if self.nodes[-1].op_type in ("QLinearConv", "QLinearAdd", "QuantizeLinear") else "float32"
-        graph = helper.make_graph(
-            self.nodes,
-            "micro",
-            [helper.make_tensor_value_info("x", kind, shape)],
-            [helper.make_tensor_value_info("y", ends[answer], None)],
+        """The model from `x` to the first answer of the last node."""
+        kind, inputs, names, options, domain = self.nodes[-1]
+        self.nodes[-1] = (kind, inputs, ["y", *names[1:]], options, domain)
+        return onnx_file.model(
+            [onnx_file.node(*each) for each in self.nodes],
             self.constants,
+            ("x", np.dtype(dtype).name, shape),
+            ("y", "uint8" if kind in ("QLinearConv", "QLinearAdd") else "float32"),
+            opsets={"": _OPSET, "com.microsoft": 1},
+            ir_version=_IR,
         )
-        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("com.microsoft", 1)]
-        return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=_IR).SerializeToString())
 
 
 def _dense(net: _Net, wanted: Micro) -> bytes:

@@ -20,6 +20,7 @@ from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Base
 
 SMOOTHING = 0.005
+STREAM = "stream"  # kind under which the reading of weights stands, by the bytes of all of them
 
 
 class Point(Base, frozen=True, kw_only=True):

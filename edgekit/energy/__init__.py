@@ -3,7 +3,7 @@
               meter.start()                     meter.stop() -> EnergyReading
                    │       work, work, work          │
     sensor ────────┴─────────────────────────────────┴────────► joules, gross
-    idle   ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁           idle power × time is taken off: net
+    idle   ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁           idle power * time is taken off: net
 
     edgekit.energy.meter_for_this_machine()             -> a meter, or None with nothing to read
     edgekit.energy.for_measurement(reading, runs)       -> the `energy` of a measurement document
@@ -14,8 +14,8 @@ A sensor that is not there is `unavailable`, never 0.
 
 from __future__ import annotations
 
-from edgekit.energy.document import for_measurement, modelled, unavailable
-from edgekit.energy.meter import EnergyReading, Meter, Unreadable, meter_for_this_machine
+from edgekit.energy.document import for_measurement, metered, modelled, unavailable
+from edgekit.energy.meter import EnergyReading, Meter, Unreadable, meter_for_this_machine, why_none
 from edgekit.energy.proxy import Proxy, proxy
 
 __all__ = [
@@ -25,7 +25,9 @@ __all__ = [
     "Unreadable",
     "for_measurement",
     "meter_for_this_machine",
+    "metered",
     "modelled",
     "proxy",
     "unavailable",
+    "why_none",
 ]

@@ -1,7 +1,7 @@
 """Power sensors of hwmon: the INA3221 and INA226 of Jetsons and carrier boards, and whatever else names its rail.
 
     hwmon3/name        ina3221
-    hwmon3/in1_label   VDD_IN     in1_input 4984 mV, curr1_input 832 mA      P = V × I
+    hwmon3/in1_label   VDD_IN     in1_input 4984 mV, curr1_input 832 mA      P = V * I
     hwmon5/name        ina226     power1_input 4 150 000 uW                  told directly
 
 The rail of the whole board is taken alone; rails inside it (VDD_CPU_GPU_CV, VDD_SOC) are not added to it again.

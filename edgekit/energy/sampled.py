@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ def integrate(samples: Sequence[tuple[float, float]]) -> float:
     """
     if len(samples) < 2:
         raise Unreadable("the work was over before the sensor could be read twice: measure for longer")
-    pairs = zip(samples, samples[1:], strict=False)
+    pairs = itertools.pairwise(samples)
     return sum((after[0] - before[0]) * (after[1] + before[1]) / 2 for before, after in pairs)
 
 
