@@ -33,6 +33,7 @@ class Options:
         precision: `auto` ships fp32 and, where it is smaller and passes the gate, int8.
         dynamic: `NAME:AXIS[=SYMBOL][:MIN-MAX]`.
         exits: Names of outputs in order of depth; the last is the full answer.
+        states: `INPUT=OUTPUT`: outputs of a streaming student that are inputs of its next step.
         keep_float: Patterns of operators or modules that stay in floating point.
         min_engine: Oldest versions the graphs must run on, by engine.
     """
@@ -49,6 +50,7 @@ class Options:
     precision: Literal["auto", "int8", "fp32", "keep"] = "auto"
     dynamic: tuple[str, ...] = ()
     exits: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
     keep_float: tuple[str, ...] = ()
     tokenizer: Path | None = None
     labels: Path | None = None

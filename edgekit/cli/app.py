@@ -20,6 +20,7 @@ from edgekit_runtime.errors import EdgekitError, UsageError
 # Command name -> module under edgekit.cli.commands, loaded only when called: `edgekit --help` stays fast.
 COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("convert", "student to bundle"),
+    "check": ("check", "before any work: what will convert, what becomes int8, what stands against it"),
     "doctor": ("doctor", "this machine: engines, instruction set, sensors, what is missing"),
     "inspect": ("inspect", "what is in a bundle"),
     "verify": ("verify", "hashes and golden inputs on this machine's engines"),

@@ -37,6 +37,9 @@ def command(
     precision: Annotated[str, typer.Option(help="auto, int8, fp32 or keep.")] = "auto",
     dynamic: Annotated[list[str] | None, typer.Option(help="NAME:AXIS[=SYMBOL][:MIN-MAX]; repeatable.")] = None,
     exits: Annotated[str, typer.Option(help="Outputs in order of depth, the full answer last: A,B,C")] = "",
+    state: Annotated[
+        list[str] | None, typer.Option(help="INPUT=OUTPUT: a streaming student's state, carried on; repeatable.")
+    ] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="Pattern of operators left in float; repeatable.")
     ] = None,
@@ -74,6 +77,7 @@ def command(
         precision=precision,  # type: ignore[arg-type]  # checked by Options.check
         dynamic=tuple(dynamic or ()),
         exits=tuple(part for part in exits.split(",") if part),
+        states=tuple(state or ()),
         keep_float=tuple(keep_float or ()),
         tokenizer=tokenizer,
         labels=labels,
