@@ -138,7 +138,9 @@ RECIPES: dict[str, Recipe] = {
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
     "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
     "ds_cnn": _reference("ds_cnn", picture_tasks.keyword_task),
-    "lrcn": Recipe("edgekit.students.lrcn:build", recurrent_tasks.clip_task, Plan(epochs=12, batch=16, peak_rate=3e-3)),
+    "lrcn": Recipe(
+        "edgekit.students.lrcn:build", recurrent_tasks.clip_task, Plan(epochs=30, batch=8, peak_rate=2e-3, patience=30)
+    ),
     "essay_scorer": Recipe(
         "edgekit.students.essay_scorer:build", recurrent_tasks.essay_task, Plan(epochs=4, batch=40, peak_rate=2e-3)
     ),

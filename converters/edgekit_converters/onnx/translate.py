@@ -1,6 +1,8 @@
 """How torch operators that the exporter has no answer for are written in ONNX.
 
 aten.rnn_tanh.input, aten.rnn_relu.input   one RNN a layer: W [D,H,F], R [D,H,H], B [D,2H] concatenated over directions
+aten._int_mm                               MatMulInteger(uint8, int8): x + 128 with a zero point of 128, as uint8 x int8
+                                           is the fast kernel on x86
 """
 
 from __future__ import annotations
@@ -16,7 +18,19 @@ def table() -> dict[Any, Callable[..., Any]]:
     return {
         torch.ops.aten.rnn_tanh.input: _rnn("Tanh"),
         torch.ops.aten.rnn_relu.input: _rnn("Relu"),
+        torch.ops.aten._int_mm.default: _int_mm,
     }
+
+
+def _int_mm(left: Any, right: Any) -> Any:
+    import onnx
+    from onnxscript import opset18 as op
+
+    zero = op.Constant(value=onnx.helper.make_tensor("zero", onnx.TensorProto.UINT8, [], [128]))
+    shifted = op.Add(
+        op.Cast(left, to=onnx.TensorProto.INT32), op.Cast(op.Constant(value_int=128), to=onnx.TensorProto.INT32)
+    )
+    return op.MatMulInteger(op.Cast(shifted, to=onnx.TensorProto.UINT8), right, zero)
 
 
 def _rnn(activation: str) -> Callable[..., Any]:
