@@ -132,8 +132,8 @@ def _weighted_scheme(item: Weighted, style: Style, why: str) -> tuple[Scheme, st
     if item.kind == "FULLY_CONNECTED" and is_recurrent_product(item.name):
         return (
             "dynamic_row",
-            "recurrent, one call a step: XNNPACK's products of int8 rows and weights; the state stays in float so "
-            "that errors do not add up over time",
+            "recurrent, one call a step: XNNPACK's products of int8 rows and weights; the state stays floating point, "
+            "so that errors do not add up over time",
         )
     if not item.weights:
         return "float", "a product of two activations: int8 would need one scale for all of each, which costs accuracy"
