@@ -63,8 +63,8 @@ class Student:
         """Seeded inputs, arrays named as `inputs`.
 
         Args:
-            batch: Samples.
-            length: Words; changes nothing for students without that axis.
+            batch: Samples; edges a node for graphs.
+            length: Words, or nodes of a graph; changes nothing for students without that axis.
             size: Size of the student that will read them (vocabularies differ).
             seed: Of the values.
         """
@@ -194,6 +194,25 @@ TABLE: tuple[Student, ...] = (
     ),
     _mlperf_tiny("autoencoder", Tensor(name="spectrum", dtype="float32", shape=("B", 640)), ("blocks.5",)),
     *(_plain(layers) for layers in (4, 6, 8, 10)),
+    Student(
+        name="vit",
+        row=19,
+        source="edgekit.students.vit:build",
+        inputs=(Tensor(name="image", dtype="float32", shape=("B", 3, 96, 96)),),
+        axes=(_batch(),),
+        split_points=tuple(f"layers.{layer}" for layer in range(6)),
+    ),
+    Student(
+        name="gcn",
+        row=20,
+        source="edgekit.students.gcn:build",
+        inputs=(
+            Tensor(name="x", dtype="float32", shape=("N", 64)),
+            Tensor(name="edges", dtype="int64", shape=(2, "E")),
+        ),
+        axes=(Axis(symbol="N", min=1, max=1024, role="length"), Axis(symbol="E", min=1, max=4096, role="length")),
+        split_points=("first",),
+    ),
 )
 
 STUDENTS: dict[str, Student] = {student.name: student for student in TABLE}
