@@ -203,6 +203,17 @@ TABLE: tuple[Student, ...] = (
         split_points=tuple(f"layers.{layer}" for layer in range(6)),
     ),
     Student(
+        name="two_branch",
+        row=18,
+        source="edgekit.students.two_branch:build",
+        inputs=(
+            Tensor(name="image", dtype="float32", shape=("B", 1, 28, 28), min=0, max=1),
+            Tensor(name="spectrum", dtype="float32", shape=("B", 1, 40, 32)),
+        ),
+        axes=(_batch(),),
+        split_points=("seeing", "hearing"),
+    ),
+    Student(
         name="gcn",
         row=20,
         source="edgekit.students.gcn:build",
