@@ -65,8 +65,8 @@ class Student:
         """Seeded inputs, arrays named as `inputs`.
 
         Args:
-            batch: Samples.
-            length: Words; changes nothing for students without that axis.
+            batch: Samples; edges a node for graphs.
+            length: Words, or nodes of a graph; changes nothing for students without that axis.
             size: Size of the student that will read them (vocabularies differ).
             seed: Of the values.
         """
@@ -244,6 +244,36 @@ TABLE: tuple[Student, ...] = (
         ),
         axes=(_batch(16), _length(32), Axis(symbol="C", min=1, max=16, role="length")),
         split_points=("embedding", "word_layer", "character_layer"),
+    ),
+    Student(
+        name="vit",
+        row=19,
+        source="edgekit.students.vit:build",
+        inputs=(Tensor(name="image", dtype="float32", shape=("B", 3, 96, 96)),),
+        axes=(_batch(),),
+        split_points=tuple(f"layers.{layer}" for layer in range(6)),
+    ),
+    Student(
+        name="two_branch",
+        row=18,
+        source="edgekit.students.two_branch:build",
+        inputs=(
+            Tensor(name="image", dtype="float32", shape=("B", 1, 28, 28), min=0, max=1),
+            Tensor(name="spectrum", dtype="float32", shape=("B", 1, 40, 32)),
+        ),
+        axes=(_batch(),),
+        split_points=("seeing", "hearing"),
+    ),
+    Student(
+        name="gcn",
+        row=20,
+        source="edgekit.students.gcn:build",
+        inputs=(
+            Tensor(name="x", dtype="float32", shape=("N", 64)),
+            Tensor(name="edges", dtype="int64", shape=(2, "E")),
+        ),
+        axes=(Axis(symbol="N", min=1, max=1024, role="length"), Axis(symbol="E", min=1, max=4096, role="length")),
+        split_points=("first",),
     ),
 )
 

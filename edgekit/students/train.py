@@ -171,8 +171,8 @@ def train(
         raise UsageError(f"there is no recipe for {name!r}", remedy=f"one of: {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     module_name, function = recipe.source.split(":")
-    build = getattr(importlib.import_module(module_name), function)
-    module: nn.Module = recipe.trained() if recipe.trained else build(size=size, seed=seed)
+    factory = getattr(importlib.import_module(module_name), function)
+    module: nn.Module = recipe.trained() if recipe.trained else factory(size=size, seed=seed)
     rows = next((p.shape[0] for key, p in module.named_parameters() if key.startswith("embedding.")), 0)
     task = recipe.task(rows)
     if recipe.plan is not None:

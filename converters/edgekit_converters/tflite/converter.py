@@ -19,6 +19,7 @@ from edgekit_converters.tflite.lower import GENERAL_REMEDY, lower
 from edgekit_converters.tflite.passes.compact import compact
 from edgekit_converters.tflite.passes.metadata import stamp
 from edgekit_converters.tflite.passes.names import rename
+from edgekit_converters.tflite.passes.scatter_rows import scatter_rows
 from edgekit_converters.tflite.passes.step_recurrent import step_recurrent
 from edgekit_converters.tflite.resolve import resolve
 from edgekit_runtime.errors import Refused
@@ -62,6 +63,7 @@ class TfliteConverter:
         model = lower(student, signatures, progress)
         rename(model, [tensor.name for tensor in student.inputs], [tensor.name for tensor in student.outputs])
         step_recurrent(model)
+        scatter_rows(model)
         version = write(model, path)
         draft = _draft(student, model, path, version, signatures if student.axes else ())
         progress("TFLite: trying every signature")
