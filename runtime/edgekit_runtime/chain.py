@@ -172,7 +172,7 @@ class Chain:
         return Answered({self.exits[-1].output: answers}, np.concatenate([early.exits for early in found]))
 
     def scores(self, tensors: Mapping[str, object]) -> list[np.ndarray]:
-        """What every exit says of every sample: logits [samples, ..., classes], one array an exit, the last the full answer."""
+        """What every exit says of every sample: logits [samples, ..., classes] of each, the full answer last."""
         arrays, chosen = self._prepare(tensors)
         rows = [(arrays, arrays)] if chosen is None else list(ladder.pieces(chosen, self.inputs, arrays))
         number = 0 if chosen is None else self._number(chosen.rung)
@@ -229,7 +229,7 @@ class Chain:
         if not self.exits:
             raise UsageError(
                 f"{self.graph.id} has no exits here",
-                remedy="convert with --exits A,B,C (outputs in order of depth) and split points, and open the whole chain",
+                remedy="convert with --exits A,B,C (outputs in order of depth), and open the whole chain",
             )
         with self._lock:
             if self._groups is None:

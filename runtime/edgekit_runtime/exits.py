@@ -1,11 +1,11 @@
-"""Answering early: scores, the loop over exits, cascades, and the alarm that notices when a certificate no longer holds.
+"""Answering early: scores, the loop over exits, cascades, and the alarm for a certificate that no longer holds.
 
     all samples ──► step 0 ──► score ≥ threshold? ──yes──► answered by exit 0
                                   │ no (these rows only)
                                   ▼
                                step 1 ──► … ──► last step: the full answer
 
-A step is the next piece of one student (`chain.Chain`) or the next larger student (`Cascade`): the same loop serves both.
+A step is the next piece of one student (`chain.Chain`) or the next larger student (`Cascade`): one loop serves both.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ class DriftAlarm:
     """Notices that exits differ from the full answer more often than the certificate allows.
 
     A share of the requests that leave early is also run to the end. Their disagreements feed a betting martingale
-    (Waudby-Smith and Ramdas 2024, 2010.09686, sec. 4): while the risk is at most `risk`, its capital exceeds 1/alpha with
-    probability at most alpha, however long one watches (Ville's inequality). When it does, exits are closed.
+    (Waudby-Smith and Ramdas 2024, 2010.09686, sec. 4): while the risk is at most `risk`, its capital exceeds 1/alpha
+    with probability at most alpha, however long one watches (Ville's inequality). When it does, exits are closed.
 
     Args:
         risk: Certified share of wrong early answers over all requests.
@@ -214,7 +214,7 @@ class DriftAlarm:
         self._mean = min(risk / exit_fraction, 0.999)
         self._limit = 1.0 / alpha
         self._sampled = sampled
-        self._random = random.Random(seed)  # noqa: S311 - a sample of requests, no secret
+        self._random = random.Random(seed)
         # Bets on a mean of twice and of five times the certified one, half of the capital on each.
         self._bets = [self._growth(times) for times in (2.0, 5.0)]
         self._capital = [0.5, 0.5]

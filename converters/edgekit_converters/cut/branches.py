@@ -1,7 +1,7 @@
 """Exits: which place an early answer stands on. Pure.
 
-    image ──► s ──► s ──┬──► s ──► s ──┬──► s ──► the full answer      the trunk: what leads to the full answer
-                        └─► head ─► A  └─► head ─► B                   a branch: what leads to an exit and is not the trunk
+    image ──► s ──► s ──┬──► s ──► s ──┬──► s ──► the full answer    trunk: all that leads to the full answer
+                        └─► head ─► A  └─► head ─► B                 branch: what leads to an exit and is no trunk
 
 The exit stands on the earliest place where everything that its branch reads of the trunk crosses.
 """
@@ -9,6 +9,7 @@ The exit stands on the earliest place where everything that its branch reads of 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 from edgekit_converters.cut.flow import Flow, Place, copied, trunk
@@ -54,7 +55,7 @@ def branches(flow: Flow, exits: Sequence[str], legal: Sequence[Place]) -> tuple[
         if not read:
             raise UsageError(
                 f"the exit {output!r} depends on no split point: it is computed from the inputs alone",
-                remedy="name outputs that branch off the way to the last one, or make it a student of its own (a cascade)",
+                remedy="name outputs that branch off the way to the last one, or make it a student of its own",
             )
         places = [place for place in legal if read <= set(place.tensors)]
         if not places:
@@ -69,7 +70,7 @@ def branches(flow: Flow, exits: Sequence[str], legal: Sequence[Place]) -> tuple[
 
 
 def _in_order(found: Sequence[Branch], exits: Sequence[str]) -> None:
-    for branch, after in zip(found, found[1:], strict=False):
+    for branch, after in itertools.pairwise(found):
         if not branch.place.steps_before < after.place.steps_before:
             raise _disorder(exits, f"{after.output} does not lie deeper than {branch.output}")
     for branch in found:

@@ -40,13 +40,12 @@ def survey(flow: Flow, exits: Sequence[str], known: Sequence[Place] = ()) -> Map
     main = trunk(flow, exits[-1]) if exits else flow
     found = places(main)
     kept, rest = undominated(main, found)
+    kept = named(main, kept)
+    rest = named(main, rest, {place.name for place in kept})
     if known:
         kept = like(kept, known)
         taken = {place.name for place in kept}
-        rest = like(rest, [place for place in known if place.name not in taken])
-    else:
-        both = named(main, [*kept, *rest])
-        kept, rest = both[: len(kept)], both[len(kept) :]
+        rest = like(rest, [place for place in known if place.name not in taken], taken)
     if not exits:
         return Map(kept, rest)
     legal = [place for place in found if not place.reason]

@@ -14,17 +14,20 @@ from pathlib import Path
 import msgspec
 
 from edgekit_converters.captured import Arrays, Captured
-from edgekit_converters.cut import probes
+from edgekit_converters.cut import probes, tflite_flow
 from edgekit_converters.cut.choose import NONE, Map, choose, survey
 from edgekit_converters.cut.flow import Flow, Place
 from edgekit_converters.cut.onnx_flow import Seen, see
 from edgekit_converters.cut.onnx_write import OnnxPieces
 from edgekit_converters.cut.pieces import Pieces, describe
 from edgekit_converters.cut.prove import answers, differing
+from edgekit_converters.cut.tflite_write import TflitePieces
 from edgekit_converters.draft import Progress
 from edgekit_converters.staging import Staging
+from edgekit_converters.tflite import flatbuffer
 from edgekit_runtime.bundle import open_bundle
-from edgekit_runtime.manifest import Graph, Manifest
+from edgekit_runtime.errors import Refused
+from edgekit_runtime.manifest import Graph, Manifest, Refusal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +80,17 @@ def cut_all(work: Cutting, manifest: Manifest) -> Manifest:
         return manifest
     known = _names(work)
     for graph in manifest.graphs:
-        if graph.role != "full" or graph.format != "onnx":
+        if graph.role != "full":
             continue
         work.progress(f"cutting {graph.id}")
-        seen = _see(work, work.stage.root / graph.path)
+        try:
+            seen = _see_onnx(work, work.stage.root / graph.path) if graph.format == "onnx" else _see_tflite(work, graph)
+        except Refused as error:
+            why = Refusal(format=graph.format, precision=graph.precision, reason=f"stays whole: {error.told}")
+            manifest = msgspec.structs.replace(manifest, refused=(*manifest.refused, why))
+            continue
         surveyed = survey(seen.flow, work.exits, known)
+        known = known or (*surveyed.kept, *surveyed.rest)
         manifest = _cut(work, manifest, graph, seen, surveyed)
     return manifest
 
@@ -89,11 +98,17 @@ def cut_all(work: Cutting, manifest: Manifest) -> Manifest:
 def _names(work: Cutting) -> tuple[Place, ...]:
     if work.named_by is None:
         return ()
-    surveyed = survey(_see(work, work.named_by).flow, work.exits)
+    surveyed = survey(_see_onnx(work, work.named_by).flow, work.exits)
     return (*surveyed.kept, *surveyed.rest)
 
 
-def _see(work: Cutting, path: Path) -> Seen:
+def _see_tflite(work: Cutting, graph: Graph) -> Seen:
+    sizes = probes.sizes_of(work.student.inputs, work.samples[0])
+    model = flatbuffer.read(work.stage.root / graph.path)
+    return tflite_flow.see(model, graph.signatures, work.student.axes, sizes)
+
+
+def _see_onnx(work: Cutting, path: Path) -> Seen:
     student, sample = work.student, work.samples[0]
     batch = _batch(student)
     sizes = probes.looked_at(student.axes, sample, student.inputs)
@@ -113,7 +128,7 @@ def _cut(work: Cutting, manifest: Manifest, graph: Graph, seen: Seen, surveyed: 
     ]
     chosen = choose(surveyed, work.wanted)
     lost: dict[str, str] = {}
-    writer = OnnxPieces(work.stage, graph)
+    writer = OnnxPieces(work.stage, graph) if graph.format == "onnx" else TflitePieces(work.stage, graph)
     while chosen:
         pieces = writer.write(describe(graph, seen, chosen, surveyed.branches, work.exits))
         listed = pieces.listed(manifest)

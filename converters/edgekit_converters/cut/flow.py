@@ -1,11 +1,10 @@
 """Where a graph may be cut: a pure function over a small description of it.
 
-    image ──► conv ──► relu ──┬──► conv ──► add ──► …        a place: a set of steps ("before") that holds everything its
-                              └───────────────▲              steps need; what crosses are the tensors made before and read
-                                                             after
+    image ──► conv ──► relu ──┬──► conv ──► add ──► …      a place: a set of steps ("before") that holds everything
+                              └───────────────▲            its steps need; the tensors made before and read after cross
 
-Steps of shapes, masks and inputs alone (no weights, nothing that depends on a step with weights) are copied into the tail
-instead of sending what they give; the inputs they read are then inputs of the tail, and are billed.
+Steps of shapes, masks and inputs alone (no weights, nothing that depends on a step with weights) are copied into the
+tail instead of sending what they give; the inputs they read are then inputs of the tail, and are billed.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def copied(flow: Flow) -> frozenset[str]:
 def places(flow: Flow, most: int = MOST_TENSORS) -> tuple[Place, ...]:
     """Every place where at most `most` tensors separate what is before from what is after.
 
-    Complete for one and two tensors; three are found where two steps, or the steps that remain without two, leave three.
+    Complete for one and two tensors; three are found where two steps, or all steps without two, leave three.
     Of each step after which more would cross, or what crosses is closed, one place is returned with the reason.
 
     Returns:
@@ -217,10 +216,10 @@ def _union(sets: Sequence[int], mask: int) -> int:
 def undominated(flow: Flow, found: Sequence[Place]) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
     """Drops the places that another one beats.
 
-    Beaten are: a place with more bytes than one that lies no later; a place with the bytes and MACs of another one behind
-    which fewer steps are left. Of the places before the first MAC one stays (a split there is little more than sending
-    the inputs, so it beats only places where more tensors cross), and one behind the last MAC if what follows still makes
-    the answer smaller.
+    Beaten are: a place with more bytes than one that lies no later; a place with the bytes and MACs of another one
+    behind which fewer steps are left. Of the places before the first MAC one stays (a split there is little more than
+    sending the inputs, so it beats only places where more tensors cross), and one behind the last MAC if what follows
+    still makes the answer smaller.
 
     Args:
         flow: The graph.

@@ -1,15 +1,16 @@
 """Names of places: the module of the student that ends there, the same in every format and precision.
 
-A step is called `layer1.0.conv1/Conv` in the fp32 ONNX graph. A place is called after the largest module whose steps all
-lie before it and that holds the last step before it: `layer1.0`, `layer1`, `bert.encoder.layer.3`. Graphs that have lost
-these names (int8, TFLite) take the name of the fp32 place with the same MACs before it and as many values crossing.
+A step is called `layer1.0.conv1/Conv` in the fp32 ONNX graph. A place is called after the largest module whose steps
+all lie before it and that holds the last step before it: `layer1.0`, `layer1`, `bert.encoder.layer.3`. Graphs that have
+lost these names (int8, TFLite) take the name of the fp32 place with the same MACs before it and as many values
+crossing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from edgekit_converters.cut.flow import Flow, Place, copied
 
@@ -18,8 +19,14 @@ from edgekit_converters.cut.flow import Flow, Place, copied
 _SAME_MACS = 0.002
 
 
-def named(flow: Flow, places: Sequence[Place]) -> tuple[Place, ...]:
-    """The places of a graph whose steps carry module paths, each with a name that no other one has."""
+def named(flow: Flow, places: Sequence[Place], taken: Collection[str] = ()) -> tuple[Place, ...]:
+    """The places of a graph whose steps carry module paths, each with a name that no other one has.
+
+    Args:
+        flow: The graph.
+        places: Its places in order of depth.
+        taken: Names that are given already.
+    """
     modules: dict[str, set[str]] = {}
     light = copied(flow)  # shapes and masks of one module serve others too: they do not tell where it ends
     for step in flow.steps:
@@ -28,7 +35,7 @@ def named(flow: Flow, places: Sequence[Place]) -> tuple[Place, ...]:
         for module in _modules(step.name):
             modules.setdefault(module, set()).add(step.name)
     order = {step.name: index for index, step in enumerate(flow.steps)}
-    return unique([_name(place, modules, order) for place in places])
+    return unique([_name(place, modules, order) for place in places], taken)
 
 
 def _name(place: Place, modules: dict[str, set[str]], order: dict[str, int]) -> Place:
@@ -48,15 +55,15 @@ def _modules(step: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
-def unique(places: Sequence[Place]) -> tuple[Place, ...]:
-    """Numbers equal names: the last place of a module keeps its name, the ones before get `NAME.1`, `NAME.2`, …"""
-    last = {place.name: index for index, place in enumerate(places)}
-    taken = {place.name for place in places}
+def unique(places: Sequence[Place], taken: Collection[str] = ()) -> tuple[Place, ...]:
+    """Numbers equal names: the last place of a module keeps its name, the ones before get `NAME.1`, `NAME.2` and on."""
+    last = {place.name: index for index, place in enumerate(places) if place.name not in taken}
+    taken = {*taken, *(place.name for place in places)}
     count: dict[str, int] = {}
     found = []
     for index, place in enumerate(places):
         name = re.sub(r"[^\w.-]", "_", place.name)
-        if last[place.name] != index:
+        if last.get(place.name) != index:
             while True:
                 count[name] = count.get(name, 0) + 1
                 if f"{name}.{count[name]}" not in taken:
@@ -67,12 +74,13 @@ def unique(places: Sequence[Place]) -> tuple[Place, ...]:
     return tuple(found)
 
 
-def like(places: Sequence[Place], known: Sequence[Place]) -> tuple[Place, ...]:
+def like(places: Sequence[Place], known: Sequence[Place], taken: Collection[str] = ()) -> tuple[Place, ...]:
     """Names places after those of another graph of the same student.
 
     Args:
-        places: Without names, in order of depth.
+        places: In order of depth; without a twin a place keeps the name it has.
         known: With names, in order of depth.
+        taken: Names that are given already.
     """
     free = list(known)
     found = []
@@ -80,9 +88,9 @@ def like(places: Sequence[Place], known: Sequence[Place]) -> tuple[Place, ...]:
         twin = next((other for other in free if _same(place, other)), None)
         if twin is not None:
             free.remove(twin)
-        name, ends = (twin.name, twin.ends) if twin else (f"cut{number}", ())
+        name, ends = (twin.name, twin.ends) if twin else (place.name or f"cut{number}", place.ends)
         found.append(dataclasses.replace(place, name=name, ends=ends))
-    return unique(found)
+    return unique(found, taken)
 
 
 def _same(place: Place, other: Place) -> bool:

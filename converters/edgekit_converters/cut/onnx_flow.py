@@ -1,10 +1,10 @@
 """An ONNX file as a `Flow`: its steps are those of the engine's fused graph.
 
     file:   Conv ─ Relu ─ Q ─ DQ ─ Conv ─ …        the engine runs  QLinearConv ─ QLinearConv ─ …
-    places: only between the fused steps, so that each half is fused as the whole is and gives the same bits
+    places: between the fused steps only, so that each half is fused as the whole is and gives the same bits
 
-A fused step's outputs keep their names in the file, so a place found here is cut in the file itself, which stays free of
-the engine's own operators. With quantize and dequantize pairs the tensor that crosses is the int8 one: the quantizer
+A fused step's outputs keep their names in the file, so a place found here is cut in the file itself, which stays free
+of the engine's own operators. With quantize and dequantize pairs the tensor that crosses is the int8 one: the quantizer
 stays with its producer, the dequantizer goes with each reader.
 """
 
@@ -155,19 +155,31 @@ def _wire_bytes(array: np.ndarray) -> int:
 
 
 def _steps(model: onnx.ModelProto, fused: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[Step]:
-    places = {name: node.name for node in model.graph.node for name in node.output if name}
+    borders = {name for node in fused.graph.node for name in node.output}
+    makers = {name: node for node in model.graph.node for name in node.output if name}
     constants = {tensor.name: int(np.prod(tensor.dims)) for tensor in fused.graph.initializer}
     for number, node in enumerate(fused.graph.node):
         given = [shapes.get(name, ()) for name in node.input]
         made = [shapes.get(name, ()) for name in node.output]
         read = [*node.input, *captured(node)]
         yield Step(
-            name=f"{places.get(node.output[0]) or node.op_type}#{number}",
+            name=f"{_place(node.output[0], makers, borders) or node.op_type}#{number}",
             inputs=tuple(dict.fromkeys(name for name in read if name and name not in constants)),
             outputs=tuple(name for name in node.output if name),
             macs=macs(node.op_type, given, made) or 0,
             fixed=any(constants.get(name, 0) > _SMALL for name in read) or node.op_type.startswith("Random"),
         )
+
+
+def _place(name: str, makers: Mapping[str, Any], borders: set[str]) -> str:
+    """The name of the node that makes a tensor, or of one before it inside the same fused step that tells its module."""
+    first = makers.get(name)
+    node = first
+    while node is not None and "/" not in node.name:
+        inner = [makers[value] for value in node.input if value in makers and value not in borders]
+        node = inner[0] if inner else None
+    found = node or first
+    return str(found.name) if found is not None else ""
 
 
 def captured(node: Any) -> list[str]:

@@ -5,8 +5,8 @@
 
 All pieces come from one graph, so equal names mean equal values: a node or constant that several pieces carry (a
 DequantizeLinear at each of its readers, a subgraph of shapes) is written once. The engine then sees one graph, and a
-chain costs what the uncut graph costs. Field numbers are those of onnx.proto (ModelProto, GraphProto); the wire format is
-protobuf's: a tag (field number, wire type) and a value, one after the other.
+chain costs what the uncut graph costs. Field numbers are those of onnx.proto (ModelProto, GraphProto); the wire format
+is protobuf's: a tag (field number, wire type) and a value, one after the other.
 """
 
 from __future__ import annotations
