@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "profile": ("profile", "measure a bundle or a bare graph"),
     "report": ("report", "HTML, Markdown, JSON and CSV over measured bundles"),
     "compare": ("compare", "is A faster than B? paired and interleaved"),
+    "calibrate-exits": ("calibrate_exits", "certified thresholds for early exits"),
     "run": ("run", "one or many requests through a bundle"),
     "demo": ("demo", "the whole path on one student"),
 }

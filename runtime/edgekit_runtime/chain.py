@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,6 +69,21 @@ def exits_of(manifest: Manifest, graph: str) -> tuple[Exit, ...]:
     depth = {point.id: len(point.before) for point in manifest.split_points}
     found = [item for item in manifest.exits if item.of == graph]
     return tuple(sorted(found, key=lambda item: depth.get(item.after, len(manifest.graphs) + 1)))
+
+
+def chain_of(manifest: Manifest, graph: str) -> tuple[tuple[str, ...], str]:
+    """The segments and exit heads of a full graph in the order they run, and the sha256 over their files' sha256.
+
+    A certificate holds for these files and no others.
+    """
+    by_id = {item.id: item for item in manifest.graphs}
+    points = split_points(manifest, graph)
+    heads = {len(p.before): e.graph for e in exits_of(manifest, graph) for p in points if p.id == e.after and e.graph}
+    ids: list[str] = []
+    for number, segment in enumerate((*points[0].before, *points[0].after) if points else (), start=1):
+        ids += [segment, *([heads[number]] if number in heads else [])]
+    digest = hashlib.sha256("".join(f"{name} {by_id[name].sha256}\n" for name in ids).encode())
+    return tuple(ids), digest.hexdigest()
 
 
 class Chain:
@@ -128,6 +144,7 @@ class Chain:
         self._all = _Group(self._files, pieces, {tensor.name for tensor in self.outputs})
         self._points = {point.id: len(point.before) for point in points}
         self._heads = {item.graph: bundle.graph(item.graph) for item in self.exits if item.graph}
+        self._chain = chain_of(manifest, graph)
         self._groups: list[_Group] | None = None
         self._lock = threading.Lock()
 
@@ -160,14 +177,16 @@ class Chain:
         Raises:
             UsageError: The chain has no exits, or the operating point belongs to another chain.
         """
-        thresholds, mixes = self._thresholds(point)
+        thresholds, mixes, rule = self._thresholds(point)
         arrays, chosen = self._prepare(tensors)
         if chosen is None:
-            found = [self._early(arrays, 0, thresholds, mixes, {})]
+            steps = self._steps(arrays, 0, arrays)
+            found = [exits.answer_early(steps, thresholds, rule=rule, mixes=mixes)]
         else:
             number, found = self._number(chosen.rung), []
             for piece, padded in ladder.pieces(chosen, self.inputs, arrays):
-                found.append(self._early(padded, number, thresholds, mixes, piece))
+                steps = self._steps(padded, number, piece)
+                found.append(exits.answer_early(steps, thresholds, rule=rule, mixes=mixes))
         answers = found[0].answers if len(found) == 1 else np.concatenate([early.answers for early in found])
         return Answered({self.exits[-1].output: answers}, np.concatenate([early.exits for early in found]))
 
@@ -178,17 +197,6 @@ class Chain:
         number = 0 if chosen is None else self._number(chosen.rung)
         found = [[step(None) for step in self._steps(padded, number, piece)] for piece, padded in rows]
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
-
-    def _early(
-        self,
-        arrays: Arrays,
-        rung: int,
-        thresholds: Sequence[float],
-        mixes: Sequence[Sequence[float]],
-        piece: Arrays,
-    ) -> exits.Early:
-        steps = self._steps(arrays, rung, piece or arrays)
-        return exits.answer_early(steps, thresholds, rule=self.exits[0].score_rule, mixes=mixes)
 
     def _steps(self, arrays: Arrays, rung: int, piece: Arrays) -> list[exits.Step]:
         """One step an exit: the segments up to it and its head, run on what the steps before have left in `values`."""
@@ -245,16 +253,20 @@ class Chain:
                     self._groups.append(_Group(self._files, part, later | {self.exits[number].output}))
             return self._groups
 
-    def _thresholds(self, point: OperatingPoint | Sequence[float]) -> tuple[Sequence[float], Sequence[Sequence[float]]]:
+    def _thresholds(
+        self, point: OperatingPoint | Sequence[float]
+    ) -> tuple[Sequence[float], Sequence[Sequence[float]], str]:
+        if not self.exits:
+            self._opened()
         if not isinstance(point, OperatingPoint):
-            return point, ()
-        chain = {graph.id for graph in (*self._pieces, *self._heads.values())}
-        if point.of != self.graph.id or not set(point.graph_chain) <= chain:
+            return point, (), self.exits[0].score_rule
+        ids, digest = self._chain
+        if point.of != self.graph.id or point.graph_chain != ids or point.chain_sha256 not in ("", digest):
             raise UsageError(
-                f"operating point {point.id} holds for {point.of or point.graph_chain}, not for {self.graph.id}",
-                remedy="certify this chain: edgekit calibrate-exits BUNDLE --data FILE.npz -o NEW.edge",
+                f"operating point {point.id} was certified for other graphs than those of this {self.graph.id}",
+                remedy="certify this bundle: edgekit calibrate-exits BUNDLE --data FILE.npz -o NEW.edge",
             )
-        return point.thresholds, point.mixes
+        return point.thresholds, point.mixes, point.score_rule
 
     def _prepare(self, tensors: Mapping[str, object]) -> tuple[Arrays, ladder.Plan | None]:
         arrays, sizes = check(self.inputs, self._axes, tensors)

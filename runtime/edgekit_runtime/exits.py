@@ -73,6 +73,21 @@ def score(rule: str, logits: np.ndarray) -> np.ndarray:
     return SCORES[rule](logits)
 
 
+def spoken(logits: Sequence[np.ndarray], mixes: Sequence[Sequence[float]] = ()) -> list[np.ndarray]:
+    """What each exit says, alone or mixed with those before it.
+
+    Args:
+        logits: Of each exit, the full answer last.
+        mixes: For each exit the weights of all exits up to it; empty: each speaks for itself.
+    """
+    if not mixes:
+        return list(logits)
+    return [
+        mixed(logits[: number + 1], weights) if any(weights[:-1]) else logits[number]
+        for number, weights in enumerate(mixes)
+    ]
+
+
 def mixed(logits: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """What the exits up to one say together: log of the weighted mean of their probabilities, as logits."""
     total = sum(weight * softmax(one) for weight, one in zip(weights, logits, strict=True))
@@ -121,7 +136,7 @@ def answer_early(
         logits = step(keep)
         seen = [one if keep is None else one[keep] for one in seen] if mixes else []
         seen.append(logits)
-        said = mixed(seen, mixes[number]) if mixes else logits
+        said = mixed(seen, mixes[number]) if mixes and any(mixes[number][:-1]) else logits
         last = number == len(steps) - 1
         sure = np.ones(len(said), bool) if last else score(rule, said) >= threshold
         if answers is None:

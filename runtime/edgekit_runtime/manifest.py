@@ -198,6 +198,8 @@ class OperatingPoint(Base, frozen=True, kw_only=True):
         labels: True: wrong against labels where the full answer is right; False: differs from the full answer.
         of: Id of the full graph.
         mixes: For each exit the weight of the scores of every exit up to it; empty: each exit speaks for itself.
+        score_rule: How sure an exit is; see `edgekit_runtime.exits.SCORES`.
+        chain_sha256: Of the sha256 of the graphs of the chain, in their order: the certificate holds for these files.
     """
 
     id: str
@@ -211,6 +213,8 @@ class OperatingPoint(Base, frozen=True, kw_only=True):
     labels: bool = False
     of: str = ""
     mixes: tuple[tuple[float, ...], ...] = ()
+    score_rule: str = "max_softmax"
+    chain_sha256: str = ""
 
 
 class Action(Base, frozen=True, kw_only=True):

@@ -172,7 +172,7 @@ def _steps(model: onnx.ModelProto, fused: onnx.ModelProto, shapes: Mapping[str, 
 
 
 def _place(name: str, makers: Mapping[str, Any], borders: set[str]) -> str:
-    """The name of the node that makes a tensor, or of one before it inside the same fused step that tells its module."""
+    """Name of the node that makes a tensor, or of one before it in the same fused step that tells its module."""
     first = makers.get(name)
     node = first
     while node is not None and "/" not in node.name:

@@ -115,7 +115,7 @@ def _tensor(name: str, rungs: Sequence[Any], signatures: Sequence[Signature], ax
 
 
 def _mark_batch(shape: list[int | str], symbol: str, size: int) -> None:
-    """Every rung has one batch size, so no rung tells which axis it is: the first of that size; the proof tells if not."""
+    """No rung tells which axis is the batch, as all have one size of it: the first of that size; the proof checks."""
     for axis, found in enumerate(shape):
         if found == size:
             shape[axis] = symbol
