@@ -1,0 +1,327 @@
+"""Estimators and choice together: what to do with the next request, and what was learned from the last.
+
+A plan is a decision with two nets under it:
+
+    hedge   the local run starts when the answer has not come by then: at the predicted 99th percentile of the action,
+            and at the latest when only the local 99th percentile is left of the deadline
+    race    the other side is tried beside the chosen one, because little is known of it and it may well be better.
+            The first answer wins, so that a probe never costs the request any time; it is kept to a small share
+
+The clock is the caller's: the same object serves the device, the simulator and the tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from edgekit_runtime.adaptive import costs
+from edgekit_runtime.adaptive.actions import DEVICE, SERVER, ActionCost, ActionSet, compiled
+from edgekit_runtime.adaptive.choose import Decision, admitted, choose
+from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
+from edgekit_runtime.adaptive.state import Link, Load, Policy
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What may be changed, and switched off for an ablation.
+
+    Attributes:
+        see_load: Reckon with the load of device and server.
+        race_fraction: Largest share of requests that are raced.
+        race_gain: A race needs an optimistic gain of this fraction.
+        longest_pause_s: Longest time between two races that both showed nothing new.
+        first_backoff_s: Pause after a failure of the server; doubled with each one that follows.
+        longest_backoff_s: Its limit.
+        corrections: Learn a factor an action where the profile is wrong for one action only.
+    """
+
+    see_load: bool = True
+    race_fraction: float = 0.05
+    race_gain: float = 0.1
+    longest_pause_s: float = 20.0
+    first_backoff_s: float = 0.5
+    longest_backoff_s: float = 30.0
+    corrections: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to do with one request.
+
+    Attributes:
+        decision: The choice.
+        hedge_ms: Start the local fall-back when no answer came after this time; None: the answer is local anyway.
+        race: Id of a second action to run beside the chosen one; empty: none.
+    """
+
+    decision: Decision
+    hedge_ms: float | None
+    race: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one finished action took. Fields of a part that did not happen are None.
+
+    Attributes:
+        action: Its id.
+        device_ms: Head and encoding on the device, without waiting for the device.
+        network_ms: Round trip less the server's residence time.
+        bytes_up: Sent.
+        bytes_down: Received.
+        queue_ms: Wait on the server, as it says.
+        server_ms: Its service time, as it says.
+    """
+
+    action: str
+    device_ms: float | None = None
+    network_ms: float | None = None
+    bytes_up: int = 0
+    bytes_down: int = 0
+    queue_ms: float | None = None
+    server_ms: float | None = None
+
+
+@dataclasses.dataclass
+class _Flight:
+    """A request that is out: when it left, and what its network part was expected to take."""
+
+    sent_s: float
+    action: ActionCost
+    expected_ms: float
+
+
+class Controller:
+    """One for each session. Not thread-safe: the session holds a lock."""
+
+    def __init__(
+        self,
+        actions: Sequence[ActionCost] | ActionSet,
+        policy: Policy,
+        *,
+        settings: Settings | None = None,
+        link: Link | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Starts knowing nothing but the profile.
+
+        Args:
+            actions: What can be done, as measured or predicted.
+            policy: What the person wants.
+            settings: Limits and switches.
+            link: A first guess.
+            seed: Of the jitter after failures.
+        """
+        self.profile = compiled(actions)
+        self.actions = self.profile
+        self.policy = policy
+        self.settings = settings or Settings()
+        self.link = LinkEstimator(link)
+        self.load = LoadEstimator()
+        self._random = random.Random(seed)
+        self._flights: dict[int, _Flight] = {}
+        self._sent = 0
+        self._races = _Budget(self.settings)
+        self._factors = _Factors(self.profile)
+        self._down_until_s = -math.inf
+        self._failures = 0
+
+    def plan(self, now_s: float) -> Plan:
+        """Decides the next request."""
+        link, load = self._link(now_s), self._load(now_s)
+        decision = choose(self.actions, link, load, self.policy)
+        self._races.count()
+        return Plan(decision, self._hedge_ms(decision), self._race(now_s, decision, link, load))
+
+    def sent(self, now_s: float, action_id: str) -> int:
+        """Says that a request is on its way to the server. Returns a number for `back` or `gave_up`."""
+        action = self.profile[action_id]
+        link = self.link.read(now_s)
+        expected = link.rtt_ms + action.bytes_up * 8e-3 / link.uplink_mbps
+        self._sent += 1
+        self._flights[self._sent] = _Flight(now_s, action, expected)
+        return self._sent
+
+    def back(self, flight: int) -> None:
+        """The request's answer came."""
+        self._flights.pop(flight, None)
+        self._failures = 0
+        self._down_until_s = -math.inf
+
+    def gave_up(self, now_s: float, flight: int) -> None:
+        """The request was cancelled: its time was at least what it has waited."""
+        gone = self._flights.pop(flight, None)
+        if gone is None:
+            return
+        waited_ms = (now_s - gone.sent_s) * 1e3
+        if waited_ms > gone.expected_ms:
+            self.link.see(now_s, 1.5 * waited_ms, gone.action.bytes_up, gone.action.bytes_down, noise=0.5)
+
+    def failed(self, now_s: float, flight: int, retry_after_s: float | None = None) -> None:
+        """The server could not be reached, refused or answered wrongly: leave it alone for a while, with jitter."""
+        self._flights.pop(flight, None)
+        self._failures += 1
+        pause = min(self.settings.first_backoff_s * 2 ** (self._failures - 1), self.settings.longest_backoff_s)
+        pause = max(pause, retry_after_s or 0.0)
+        self._down_until_s = now_s + pause * self._random.uniform(0.75, 1.25)
+
+    def observe(self, now_s: float, outcome: Outcome) -> None:
+        """Learns from a finished action."""
+        place = self.profile.place(outcome.action)
+        action = self.profile.actions[place]
+        if outcome.device_ms is not None and action.head_ms + action.encode_ms > 0:
+            slowdown = outcome.device_ms / (action.head_ms + action.encode_ms)
+            noise = math.hypot(0.1, action.head_sd_ms / max(action.head_ms, 1e-6))
+            self.load.see_local_run(now_s, slowdown / self._factors.device[place], noise)
+            self._factors.see_device(place, slowdown / self.load.read(now_s).device_slowdown)
+        if outcome.network_ms is not None:
+            self.link.see(now_s, outcome.network_ms, outcome.bytes_up, outcome.bytes_down)
+        if outcome.queue_ms is not None and outcome.server_ms is not None and action.server_ms > 0:
+            slowdown = outcome.server_ms / action.server_ms
+            self.load.see_reply(now_s, outcome.queue_ms, slowdown / self._factors.server[place])
+            self._factors.see_server(place, slowdown / self.load.read(now_s).server_slowdown)
+        if self.settings.corrections:
+            self.actions = self._factors.applied(self.actions)
+
+    def race_over(self, now_s: float, other_won: bool) -> None:
+        """Says how a race ended, so that races that show nothing new become rare."""
+        self._races.over(now_s, other_won)
+
+    def _link(self, now_s: float) -> Link:
+        if now_s < self._down_until_s:
+            return Link(uplink_mbps=0.0, downlink_mbps=0.0)
+        link = self.link.read(now_s)
+        for flight in self._flights.values():
+            waited_ms = (now_s - flight.sent_s) * 1e3
+            if waited_ms > 1.5 * flight.expected_ms and flight.action.bytes_up:
+                # An answer that is overdue: the longer it has taken, the longer it will (Lindy).
+                mbps = flight.action.bytes_up * 8e-3 / max(1.5 * waited_ms - link.rtt_ms, 1e-3)
+                if mbps < link.uplink_mbps:
+                    link = msgspec.structs.replace(link, uplink_mbps=mbps)
+        return link
+
+    def _load(self, now_s: float) -> Load:
+        load = self.load.read(now_s)
+        return load if self.settings.see_load else Load(battery_fraction=load.battery_fraction)
+
+    def _hedge_ms(self, decision: Decision) -> float | None:
+        actions = self.actions
+        if actions.offload[decision.place] == 0.0:
+            return None
+        patience = costs.quantile_ms(*decision.moments(), 2.33)
+        if self.policy.deadline_ms is not None:
+            left = self.policy.deadline_ms - costs.quantile_ms(*decision.moments(actions.fallback), 2.33)
+            patience = min(patience, max(left, 0.0))
+        return patience
+
+    def _race(self, now_s: float, decision: Decision, link: Link, load: Load) -> str:
+        """The action of the other side that is worth a try, if the budget has one left."""
+        if not self._races.open_at(now_s) or not link.up or self.policy.objective not in ("latency", "accuracy"):
+            return ""
+        actions = self.actions
+        remote = actions.offload[decision.place] > 0.0
+        others = actions.local if remote else actions.remote
+        if not len(others):
+            return ""
+        theta, _ = costs.state(_brighter(link), _brighter_load(load))
+        times = (actions.terms[others] @ theta) + admitted(actions, self.policy)[others]
+        best = int(times.argmin())
+        if times[best] > (1 - self.settings.race_gain) * decision.predicted_ms:
+            return ""
+        self._races.take(now_s)
+        return actions.actions[int(others[best])].id
+
+
+def _brighter(link: Link) -> Link:
+    """The link one standard deviation better."""
+    return Link(
+        rtt_ms=link.rtt_ms * math.exp(-link.rtt_spread),
+        uplink_mbps=link.uplink_mbps * math.exp(link.uplink_spread),
+        downlink_mbps=link.downlink_mbps * math.exp(link.downlink_spread),
+    )
+
+
+def _brighter_load(load: Load) -> Load:
+    """The load one standard deviation better."""
+    return Load(
+        device_slowdown=load.device_slowdown * math.exp(-load.device_spread),
+        server_slowdown=load.server_slowdown * math.exp(-load.server_spread),
+        queue_ms=max(load.queue_ms - load.queue_sd_ms, 0.0),
+    )
+
+
+class _Budget:
+    """Keeps races rare: a share of the requests, and pauses that double while races show nothing new."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tokens = 2.0
+        self._pause_s = 0.2
+        self._next_s = -math.inf
+
+    def count(self) -> None:
+        self._tokens = min(self._tokens + self._settings.race_fraction, 3.0)
+
+    def open_at(self, now_s: float) -> bool:
+        return self._tokens >= 1.0 and now_s >= self._next_s
+
+    def take(self, now_s: float) -> None:
+        self._tokens -= 1.0
+        self._next_s = now_s + self._pause_s
+
+    def over(self, now_s: float, other_won: bool) -> None:
+        self._pause_s = 0.2 if other_won else min(2 * self._pause_s, self._settings.longest_pause_s)
+        self._next_s = now_s + self._pause_s
+
+
+class _Factors:
+    """A factor an action where the profile is wrong for that action only, beyond what slows all of them.
+
+    The logarithm of the factor starts at 0 with a standard deviation of 0.3; one run tells it to within 0.15.
+    """
+
+    _PRIOR, _NOISE, _NOTICE = 0.3**2, 0.15**2, 0.03
+
+    def __init__(self, actions: ActionSet) -> None:
+        n = len(actions)
+        self._base = actions
+        self._log = np.zeros((2, n))
+        self._variance = np.full((2, n), self._PRIOR)
+        self._used = np.zeros((2, n))
+
+    @property
+    def device(self) -> np.ndarray:
+        return np.exp(self._used[0])
+
+    @property
+    def server(self) -> np.ndarray:
+        return np.exp(self._used[1])
+
+    def see_device(self, place: int, ratio: float) -> None:
+        """`ratio`: time of the run over profile times the device's slow-down."""
+        self._see(0, place, ratio)
+
+    def see_server(self, place: int, ratio: float) -> None:
+        self._see(1, place, ratio)
+
+    def _see(self, side: int, place: int, ratio: float) -> None:
+        variance = self._variance[side, place]
+        gain = variance / (variance + self._NOISE)
+        self._log[side, place] += gain * (math.log(max(ratio, 1e-3)) - self._log[side, place])
+        # The variance keeps a floor, so that a factor can still change after many runs.
+        self._variance[side, place] = max((1 - gain) * variance, 0.03**2)
+
+    def applied(self, current: ActionSet) -> ActionSet:
+        """The set with the factors, made anew only when one has moved by more than 3 %."""
+        if np.abs(self._log - self._used).max() < self._NOTICE:
+            return current
+        self._used = self._log.copy()
+        scale = np.ones_like(self._base.terms)
+        scale[:, DEVICE], scale[:, SERVER] = self.device, self.server
+        return self._base.scaled(scale)
