@@ -38,6 +38,10 @@ class _Request:
     trips: dict[int, tuple[Trip, int]]  # by place: the trip and its flight
     done: bool = False
     hedged: bool = False
+    done_s: float = math.inf
+
+
+_CANCELLED = -1
 
 
 class Simulation:
@@ -90,6 +94,9 @@ class Simulation:
         device = self._devices[request.device]
         trip = device.head(request.number, place, now)
         device.begin(trip)
+        if trip.device_ms > 0:
+            self._deciders[request.device].running(now, place)
+            self._at(trip.head_done_s, lambda then: self._deciders[request.device].stopped())
         flight = 0
         if trip.sent:
             flight = self._deciders[request.device].sent(trip.up_start_s, place)
@@ -105,8 +112,8 @@ class Simulation:
 
     def _serve(self, request: _Request, trip: Trip, now: float) -> None:
         device = self._devices[request.device]
-        if request.done and len(request.trips) > 1 and request.trips[trip.place][1] == -1:
-            return  # cancelled before it reached the server
+        if request.trips[trip.place][1] == _CANCELLED:
+            return
         service = device.service_s(request.number, trip.place, now)
         served = self._server.take(now, service)
         answered = device.answered_s(request.number, trip.place, served)
@@ -114,13 +121,15 @@ class Simulation:
         self._at(answered, lambda then: self._remote_done(request, trip, queue_ms, service_ms, then))
 
     def _local_done(self, request: _Request, trip: Trip, now: float) -> None:
+        if request.trips[trip.place][1] == _CANCELLED and trip.head_start_s > request.done_s:
+            return  # it was cancelled before it began
         action = self._devices[request.device].day.actions[trip.place]
         self._deciders[request.device].observe(now, 0, Outcome(action.id, device_ms=trip.device_ms))
         self._finish(request, trip.place, now)
 
     def _remote_done(self, request: _Request, trip: Trip, queue_ms: float, service_ms: float, now: float) -> None:
         flight = request.trips[trip.place][1]
-        if flight == -1:
+        if flight == _CANCELLED:
             return
         action = self._devices[request.device].day.actions[trip.place]
         outcome = Outcome(
@@ -133,20 +142,20 @@ class Simulation:
             server_ms=service_ms,
         )
         self._deciders[request.device].observe(now, flight, outcome)
-        request.trips[trip.place] = (trip, -1)
         self._finish(request, trip.place, now)
 
     def _finish(self, request: _Request, place: int, now: float) -> None:
         if request.done:
             return
-        request.done = True
+        request.done, request.done_s = True, now
         device, decider, move = self._devices[request.device], self._deciders[request.device], request.move
         for other, (trip, flight) in request.trips.items():
-            # A race is let end, as it is there to learn; a hedge is won, and what is still out is cancelled.
-            if other != place and trip.sent and flight > 0 and request.hedged:
+            # A race is let end, as it is there to learn; beside a hedge, what is still out is cancelled.
+            if other != place and request.hedged and flight != _CANCELLED:
                 device.cancel(trip, now)
-                decider.gave_up(now, flight)
-                request.trips[other] = (trip, -1)
+                request.trips[other] = (trip, _CANCELLED)
+                if trip.sent:
+                    decider.gave_up(now, flight)
         if move.race is not None:
             decider.race_over(now, place == move.race)
         self._answers[request.device][request.number] = Answered(

@@ -40,6 +40,10 @@ class Decider(Protocol):
 
     def decide(self, request: int, now_s: float, device: Device) -> Move: ...
 
+    def running(self, now_s: float, place: int) -> None: ...
+
+    def stopped(self) -> None: ...
+
     def sent(self, now_s: float, place: int) -> int: ...
 
     def gave_up(self, now_s: float, flight: int) -> None: ...
@@ -51,6 +55,12 @@ class Decider(Protocol):
 
 class Silent:
     """Learns nothing."""
+
+    def running(self, now_s: float, place: int) -> None:
+        """Keeps no account of the device."""
+
+    def stopped(self) -> None:
+        """Keeps no account of the device."""
 
     def sent(self, now_s: float, place: int) -> int:
         """Keeps no account of what is out."""
@@ -100,6 +110,14 @@ class Adaptive:
         plan = self.controller.plan(now_s)
         race = self.controller.profile.place(plan.race) if plan.race else None
         return Move(plan.decision.place, plan.hedge_ms, race)
+
+    def running(self, now_s: float, place: int) -> None:
+        """Tells the controller."""
+        self.controller.running(now_s, self.controller.profile.actions[place].id)
+
+    def stopped(self) -> None:
+        """Tells the controller."""
+        self.controller.stopped()
 
     def sent(self, now_s: float, place: int) -> int:
         """Tells the controller."""

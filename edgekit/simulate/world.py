@@ -119,6 +119,7 @@ class Trip:
 
     request: int
     place: int
+    head_start_s: float
     head_done_s: float
     device_ms: float
     sent: bool
@@ -148,10 +149,10 @@ class Device:
         today, action = self.day, self.day.actions[place]
         if sent is None:
             sent = action.leaves and today.exit_draw[request] >= 1 - action.offload_fraction
-        start = max(now_s, self.free_s)
         idle_ms = action.head_ms + (action.encode_ms if sent else 0.0)
+        start = max(now_s, self.free_s) if idle_ms else now_s
         run_ms = idle_ms * float(today.device_noise[request]) * self.slowdown(start)
-        trip = Trip(request, place, start + run_ms / 1e3, run_ms, sent)
+        trip = Trip(request, place, start, start + run_ms / 1e3, run_ms, sent)
         if sent:
             trip.up_start_s = max(trip.head_done_s, self.up_free_s)
             trip.up_done_s = today.trace.up.finish(trip.up_start_s, action.bytes_up * 8e-6)
@@ -161,12 +162,15 @@ class Device:
 
     def begin(self, trip: Trip) -> None:
         """Takes the device and the uplink for a trip."""
-        self.free_s = trip.head_done_s
+        if trip.device_ms:
+            self.free_s = trip.head_done_s
         if trip.sent:
             self.up_free_s = trip.up_done_s
 
     def cancel(self, trip: Trip, now_s: float) -> None:
-        """Frees the uplink of a trip that is still sending, when nothing was queued behind it."""
+        """Frees what a trip still holds or waits for, when nothing was queued behind it. A run that has begun ends."""
+        if trip.head_start_s > now_s and self.free_s == trip.head_done_s:
+            self.free_s = trip.head_start_s
         if trip.sent and trip.up_done_s > now_s and self.up_free_s == trip.up_done_s:
             self.up_free_s = max(now_s, min(trip.up_start_s, now_s))
 

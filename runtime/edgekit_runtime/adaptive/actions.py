@@ -2,8 +2,8 @@
 
 The time of every action is linear in the state of link and load, so a set of n actions is a matrix:
 
-    predicted_ms [n] = terms [n, 6] @ state [6]
-    state = device slow-down, round trip ms, uplink ms/kbit, queue ms, server slow-down, downlink ms/kbit
+    predicted_ms [n] = terms [n, 7] @ state [7]
+    state = device slow-down, device wait ms, round trip ms, uplink ms/kbit, queue ms, server slow-down, downlink ms/kbit
 
 An action that stops on the device for some requests and sends the others has its remote terms scaled by the fraction
 that is sent.
@@ -23,8 +23,8 @@ from edgekit_runtime.manifest import Base
 
 Kind = Literal["local", "exit", "split", "offload", "cascade", "variant"]
 
-TERMS = ("device", "round_trip", "uplink", "queue", "server", "downlink")
-DEVICE, ROUND_TRIP, UPLINK, QUEUE, SERVER, DOWNLINK = range(6)
+TERMS = ("device", "device_wait", "round_trip", "uplink", "queue", "server", "downlink")
+DEVICE, DEVICE_WAIT, ROUND_TRIP, UPLINK, QUEUE, SERVER, DOWNLINK = range(7)
 
 
 class ActionCost(Base, frozen=True, kw_only=True):
@@ -117,8 +117,8 @@ class ActionSet:
 
     Attributes:
         actions: In the order given.
-        terms: float64 [n, 6], multiplied by the state gives each term in ms.
-        squares: float64 [n, 8], ms²: `terms` squared, to be multiplied by the state's variances; then the action's own
+        terms: float64 [n, 7], multiplied by the state gives each term in ms.
+        squares: float64 [n, 9], ms²: `terms` squared, to be multiplied by the state's variances; then the action's own
             variance of head and tail, to be multiplied by the squared slow-downs.
         fallback: Index of the quickest action with the smallest accuracy drop that never leaves the device.
     """
@@ -155,7 +155,7 @@ class ActionSet:
         return self.actions[self.place(action_id)]
 
     def scaled(self, factors: np.ndarray) -> ActionSet:
-        """A set whose terms are multiplied by factors, float64 [n, 6]; everything else is shared."""
+        """A set whose terms are multiplied by factors, float64 [n, 7]; everything else is shared."""
         made = object.__new__(ActionSet)
         made.__dict__.update(self.__dict__)
         made.terms = self.terms * factors
@@ -181,7 +181,8 @@ def compiled(actions: Sequence[ActionCost] | ActionSet) -> ActionSet:
 def _terms(action: ActionCost) -> tuple[float, ...]:
     sent = action.offload_fraction
     up_kbit, down_kbit = action.bytes_up * 8e-3, action.bytes_down * 8e-3
-    return (action.device_ms, sent, sent * up_kbit, sent, sent * action.server_ms, sent * down_kbit)
+    uses_device = 1.0 if action.device_ms > 0 else 0.0
+    return (action.device_ms, uses_device, sent, sent * up_kbit, sent, sent * action.server_ms, sent * down_kbit)
 
 
 def _energy(action: ActionCost, power: Power) -> tuple[float, ...]:

@@ -126,6 +126,8 @@ class Controller:
         self.load = LoadEstimator()
         self._random = random.Random(seed)
         self._flights: dict[int, _Flight] = {}
+        self._runs = 0  # of this session on the device, waiting ones included
+        self._free_s = -math.inf  # when the device is expected to be free of them
         self._sent = 0
         self._races = _Budget(self.settings)
         self._factors = _Factors(self.profile)
@@ -138,6 +140,19 @@ class Controller:
         decision = choose(self.actions, link, load, self.policy)
         self._races.count()
         return Plan(decision, self._hedge_ms(decision), self._race(now_s, decision, link, load))
+
+    def running(self, now_s: float, action_id: str) -> None:
+        """Says that a run on the device begins, or waits for those before it. `observe` or `stopped` ends it."""
+        place = self.profile.place(action_id)
+        expected_ms = self.actions.terms[place, DEVICE] * self.load.read(now_s).device_slowdown
+        self._runs += 1
+        self._free_s = max(self._free_s, now_s) + expected_ms / 1e3
+
+    def stopped(self) -> None:
+        """A run on the device has ended."""
+        self._runs = max(self._runs - 1, 0)
+        if not self._runs:
+            self._free_s = -math.inf
 
     def sent(self, now_s: float, action_id: str) -> int:
         """Says that a request is on its way to the server. Returns a number for `back` or `gave_up`."""
@@ -197,6 +212,10 @@ class Controller:
         if now_s < self._down_until_s:
             return Link(uplink_mbps=0.0, downlink_mbps=0.0)
         link = self.link.read(now_s)
+        if not self._flights:
+            return link
+        still_ms = sum(max(f.expected_ms - (now_s - f.sent_s) * 1e3 - link.rtt_ms, 0.0) for f in self._flights.values())
+        link = msgspec.structs.replace(link, backlog_ms=still_ms)
         for flight in self._flights.values():
             waited_ms = (now_s - flight.sent_s) * 1e3
             if waited_ms > 1.5 * flight.expected_ms and flight.action.bytes_up:
@@ -208,7 +227,10 @@ class Controller:
 
     def _load(self, now_s: float) -> Load:
         load = self.load.read(now_s)
-        return load if self.settings.see_load else Load(battery_fraction=load.battery_fraction)
+        if not self.settings.see_load:
+            load = Load(battery_fraction=load.battery_fraction)
+        wait_ms = max(self._free_s - now_s, 0.0) * 1e3
+        return msgspec.structs.replace(load, device_wait_ms=wait_ms) if wait_ms else load
 
     def _hedge_ms(self, decision: Decision) -> float | None:
         actions = self.actions
@@ -244,6 +266,7 @@ def _brighter(link: Link) -> Link:
         rtt_ms=link.rtt_ms * math.exp(-link.rtt_spread),
         uplink_mbps=link.uplink_mbps * math.exp(link.uplink_spread),
         downlink_mbps=link.downlink_mbps * math.exp(link.downlink_spread),
+        backlog_ms=link.backlog_ms,
     )
 
 
@@ -253,6 +276,7 @@ def _brighter_load(load: Load) -> Load:
         device_slowdown=load.device_slowdown * math.exp(-load.device_spread),
         server_slowdown=load.server_slowdown * math.exp(-load.server_spread),
         queue_ms=max(load.queue_ms - load.queue_sd_ms, 0.0),
+        device_wait_ms=load.device_wait_ms,
     )
 
 

@@ -12,7 +12,7 @@ import statistics
 
 import numpy as np
 
-from edgekit_runtime.adaptive.actions import DEVICE, SERVER, ActionSet
+from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, SERVER, ActionSet
 from edgekit_runtime.adaptive.state import Link, Load, mean_and_variance
 
 # Stands for "never" where a link carries nothing: an hour, so that sums stay finite and comparable.
@@ -20,7 +20,7 @@ NEVER_MS = 3.6e6
 
 
 def state(link: Link, load: Load) -> tuple[np.ndarray, np.ndarray]:
-    """The state that the terms are linear in, and the variance of each entry; both float64 [6]."""
+    """The state that the terms are linear in, and the variance of each entry; both float64 [7]."""
     device, device_var = mean_and_variance(load.device_slowdown, load.device_spread)
     server, server_var = mean_and_variance(load.server_slowdown, load.server_spread)
     rtt, rtt_var = mean_and_variance(link.rtt_ms, link.rtt_spread)
@@ -30,8 +30,8 @@ def state(link: Link, load: Load) -> tuple[np.ndarray, np.ndarray]:
     else:
         rtt, up, up_var, down, down_var = NEVER_MS, 0.0, 0.0, 0.0, 0.0
     return (
-        np.array((device, rtt, up, load.queue_ms, server, down)),
-        np.array((device_var, rtt_var, up_var, load.queue_sd_ms**2, server_var, down_var)),
+        np.array((device, load.device_wait_ms, rtt + link.backlog_ms, up, load.queue_ms, server, down)),
+        np.array((device_var, 0.0, rtt_var, up_var, load.queue_sd_ms**2, server_var, down_var)),
     )
 
 
@@ -40,7 +40,7 @@ def variance(actions: ActionSet, theta: np.ndarray, theta_variance: np.ndarray) 
     total = actions.squares @ np.concatenate((theta_variance, (theta[DEVICE] ** 2, theta[SERVER] ** 2)))
     if actions.mixed:  # some requests stop on the device: the remote part comes or does not
         sent = actions.offload
-        remote = actions.terms[:, 1:] @ theta[1:]
+        remote = actions.terms[:, ROUND_TRIP:] @ theta[ROUND_TRIP:]
         total += np.divide(remote**2 * (1 - sent), sent, out=np.zeros_like(remote), where=sent > 0)
     return total
 

@@ -25,6 +25,7 @@ class Link(Base, frozen=True, kw_only=True):
         rtt_spread: Of the round trip.
         uplink_spread: Of the uplink.
         downlink_spread: Of the downlink.
+        backlog_ms: Until the uplink is free of this session's own earlier requests.
         age_s: Since the last request that told something; infinite: never.
     """
 
@@ -34,6 +35,7 @@ class Link(Base, frozen=True, kw_only=True):
     rtt_spread: float = 0.0
     uplink_spread: float = 0.0
     downlink_spread: float = 0.0
+    backlog_ms: float = 0.0
     age_s: float = 0.0
 
     @property
@@ -48,6 +50,7 @@ class Load(Base, frozen=True, kw_only=True):
     Attributes:
         device_slowdown: Time of a local run over its time on the idle device of the profile.
         device_spread: Standard deviation of its logarithm.
+        device_wait_ms: Until the device is free of this session's own earlier runs.
         server_slowdown: The same for the server, without waiting.
         server_spread: Standard deviation of its logarithm.
         queue_ms: Expected wait on the server.
@@ -57,6 +60,7 @@ class Load(Base, frozen=True, kw_only=True):
 
     device_slowdown: float = 1.0
     device_spread: float = 0.0
+    device_wait_ms: float = 0.0
     server_slowdown: float = 1.0
     server_spread: float = 0.0
     queue_ms: float = 0.0
