@@ -13,7 +13,7 @@ import numpy as np
 
 from edgekit.simulate.policies import Decider, Move
 from edgekit.simulate.world import Day, Device, Server, Trip
-from edgekit_runtime.adaptive import Outcome
+from edgekit_runtime.adaptive import ActionCost, Outcome
 
 
 class Answered(NamedTuple):
@@ -83,9 +83,10 @@ class Simulation:
             self._at(float(device.day.arrivals_s[number + 1]), lambda then: self._arrive(d, number + 1, then))
         move = self._deciders[d].decide(number, now, device)
         request = _Request(d, number, now, move, {})
-        # A race sends first, so that the local run does not keep the tensor waiting.
         places = [move.place] if move.race is None else [move.place, move.race]
-        for place in sorted(places, key=lambda p: device.day.actions[p].offload_fraction == 0.0):
+        if move.race is not None and _light(device.day.actions[move.race], device.day.actions[move.place]):
+            places.reverse()
+        for place in places:
             self._start(request, place, now)
         if move.hedge_ms is not None and (move.race is None or device.day.actions[move.race].leaves):
             self._at(now + move.hedge_ms / 1e3, lambda then: self._hedge(request, then))
@@ -166,6 +167,11 @@ class Simulation:
             request.hedged,
             move.race is not None,
         )
+
+
+def _light(other: ActionCost, chosen: ActionCost) -> bool:
+    """May the other side of a race go first, because it hardly takes the device from the chosen one?"""
+    return other.device_ms <= 0.1 * chosen.device_ms
 
 
 def latencies_ms(answers: Sequence[Answered]) -> np.ndarray:

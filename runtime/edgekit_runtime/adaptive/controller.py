@@ -21,10 +21,13 @@ import msgspec
 import numpy as np
 
 from edgekit_runtime.adaptive import costs
-from edgekit_runtime.adaptive.actions import DEVICE, SERVER, ActionCost, ActionSet, compiled
+from edgekit_runtime.adaptive.actions import DEVICE, SERVER, UPLINK, ActionCost, ActionSet, compiled
 from edgekit_runtime.adaptive.choose import Decision, admitted, choose
 from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.state import Link, Load, Policy
+
+_SHORTEST_PAUSE_S = 0.2
+_STALE_GAIN = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +45,9 @@ class Settings:
     """
 
     see_load: bool = True
-    race_fraction: float = 0.05
+    race_fraction: float = 0.1
     race_gain: float = 0.1
-    longest_pause_s: float = 20.0
+    longest_pause_s: float = 5.0
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 30.0
     corrections: bool = True
@@ -251,21 +254,25 @@ class Controller:
         others = actions.local if remote else actions.remote
         if not len(others):
             return ""
-        theta, _ = costs.state(_brighter(link), _brighter_load(load))
+        stale = not remote and link.age_s >= self._races.pause_s
+        theta, _ = costs.state(_brighter(link, stale), _brighter_load(load))
         times = (actions.terms[others] @ theta) + admitted(actions, self.policy)[others]
-        best = int(times.argmin())
-        if times[best] > (1 - self.settings.race_gain) * decision.predicted_ms:
+        worth = others[times < (1 - self.settings.race_gain) * decision.predicted_ms]
+        if not len(worth):
             return ""
         self._races.take(now_s)
-        return actions.actions[int(others[best])].id
+        # Of those that may win, the one that takes least from the device, then from the link.
+        burden = actions.terms[worth, DEVICE] * decision.predicted_ms + actions.terms[worth, UPLINK]
+        return actions.actions[int(worth[burden.argmin()])].id
 
 
-def _brighter(link: Link) -> Link:
-    """The link one standard deviation better."""
+def _brighter(link: Link, stale: bool) -> Link:
+    """The link one standard deviation better; one that was not heard of for a pause may be ten times better."""
+    up, down = (_STALE_GAIN, _STALE_GAIN) if stale else (math.exp(link.uplink_spread), math.exp(link.downlink_spread))
     return Link(
         rtt_ms=link.rtt_ms * math.exp(-link.rtt_spread),
-        uplink_mbps=link.uplink_mbps * math.exp(link.uplink_spread),
-        downlink_mbps=link.downlink_mbps * math.exp(link.downlink_spread),
+        uplink_mbps=link.uplink_mbps * up,
+        downlink_mbps=link.downlink_mbps * down,
         backlog_ms=link.backlog_ms,
     )
 
@@ -286,7 +293,7 @@ class _Budget:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tokens = 2.0
-        self._pause_s = 0.2
+        self.pause_s = _SHORTEST_PAUSE_S
         self._next_s = -math.inf
 
     def count(self) -> None:
@@ -297,11 +304,11 @@ class _Budget:
 
     def take(self, now_s: float) -> None:
         self._tokens -= 1.0
-        self._next_s = now_s + self._pause_s
+        self._next_s = now_s + self.pause_s
 
     def over(self, now_s: float, other_won: bool) -> None:
-        self._pause_s = 0.2 if other_won else min(2 * self._pause_s, self._settings.longest_pause_s)
-        self._next_s = now_s + self._pause_s
+        self.pause_s = _SHORTEST_PAUSE_S if other_won else min(2 * self.pause_s, self._settings.longest_pause_s)
+        self._next_s = now_s + self.pause_s
 
 
 class _Factors:

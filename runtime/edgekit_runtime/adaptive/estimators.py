@@ -110,15 +110,19 @@ class LinkEstimator:
         variances = [variance for _, variance in read]
         seen = sum(part * part * v for part, v in zip(parts, variances, strict=True))
         if error * error > _SURPRISE * (seen + own):
-            # A change: whatever part is unsure is opened until the surprise is one standard deviation.
-            opened = (error * error - own) / max(seen, 1e-12)
-            variances = [v * opened for v in variances]
-            seen *= opened
+            # A change. What got slower is the bandwidth: a stall must not pass for a longer way. What got quicker may
+            # be either. The parts are opened until the surprise is one standard deviation.
+            way = (parts[0] * parts[0] * variances[0]) if error > 0 else 0.0
+            opened = max(error * error - own - way, 0.0) / max(seen - way, 1e-12)
+            variances = [v if place == 0 and error > 0 else v * opened for place, v in enumerate(variances)]
+            seen = way + (seen - way) * opened
         for level, c, (median, _), part, variance in zip(levels, coefficients, read, parts, variances, strict=True):
             if c == 0.0:
                 continue
             gain = part * variance / (seen + own)  # of `error`, in the logarithm of this part at its median
             value = max(median * (1 + gain * error), 0.05 * median)
+            if c == 1.0:
+                value = min(value, network_ms)  # nothing is quicker than the way there and back
             level.correct(now_s, value, min(max(variance * (1 - part * gain), 1e-4), _WIDEST))
         self._seen_s = now_s
 
