@@ -42,6 +42,7 @@ class _Request:
 
 
 _CANCELLED = -1
+_PING_MBIT = 100 * 8e-6
 
 
 class Simulation:
@@ -88,6 +89,8 @@ class Simulation:
             places.reverse()
         for place in places:
             self._start(request, place, now)
+        if move.ping:
+            self._ping(d, number, now)
         if move.hedge_ms is not None and (move.race is None or device.day.actions[move.race].leaves):
             self._at(now + move.hedge_ms / 1e3, lambda then: self._hedge(request, then))
 
@@ -105,6 +108,11 @@ class Simulation:
         else:
             self._at(trip.head_done_s, lambda then: self._local_done(request, trip, then))
         request.trips[place] = (trip, flight)
+
+    def _ping(self, d: int, number: int, now: float) -> None:
+        device = self._devices[d]
+        back = device.day.trace.up.finish(now, _PING_MBIT) + 2 * device.one_way_ms(number, now) / 1e3
+        self._at(back, lambda then: self._deciders[d].ponged(then, (then - now) * 1e3))
 
     def _hedge(self, request: _Request, now: float) -> None:
         if not request.done:

@@ -33,6 +33,7 @@ class Move:
     place: int
     hedge_ms: float | None = None
     race: int | None = None
+    ping: bool = False
 
 
 class Decider(Protocol):
@@ -51,6 +52,8 @@ class Decider(Protocol):
     def observe(self, now_s: float, flight: int, outcome: Outcome) -> None: ...
 
     def race_over(self, now_s: float, other_won: bool) -> None: ...
+
+    def ponged(self, now_s: float, round_trip_ms: float) -> None: ...
 
 
 class Silent:
@@ -74,6 +77,9 @@ class Silent:
 
     def race_over(self, now_s: float, other_won: bool) -> None:
         """There are no races."""
+
+    def ponged(self, now_s: float, round_trip_ms: float) -> None:
+        """There are no pings."""
 
 
 class Fixed(Silent):
@@ -109,7 +115,7 @@ class Adaptive:
         self.controller.load.see_device(device.utilisation(now_s))
         plan = self.controller.plan(now_s)
         race = self.controller.profile.place(plan.race) if plan.race else None
-        return Move(plan.decision.place, plan.hedge_ms, race)
+        return Move(plan.decision.place, plan.hedge_ms, race, plan.ping)
 
     def running(self, now_s: float, place: int) -> None:
         """Tells the controller."""
@@ -136,6 +142,10 @@ class Adaptive:
     def race_over(self, now_s: float, other_won: bool) -> None:
         """Tells the controller."""
         self.controller.race_over(now_s, other_won)
+
+    def ponged(self, now_s: float, round_trip_ms: float) -> None:
+        """Tells the controller."""
+        self.controller.ponged(now_s, round_trip_ms)
 
 
 class MeanArgmin(Silent):

@@ -41,6 +41,7 @@ class Settings:
         longest_pause_s: Longest time between two races that both showed nothing new.
         first_backoff_s: Pause after a failure of the server; doubled with each one that follows.
         longest_backoff_s: Its limit.
+        ping_every_s: Shortest time between two empty requests.
         corrections: Learn a factor an action where the profile is wrong for one action only.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     longest_pause_s: float = 5.0
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 30.0
+    ping_every_s: float = 5.0
     corrections: bool = True
 
 
@@ -61,11 +63,14 @@ class Plan:
         decision: The choice.
         hedge_ms: Start the local fall-back when no answer came after this time; None: the answer is local anyway.
         race: Id of a second action to run beside the chosen one; empty: none.
+        ping: Send an empty request beside it: only that tells the round trip from the bandwidth when all requests are of
+            one size.
     """
 
     decision: Decision
     hedge_ms: float | None
     race: str = ""
+    ping: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,13 +141,16 @@ class Controller:
         self._factors = _Factors(self.profile)
         self._down_until_s = -math.inf
         self._failures = 0
+        self._pinged_s = -math.inf
 
     def plan(self, now_s: float) -> Plan:
         """Decides the next request."""
         link, load = self._link(now_s), self._load(now_s)
         decision = choose(self.actions, link, load, self.policy)
         self._races.count()
-        return Plan(decision, self._hedge_ms(decision), self._race(now_s, decision, link, load))
+        return Plan(
+            decision, self._hedge_ms(decision), self._race(now_s, decision, link, load), self._ping(now_s, link)
+        )
 
     def running(self, now_s: float, action_id: str) -> None:
         """Says that a run on the device begins, or waits for those before it. `observe` or `stopped` ends it."""
@@ -207,6 +215,10 @@ class Controller:
         if self.settings.corrections:
             self.actions = self._factors.applied(self.actions)
 
+    def ponged(self, now_s: float, round_trip_ms: float) -> None:
+        """An empty request came back."""
+        self.link.see(now_s, round_trip_ms, 0, 0)
+
     def race_over(self, now_s: float, other_won: bool) -> None:
         """Says how a race ended, so that races that show nothing new become rare."""
         self._races.over(now_s, other_won)
@@ -234,6 +246,14 @@ class Controller:
             load = Load(battery_fraction=load.battery_fraction)
         wait_ms = max(self._free_s - now_s, 0.0) * 1e3
         return msgspec.structs.replace(load, device_wait_ms=wait_ms) if wait_ms else load
+
+    def _ping(self, now_s: float, link: Link) -> bool:
+        """Only over an idle uplink, and only where something may be sent at all."""
+        due = now_s - self._pinged_s >= self.settings.ping_every_s and not self._flights and link.up
+        if not due or not np.isfinite(admitted(self.actions, self.policy)[self.actions.remote]).any():
+            return False
+        self._pinged_s = now_s
+        return True
 
     def _hedge_ms(self, decision: Decision) -> float | None:
         actions = self.actions

@@ -97,10 +97,13 @@ class LinkEstimator:
         Args:
             now_s: Monotonic.
             network_ms: Round trip less what the server says it kept the request.
-            bytes_up: Sent.
+            bytes_up: Sent; 0: an empty request, which tells the round trip alone.
             bytes_down: Received.
             noise: Standard deviation of `network_ms` as a fraction of it.
         """
+        if not bytes_up:
+            self._round_trip.see(now_s, network_ms, 0.15)
+            return
         levels = (self._round_trip, self._up, self._down)
         coefficients = (1.0, bytes_up * 8e-3, bytes_down * 8e-3)
         read = [level.read(now_s) for level in levels]
