@@ -16,6 +16,7 @@ import dataclasses
 import math
 import random
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -27,7 +28,7 @@ from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.state import Link, Load, Policy
 
 _SHORTEST_PAUSE_S = 0.2
-_STALE_GAIN = 10.0
+_STALE_GAIN = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Settings:
     see_load: bool = True
     race_fraction: float = 0.1
     race_gain: float = 0.1
-    longest_pause_s: float = 5.0
+    longest_pause_s: float = 10.0
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 30.0
     ping_every_s: float = 5.0
@@ -138,7 +139,7 @@ class Controller:
         self._free_s = -math.inf  # when the device is expected to be free of them
         self._sent = 0
         self._races = _Budget(self.settings)
-        self._factors = _Factors(self.profile)
+        self._factors = _Factors(self.profile, self.settings.corrections)
         self._down_until_s = -math.inf
         self._failures = 0
         self._pinged_s = -math.inf
@@ -204,16 +205,17 @@ class Controller:
         if outcome.device_ms is not None and action.head_ms + action.encode_ms > 0:
             slowdown = outcome.device_ms / (action.head_ms + action.encode_ms)
             noise = math.hypot(0.1, action.head_sd_ms / max(action.head_ms, 1e-6))
-            self.load.see_local_run(now_s, slowdown / self._factors.device[place], noise)
-            self._factors.see_device(place, slowdown / self.load.read(now_s).device_slowdown)
+            own = self._factors.of(0, place)
+            pull = self.load.see_local_run(now_s, slowdown / own.factor, noise, own.variance)
+            self._factors.correct(0, place, pull)
         if outcome.network_ms is not None:
             self.link.see(now_s, outcome.network_ms, outcome.bytes_up, outcome.bytes_down)
         if outcome.queue_ms is not None and outcome.server_ms is not None and action.server_ms > 0:
             slowdown = outcome.server_ms / action.server_ms
-            self.load.see_reply(now_s, outcome.queue_ms, slowdown / self._factors.server[place])
-            self._factors.see_server(place, slowdown / self.load.read(now_s).server_slowdown)
-        if self.settings.corrections:
-            self.actions = self._factors.applied(self.actions)
+            own = self._factors.of(1, place)
+            pull = self.load.see_reply(now_s, outcome.queue_ms, slowdown / own.factor, 0.2, own.variance)
+            self._factors.correct(1, place, pull)
+        self.actions = self._factors.applied(self.actions)
 
     def ponged(self, now_s: float, round_trip_ms: float) -> None:
         """An empty request came back."""
@@ -287,7 +289,7 @@ class Controller:
 
 
 def _brighter(link: Link, stale: bool) -> Link:
-    """The link one standard deviation better; one that was not heard of for a pause may be ten times better."""
+    """The link one standard deviation better; one that was not heard of for a pause may be as good as any."""
     up, down = (_STALE_GAIN, _STALE_GAIN) if stale else (math.exp(link.uplink_spread), math.exp(link.downlink_spread))
     return Link(
         rtt_ms=link.rtt_ms * math.exp(-link.rtt_spread),
@@ -331,42 +333,38 @@ class _Budget:
         self._next_s = now_s + self.pause_s
 
 
+class _Factor(NamedTuple):
+    factor: float
+    variance: float  # of its logarithm
+
+
 class _Factors:
     """A factor an action where the profile is wrong for that action only, beyond what slows all of them.
 
-    The logarithm of the factor starts at 0 with a standard deviation of 0.3; one run tells it to within 0.15.
+    The logarithm of the factor starts at 0 with a standard deviation of 0.3. A surprise is shared out between it and
+    what all actions have in common by how unsure each is. Row 0: on the device, row 1: on the server.
     """
 
-    _PRIOR, _NOISE, _NOTICE = 0.3**2, 0.15**2, 0.03
+    _PRIOR, _FLOOR, _NOTICE = 0.3**2, 0.03**2, 0.03
 
-    def __init__(self, actions: ActionSet) -> None:
+    def __init__(self, actions: ActionSet, learn: bool) -> None:
         n = len(actions)
         self._base = actions
         self._log = np.zeros((2, n))
-        self._variance = np.full((2, n), self._PRIOR)
+        self._variance = np.full((2, n), self._PRIOR if learn else 0.0)
         self._used = np.zeros((2, n))
 
-    @property
-    def device(self) -> np.ndarray:
-        return np.exp(self._used[0])
+    def of(self, side: int, place: int) -> _Factor:
+        return _Factor(math.exp(self._log[side, place]), float(self._variance[side, place]))
 
-    @property
-    def server(self) -> np.ndarray:
-        return np.exp(self._used[1])
-
-    def see_device(self, place: int, ratio: float) -> None:
-        """`ratio`: time of the run over profile times the device's slow-down."""
-        self._see(0, place, ratio)
-
-    def see_server(self, place: int, ratio: float) -> None:
-        self._see(1, place, ratio)
-
-    def _see(self, side: int, place: int, ratio: float) -> None:
+    def correct(self, side: int, place: int, pull: float) -> None:
+        """Takes its share of a surprise (`Level.see`)."""
         variance = self._variance[side, place]
-        gain = variance / (variance + self._NOISE)
-        self._log[side, place] += gain * (math.log(max(ratio, 1e-3)) - self._log[side, place])
-        # The variance keeps a floor, so that a factor can still change after many runs.
-        self._variance[side, place] = max((1 - gain) * variance, 0.03**2)
+        if variance == 0.0 or pull == 0.0:
+            return
+        self._log[side, place] += variance * pull
+        # Each run tells the factor to within 15 %; the variance keeps a floor, so that it can still change.
+        self._variance[side, place] = max(variance / (1 + variance / 0.15**2), self._FLOOR)
 
     def applied(self, current: ActionSet) -> ActionSet:
         """The set with the factors, made anew only when one has moved by more than 3 %."""
@@ -374,5 +372,5 @@ class _Factors:
             return current
         self._used = self._log.copy()
         scale = np.ones_like(self._base.terms)
-        scale[:, DEVICE], scale[:, SERVER] = self.device, self.server
+        scale[:, DEVICE], scale[:, SERVER] = np.exp(self._used)
         return self._base.scaled(scale)

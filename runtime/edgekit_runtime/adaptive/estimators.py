@@ -68,14 +68,27 @@ class Level:
         self._variance = variance
         self._at_s = now_s
 
-    def see(self, now_s: float, value: float, noise: float) -> None:
-        """Corrects by a direct reading whose logarithm has this standard deviation."""
+    def see(self, now_s: float, value: float, noise: float, other: float = 0.0) -> float:
+        """Corrects by a direct reading.
+
+        Args:
+            now_s: Monotonic.
+            value: The reading.
+            noise: Standard deviation of its logarithm.
+            other: Variance of the logarithm of something else that the surprise may also be due to.
+
+        Returns:
+            The surprise in the logarithm, divided by its variance: times `other`, the correction of that something.
+        """
         median, variance = self.read(now_s)
         error = math.log(max(value, 1e-6) / median)
-        if error * error > _SURPRISE * (variance + noise * noise):
-            variance = max(variance, error * error)
-        gain = variance / (variance + noise * noise)
+        total = variance + other + noise * noise
+        if error * error > _SURPRISE * total:
+            variance += error * error
+            total += error * error
+        gain = variance / total
         self.correct(now_s, median * math.exp(gain * error), (1 - gain) * variance)
+        return error / total
 
 
 class LinkEstimator:
@@ -87,8 +100,8 @@ class LinkEstimator:
         """Starts from a first guess, or from a 4G-like one of which it is not at all sure."""
         guess = first or Link()
         self._round_trip = Level(Wandering(guess.rtt_ms, 0.3, 60.0, 0.7))
-        self._up = Level(Wandering(1 / max(guess.uplink_mbps, 1e-3), 0.7, 20.0, 1.2))
-        self._down = Level(Wandering(1 / max(guess.downlink_mbps, 1e-3), 0.7, 20.0, 1.2))
+        self._up = Level(Wandering(1 / max(guess.uplink_mbps, 1e-3), 0.7, 8.0, 1.2))
+        self._down = Level(Wandering(1 / max(guess.downlink_mbps, 1e-3), 0.7, 8.0, 1.2))
         self._seen_s: float | None = None
 
     def see(self, now_s: float, network_ms: float, bytes_up: int, bytes_down: int, noise: float = _NOISE) -> None:
@@ -169,14 +182,14 @@ class LoadEstimator:
         self._busy = 1 / (1 - min(max(utilisation, 0.0), 0.95))
         self._battery = battery_fraction
 
-    def see_local_run(self, now_s: float, slowdown: float, noise: float = 0.1) -> None:
-        """Learns from a run on the device: its time over the profile's."""
-        self._device.see(now_s, slowdown / self._busy, noise)
+    def see_local_run(self, now_s: float, slowdown: float, noise: float = 0.1, other: float = 0.0) -> float:
+        """Learns from a run on the device: its time over the profile's. `other` and the return as in `Level.see`."""
+        return self._device.see(now_s, slowdown / self._busy, noise, other)
 
-    def see_reply(self, now_s: float, queue_ms: float, slowdown: float, noise: float = 0.2) -> None:
+    def see_reply(self, now_s: float, queue_ms: float, slowdown: float, noise: float = 0.2, other: float = 0.0) -> float:
         """Learns from what a reply says: its wait, and its service time over the profile's."""
         self._queue.see(now_s, queue_ms + 1.0, 0.3)
-        self._server.see(now_s, slowdown, noise)
+        return self._server.see(now_s, slowdown, noise, other)
 
     def read(self, now_s: float) -> Load:
         """The load as believed now."""
