@@ -111,7 +111,7 @@ class Simulation:
 
     def _ping(self, d: int, number: int, now: float) -> None:
         device = self._devices[d]
-        back = device.day.trace.up.finish(now, _PING_MBIT) + 2 * device.one_way_ms(number, now) / 1e3
+        back = device.trace.up.finish(now, _PING_MBIT) + 2 * device.one_way_ms(number, now) / 1e3
         self._at(back, lambda then: self._deciders[d].ponged(then, (then - now) * 1e3))
 
     def _hedge(self, request: _Request, now: float) -> None:

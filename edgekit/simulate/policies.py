@@ -166,7 +166,7 @@ class MeanArgmin(Silent):
         """Pings when it is time, and takes the smallest mean."""
         if now_s - self._pinged_s >= self._PING_S:
             self._pinged_s = now_s
-            self._see(device.day.trace.rtt_ms.at(now_s), device.day.trace.up.at(now_s), device.day.trace.down.at(now_s))
+            self._see(device.trace.rtt_ms.at(now_s), device.trace.up.at(now_s), device.trace.down.at(now_s))
             self._load = Load(
                 device_slowdown=1 / (1 - device.utilisation(now_s)),
                 server_slowdown=1 / (1 - device.day.load.server.at(now_s)),

@@ -68,9 +68,18 @@ class Series:
         left = self._mbit[end] - rest
         return (cycle + more) * self.length_s + self.times_s[end] - left / self.mbps[end - 1]
 
-    def scaled(self, factor: float) -> Series:
-        """All rates multiplied."""
-        return Series(self.times_s, [rate * factor for rate in self.mbps])
+    def shifted(self, start_s: float) -> Series:
+        """The same, beginning at another place."""
+        start_s %= self.length_s
+        place = self._place(start_s)
+        later = [t - start_s for t in self.times_s[place + 1 :]]
+        earlier = [t + self.length_s - start_s for t in self.times_s[1 : place + 1]]
+        times = [0.0, *later, *earlier]
+        rates = [*self.mbps[place:], *self.mbps[:place]]
+        if times[-1] < self.length_s:
+            times.append(self.length_s)
+            rates.append(self.mbps[place])
+        return Series(times, rates)
 
     def _place(self, inside_s: float) -> int:
         return max(min(bisect.bisect_right(self.times_s, inside_s), len(self.mbps)) - 1, 0)
@@ -86,6 +95,10 @@ class Trace:
     def length_s(self) -> float:
         """Until the uplink begins anew."""
         return self.up.length_s
+
+    def shifted(self, start_s: float) -> Trace:
+        """The same, beginning at another place."""
+        return Trace(self.name, self.up.shifted(start_s), self.down.shifted(start_s), self.rtt_ms.shifted(start_s))
 
 
 def constant(rtt_ms: float, mbps: float, downlink_mbps: float | None = None) -> Trace:

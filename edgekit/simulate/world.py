@@ -35,6 +35,7 @@ class Day:
         server_noise: Factor on every run on the server [n].
         jitter_ms: Added to the round trip [n].
         exit_draw: Uniform in 0 to 1 [n]: below 1 - offload_fraction the request ends on the device.
+        shift_s: Place of the trace at which this device's day begins.
     """
 
     actions: tuple[ActionCost, ...]
@@ -45,6 +46,7 @@ class Day:
     server_noise: np.ndarray
     jitter_ms: np.ndarray
     exit_draw: np.ndarray
+    shift_s: float = 0.0
 
     def __len__(self) -> int:
         return len(self.arrivals_s)
@@ -133,6 +135,7 @@ class Device:
 
     def __init__(self, its_day: Day, server: Server) -> None:
         self.day = its_day
+        self.trace = its_day.trace if not its_day.shift_s else its_day.trace.shifted(its_day.shift_s)
         self.server = server
         self.free_s = 0.0
         self.up_free_s = 0.0
@@ -155,7 +158,7 @@ class Device:
         trip = Trip(request, place, start, start + run_ms / 1e3, run_ms, sent)
         if sent:
             trip.up_start_s = max(trip.head_done_s, self.up_free_s)
-            trip.up_done_s = today.trace.up.finish(trip.up_start_s, action.bytes_up * 8e-6)
+            trip.up_done_s = self.trace.up.finish(trip.up_start_s, action.bytes_up * 8e-6)
             if trip.up_done_s < math.inf:
                 trip.at_server_s = trip.up_done_s + self.one_way_ms(request, trip.up_done_s) / 1e3
         return trip
@@ -183,7 +186,7 @@ class Device:
     def answered_s(self, request: int, place: int, served_s: float) -> float:
         """When the answer is back."""
         action = self.day.actions[place]
-        down = self.day.trace.down.finish(served_s, action.bytes_down * 8e-6)
+        down = self.trace.down.finish(served_s, action.bytes_down * 8e-6)
         return down + (self.one_way_ms(request, min(down, served_s + 3600)) + action.answer_ms) / 1e3
 
     def foresee(self, request: int, place: int, now_s: float) -> float:
@@ -212,7 +215,7 @@ class Device:
 
     def one_way_ms(self, request: int, now_s: float) -> float:
         """Half the round trip of a request."""
-        return (self.day.trace.rtt_ms.at(now_s) + float(self.day.jitter_ms[request])) / 2
+        return (self.trace.rtt_ms.at(now_s) + float(self.day.jitter_ms[request])) / 2
 
 
 def _lognormal(rng: np.random.Generator, variation: float, n: int) -> np.ndarray:

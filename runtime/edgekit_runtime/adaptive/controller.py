@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from edgekit_runtime.adaptive import costs
-from edgekit_runtime.adaptive.actions import DEVICE, SERVER, UPLINK, ActionCost, ActionSet, compiled
+from edgekit_runtime.adaptive.actions import DEVICE, UPLINK, ActionCost, ActionSet, compiled
 from edgekit_runtime.adaptive.choose import Decision, admitted, choose
 from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.state import Link, Load, Policy
@@ -276,7 +276,7 @@ class Controller:
         others = actions.local if remote else actions.remote
         if not len(others):
             return ""
-        stale = not remote and link.age_s >= self._races.pause_s
+        stale = not remote and (link.age_s is None or link.age_s >= self._races.pause_s)
         theta, _ = costs.state(_brighter(link, stale), _brighter_load(load))
         times = (actions.terms[others] @ theta) + admitted(actions, self.policy)[others]
         worth = others[times < (1 - self.settings.race_gain) * decision.predicted_ms]
@@ -371,6 +371,5 @@ class _Factors:
         if np.abs(self._log - self._used).max() < self._NOTICE:
             return current
         self._used = self._log.copy()
-        scale = np.ones_like(self._base.terms)
-        scale[:, DEVICE], scale[:, SERVER] = np.exp(self._used)
-        return self._base.scaled(scale)
+        device, server = np.exp(self._used)
+        return self._base.slowed(device, server)

@@ -154,7 +154,7 @@ class LinkEstimator:
             rtt_spread=math.sqrt(rtt_v),
             uplink_spread=math.sqrt(up_v),
             downlink_spread=math.sqrt(down_v),
-            age_s=math.inf if self._seen_s is None else now_s - self._seen_s,
+            age_s=None if self._seen_s is None else now_s - self._seen_s,
         )
 
 

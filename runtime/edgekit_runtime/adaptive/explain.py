@@ -172,5 +172,5 @@ def _parts(terms: dict[str, float]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:.1f}" for name, value in terms.items() if value >= 0.05) or "0 ms"
 
 
-def _aged(age_s: float) -> str:
-    return "never measured" if age_s == float("inf") else f"{age_s:.1f} s old"
+def _aged(age_s: float | None) -> str:
+    return "never measured" if age_s is None else f"{age_s:.1f} s old"

@@ -26,7 +26,7 @@ class Link(Base, frozen=True, kw_only=True):
         uplink_spread: Of the uplink.
         downlink_spread: Of the downlink.
         backlog_ms: Until the uplink is free of this session's own earlier requests.
-        age_s: Since the last request that told something; infinite: never.
+        age_s: Since the last request that told something; None: never.
     """
 
     rtt_ms: float = 50.0
@@ -36,7 +36,7 @@ class Link(Base, frozen=True, kw_only=True):
     uplink_spread: float = 0.0
     downlink_spread: float = 0.0
     backlog_ms: float = 0.0
-    age_s: float = 0.0
+    age_s: float | None = 0.0
 
     @property
     def up(self) -> bool:
