@@ -48,6 +48,32 @@ def word_table(words: int, width: int) -> nn.Embedding:
     return table
 
 
+def ordered_product(matrices: torch.Tensor, levels: int = 7) -> torch.Tensor:
+    """The product M_1 M_2 ... M_T of each sample's matrices, as a balanced tree.
+
+    Each level multiplies neighbours and halves their number; identities stand in where a neighbour is missing. The
+    number of levels is fixed, the number of matrices is not: a loop over T would build T into the graph.
+
+    Args:
+        matrices: [B, T, d, d].
+        levels: Enough for T <= 2 ** levels.
+
+    Returns:
+        [B, d, d].
+    """
+    batch, _, side, _ = matrices.shape
+    ones = torch.eye(side, dtype=matrices.dtype, device=matrices.device).expand(batch, 3, side, side)
+    plain = torch.contiguous_format
+    for _ in range(levels):
+        # One pair more than there are, as torch.export takes a size that may be 1 for a constant: 3 are left at the
+        # end. Copied, because it ties T to the strides of slices that a product reads.
+        left = torch.cat([matrices, ones[:, :2]], dim=1)[:, 0::2].clone(memory_format=plain)
+        right = torch.cat([matrices, ones], dim=1)[:, 1::2].clone(memory_format=plain)
+        matrices = left @ right
+    last = torch.cat([matrices, ones], dim=1)
+    return last[:, 0] @ last[:, 1] @ last[:, 2]
+
+
 State = tuple[torch.Tensor, torch.Tensor]
 
 

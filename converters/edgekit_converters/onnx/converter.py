@@ -13,8 +13,8 @@ import numpy as np
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.onnx import apply as applying
+from edgekit_converters.onnx import centre, external, observe
 from edgekit_converters.onnx import export as exporting
-from edgekit_converters.onnx import external, observe
 from edgekit_converters.onnx.coverage import coverage
 from edgekit_converters.onnx.resolve import Facts, resolve
 from edgekit_converters.onnx.session import open_session
@@ -79,6 +79,7 @@ class OnnxConverter:
             variant: Empty, `reduced_range` or `s8s8` (see `apply.apply`).
         """
         model = external.read(fp32.path)
+        centre.apply(model)
         progress("onnx: deciding what becomes int8")
         recipe = decide(model, student, fp32.path, variant)
         if not any(op.scheme in _INT8 for op in recipe.ops):

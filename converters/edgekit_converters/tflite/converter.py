@@ -16,6 +16,7 @@ from edgekit_converters.recipe.types import Recipe
 from edgekit_converters.tflite import apply, flatbuffer, ladder, smooth, source
 from edgekit_converters.tflite.calibrate import activation_ranges, activation_rows
 from edgekit_converters.tflite.lower import GENERAL_REMEDY, lower
+from edgekit_converters.tflite.passes.centre_table import centre_tables
 from edgekit_converters.tflite.passes.compact import compact
 from edgekit_converters.tflite.passes.metadata import stamp
 from edgekit_converters.tflite.passes.names import rename
@@ -87,6 +88,7 @@ class TfliteConverter:
         if student.quantized:
             raise Refused("the source is quantized already and is kept as it is", remedy="--precision keep")
         model = flatbuffer.read(fp32.path)
+        centre_tables(model)
         progress("TFLite: resolving the recipe")
         recipe = resolve(model, student.float_patterns, calibrated=bool(calibration))
         if all(decision.scheme in ("float", "follow") for decision in recipe.ops):
