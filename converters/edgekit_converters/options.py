@@ -35,6 +35,7 @@ class Options:
         exits: Names of outputs in order of depth; the last is the full answer.
         keep_float: Patterns of operators or modules that stay in floating point.
         min_engine: Oldest versions the graphs must run on, by engine.
+        costs: Cost table: replayed where the file exists, else written there.
     """
 
     source: Any
@@ -55,6 +56,7 @@ class Options:
     preprocess: Path | None = None
     opset: int | None = None
     min_engine: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    costs: Path | None = None
     seed: int = 0
     name: str = ""
     version: int = 1

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from edgekit_converters.onnx import macs as count
 from edgekit_converters.onnx.edit import attribute, constant, consumers
-from edgekit_converters.recipe.types import OpDecision, Recipe, Scheme
+from edgekit_converters.recipe.types import Given, OpDecision, Recipe, Scheme
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -57,6 +57,7 @@ class Facts:
         shapes: Shape of each tensor at the example's size.
         wheres: Node name -> `file.py:line`.
         float_patterns: fnmatch patterns of nodes or source places left in floating point.
+        given: Decisions already taken, by node name.
         variant: Empty, or `reduced_range` (7-bit weights for x86 without VNNI, whose u8 x s8 sums saturate).
     """
 
@@ -64,6 +65,7 @@ class Facts:
     wheres: Mapping[str, str] = dataclasses.field(default_factory=dict)
     float_patterns: Sequence[str] = ()
     variant: str = ""
+    given: Given = dataclasses.field(default_factory=dict)
 
 
 def resolve(model: ir.Model, facts: Facts) -> Recipe:
@@ -71,7 +73,7 @@ def resolve(model: ir.Model, facts: Facts) -> Recipe:
     chosen: dict[str, tuple[Scheme, str]] = {}
     for node in model.graph:
         if count.weight_bytes(node) or count.macs(node, facts.shapes):
-            chosen[node.name or ""] = _kept_float(node, facts) or _decide(node)
+            chosen[node.name or ""] = _kept_float(node, facts) or facts.given.get(node.name or "") or _decide(node)
     _follow(model, chosen, facts)
     ops = [
         OpDecision(

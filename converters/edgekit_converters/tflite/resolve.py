@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgekit_converters.recipe.types import OpDecision, Recipe, Scheme
+from edgekit_converters.recipe.types import Given, OpDecision, Recipe, Scheme
 from edgekit_converters.tflite.flatbuffer import (
     Model,
     dtype_of,
@@ -45,13 +45,16 @@ FOLLOWING = MOVING | {
 }  # fmt: skip
 
 
-def resolve(model: Model, float_patterns: Sequence[str] = (), *, calibrated: bool = True) -> Recipe:
+def resolve(
+    model: Model, float_patterns: Sequence[str] = (), *, calibrated: bool = True, given: Given | None = None
+) -> Recipe:
     """Decides for every operator with weights or multiply-accumulates, and for what follows them.
 
     Args:
         model: The fp32 model with the names of `passes.names`.
         float_patterns: fnmatch patterns of operators or modules left in floating point.
         calibrated: Whether calibration samples are at hand; without them nothing is static.
+        given: Decisions already taken, by operator.
 
     Returns:
         The recipe. Operators are named without the prefix of their signature, so that one decision serves all.
@@ -64,7 +67,7 @@ def resolve(model: Model, float_patterns: Sequence[str] = (), *, calibrated: boo
         if style == "static" and not calibrated:
             style, why = "dynamic", "no calibration samples, so activations are quantized as they come"
         for part, calls in executed(model, subgraph):
-            for decision in _decide(model, part, style, why, tuple(float_patterns), signatures):
+            for decision in _decide(model, part, (style, why), tuple(float_patterns), signatures, given or {}):
                 decided.setdefault(decision.op, msgspec.structs.replace(decision, macs=calls * decision.macs))
     _, why = style_of(model, main_subgraphs(model)[-1])
     return Recipe(format="tflite", precision="int8", ops=tuple(decided.values()), notes=(why,))
@@ -93,8 +96,14 @@ def style_of(model: Model, subgraph: Any) -> tuple[Style, str]:
 
 
 def _decide(
-    model: Model, subgraph: Any, style: Style, why: str, patterns: tuple[str, ...], signatures: list[str]
+    model: Model,
+    subgraph: Any,
+    chosen: tuple[Style, str],
+    patterns: tuple[str, ...],
+    signatures: list[str],
+    given: Given,
 ) -> list[OpDecision]:
+    style, why = chosen
     weighted = {id(item.operator): item for item in weighted_operators(model, subgraph)}
     int8_tensors: set[int] = set()
     decisions: dict[int, OpDecision] = {}
@@ -103,7 +112,7 @@ def _decide(
         name = tensor_key(text(subgraph.tensors[int(operator.outputs[0])].name), signatures)
         item = weighted.get(id(operator))
         if item is not None:
-            scheme, reason = _weighted_scheme(item, style, why)
+            scheme, reason = given.get(name) or _weighted_scheme(item, style, why)
             scheme, reason = _respect(patterns, name, scheme, reason)
             decisions[id(operator)] = _decision(name, item, scheme, reason)
         elif style == "static" and kind in FOLLOWING and _touches(model, subgraph, operator, int8_tensors):
