@@ -61,6 +61,7 @@ class Staging:
             engine=draft.engine,
             min_engine_version=draft.min_engine_version,
             recipe=recipe_path,
+            ships_because=draft.why,
         )
 
     def discard(self, graphs: Sequence[Graph]) -> None:
