@@ -58,32 +58,53 @@ def run(options: Options, progress: Progress) -> Bundle:
     """Converts as `options` say. See `convert`."""
     options.check()
     with staging(options.out, force=options.force) as stage:
-        spec = _source(options)
-        found = assets.collect(options, spec)
-        dynamic = parse_dynamic(options.dynamic)
-        encode = assets.text_encoder(found, dynamic, spec)
-        example = _example(options.example)
-        calibration = _samples(options.calibration, "calibration", encode, example)
-        evaluation = _samples(options.eval, "evaluation", encode, example)
-        _seed(options.seed)
-        progress("capturing the student")
-        student = capture.capture(
-            spec,
-            name=options.name or options.out.stem,
-            example=example if example is not None else _first(calibration or evaluation),
-            dynamic=dynamic,
-            weights=options.weights,
-            keep=options.precision == "keep",
-        )
-        student = dataclasses.replace(student, float_patterns=tuple(options.keep_float))
-        calibration, evaluation = _fitted(calibration, student), _fitted(evaluation, student)
+        taken = capture_source(options, progress)
+        student, calibration = taken.student, taken.calibration
         _check_calibration(options, student, calibration, progress)
-        assets.write(found, stage)
-        data = evaluation or calibration or Samples("example inputs", (student.example,))
+        assets.write(taken.assets, stage)
+        data = taken.evaluation or calibration or Samples("example inputs", (student.example,))
         task = make_task(student, data, options, progress)
         drafts, refused = make_drafts(student, calibration, options, stage.work, progress)
         seal(Job(stage, student, options, data, calibration, task, progress), drafts, refused)
         return open_bundle(stage.publish())
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """What the person gave, read: the student, its data cast to fit it, the files that travel."""
+
+    student: Captured
+    calibration: Samples | None
+    evaluation: Samples | None
+    assets: assets.Assets
+
+
+def capture_source(options: Options, progress: Progress) -> Taken:
+    """Reads source and data.
+
+    Raises:
+        UsageError: Options that do not fit the source.
+        Refused: The student or its data cannot be taken.
+    """
+    spec = _source(options)
+    found = assets.collect(options, spec)
+    dynamic = parse_dynamic(options.dynamic)
+    encode = assets.text_encoder(found, dynamic, spec)
+    example = _example(options.example)
+    calibration = _samples(options.calibration, "calibration", encode, example)
+    evaluation = _samples(options.eval, "evaluation", encode, example)
+    _seed(options.seed)
+    progress("capturing the student")
+    student = capture.capture(
+        spec,
+        name=options.name or options.out.stem,
+        example=example if example is not None else _first(calibration or evaluation),
+        dynamic=dynamic,
+        weights=options.weights,
+        keep=options.precision == "keep",
+    )
+    student = dataclasses.replace(student, float_patterns=tuple(options.keep_float))
+    return Taken(student, _fitted(calibration, student), _fitted(evaluation, student), found)
 
 
 def _source(options: Options) -> Any:

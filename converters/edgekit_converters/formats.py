@@ -29,7 +29,7 @@ def make_drafts(
     drafts: list[Draft] = []
     refused: list[Refusal] = []
     for name in options.formats:
-        reason = _other_format(student, name)
+        reason = other_format(student, name)
         if reason:
             refused.append(Refusal(format=name, precision="all", reason=reason))
             continue
@@ -61,7 +61,8 @@ def make_drafts(
     return drafts, refused
 
 
-def _other_format(student: Captured, name: str) -> str:
+def other_format(student: Captured, name: str) -> str:
+    """Why a graph file of one format gives no other one; empty where it does."""
     if student.kind in ("onnx", "tflite") and student.kind != name:
         return f"an .{student.kind} source gives {student.kind} only; convert the torch model to have both"
     return ""

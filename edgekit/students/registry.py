@@ -33,6 +33,7 @@ class Student:
         axes: Dynamic axes and what they mean.
         exits: Names of outputs in order of depth, the full answer last; empty where there is one answer.
         split_points: Submodules after which the student is naturally cut, in order of depth.
+        inputs_source: Function of the same module that makes example inputs.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Student:
     axes: tuple[Axis, ...] = ()
     exits: tuple[str, ...] = ()
     split_points: tuple[str, ...] = ()
+    inputs_source: str = "example"
 
     def build(self, size: str = "full", seed: int = 0) -> nn.Module:
         """The torch module, in evaluation mode.
@@ -66,7 +68,7 @@ class Student:
             size: Size of the student that will read them (vocabularies differ).
             seed: Of the values.
         """
-        arrays: dict[str, np.ndarray] = self._function("example")(batch, length, size=size, seed=seed)
+        arrays: dict[str, np.ndarray] = self._function(self.inputs_source)(batch, length, size=size, seed=seed)
         return arrays
 
     def _function(self, name: str) -> Any:
@@ -111,6 +113,30 @@ def _resnet(name: str) -> Student:
     )
 
 
+def _mlperf_tiny(name: str, inputs: Tensor, split_points: tuple[str, ...]) -> Student:
+    return Student(
+        name=name,
+        row=24,
+        source=f"edgekit.students.mlperf_tiny:{name}",
+        inputs=(inputs,),
+        axes=(_batch(),),
+        split_points=split_points,
+        inputs_source=f"{name}_example",
+    )
+
+
+def _plain(layers: int) -> Student:
+    stages = {4: 2, 6: 3, 8: 4, 10: 4}[layers]
+    return Student(
+        name=f"plain{layers}",
+        row=25,
+        source=f"edgekit.students.plain_cnn:plain{layers}",
+        inputs=(_CIFAR,),
+        axes=(_batch(),),
+        split_points=tuple(f"stages.{stage}" for stage in range(stages)),
+    )
+
+
 TABLE: tuple[Student, ...] = (
     Student(
         name="text_cnn",
@@ -148,6 +174,14 @@ TABLE: tuple[Student, ...] = (
         axes=(_batch(), _length(256)),
         split_points=tuple(f"bert.encoder.layer.{layer}" for layer in range(6)),
     ),
+    Student(
+        name="ngram",
+        row=7,
+        source="edgekit.students.ngram:build",
+        inputs=(_ids(200_000),),
+        axes=(_batch(), _length(512)),
+        split_points=("embedding", "hidden"),
+    ),
     _resnet("resnet20"),
     _resnet("resnet32"),
     _resnet("resnet44"),
@@ -161,6 +195,13 @@ TABLE: tuple[Student, ...] = (
         exits=("exit_0", "exit_1", "exit_2"),
         split_points=("stages.0", "stages.1", "stages.2"),
     ),
+    _mlperf_tiny("resnet8", _CIFAR, ("blocks.1", "blocks.2", "blocks.3")),
+    _mlperf_tiny("ds_cnn", Tensor(name="mfcc", dtype="float32", shape=("B", 1, 49, 10)), ("blocks.0", "blocks.2")),
+    _mlperf_tiny(
+        "mobilenet_v1", Tensor(name="image", dtype="float32", shape=("B", 3, 96, 96)), ("blocks.1", "blocks.3")
+    ),
+    _mlperf_tiny("autoencoder", Tensor(name="spectrum", dtype="float32", shape=("B", 640)), ("blocks.5",)),
+    *(_plain(layers) for layers in (4, 6, 8, 10)),
 )
 
 STUDENTS: dict[str, Student] = {student.name: student for student in TABLE}

@@ -82,6 +82,8 @@ class Graph(Base, frozen=True, kw_only=True):
 
     Attributes:
         id: `FORMAT.PRECISION[.VARIANT]` for full graphs.
+        bytes: Of the file and its data.
+        data: Files of weights beside it, which the engine maps into memory; their hashes stand in `files`.
         inputs: Names are the student's; dtype and shape the file's own (TFLite takes int32 where torch takes int64).
         signatures: Ladder rungs in rising order of size; empty when the file takes every size itself.
         engine: Engine that the figures of this graph were proven on.
@@ -101,6 +103,7 @@ class Graph(Base, frozen=True, kw_only=True):
     path: str
     bytes: int
     sha256: str
+    data: tuple[str, ...] = ()
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     signatures: tuple[Signature, ...] = ()

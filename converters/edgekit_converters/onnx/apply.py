@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit_converters.captured import Arrays
-from edgekit_converters.onnx import moves, names, observe, recurrent, rows, static, tables
+from edgekit_converters.onnx import bags, moves, names, observe, recurrent, rows, static, tables
 from edgekit_converters.onnx.edit import Editor, has_subgraphs
 from edgekit_converters.recipe.types import Recipe, Scheme
 
@@ -34,7 +34,7 @@ def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays]) -> ir.
     levels = 63 if recipe.variant == REDUCED_RANGE else 127
     plan = static.plan(model, recipe)
     spans = observe.ranges(model, plan.tensors, calibration)
-    wide = [n.inputs[0] for n in _chosen(model, recipe, "dynamic_row")]
+    wide = [n.inputs[0] for n in _chosen(model, recipe, "dynamic_row") if bags.looked_up(n) is None]
     unsmoothed = [v for v in wide if v is not None and rows.lowest(v) is None]
     largest = observe.columns(model, sorted({v.name or "" for v in unsmoothed}), calibration)
     student = [[v.name or "" for v in values] for values in (model.graph.inputs, model.graph.outputs)]
@@ -44,10 +44,12 @@ def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays]) -> ir.
     chosen = {s: _chosen(made, recipe, s) for s in ("dynamic_row", "weight_row", "dynamic_tensor", "weight_channel")}
     static.apply(editor, plan, spans, np.int8 if recipe.variant == S8S8 else np.uint8, levels=levels)
     moves.apply(editor)
-    rows.apply(editor, chosen["dynamic_row"], largest, levels=levels)
+    sums = [node for node in chosen["dynamic_row"] if bags.looked_up(node) is not None]
+    bags.apply(editor, sums)
+    rows.apply(editor, [node for node in chosen["dynamic_row"] if node not in sums], largest, levels=levels)
     recurrent.apply_lstm(editor, chosen["dynamic_tensor"], levels=levels)
     recurrent.apply_storage(editor, chosen["weight_channel"])
-    tables.apply(editor, chosen["weight_row"])
+    tables.apply(editor, [node for node in chosen["weight_row"] if node.graph is not None])
     editor.finish()
     for node in made.graph:
         node.name = ""

@@ -14,10 +14,10 @@ from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.onnx import apply as applying
 from edgekit_converters.onnx import export as exporting
-from edgekit_converters.onnx import observe
+from edgekit_converters.onnx import external, observe
 from edgekit_converters.onnx.coverage import coverage
 from edgekit_converters.onnx.resolve import Facts, resolve
-from edgekit_converters.onnx.session import open_session, serialize
+from edgekit_converters.onnx.session import open_session
 from edgekit_converters.onnx.versions import min_engine_version
 from edgekit_converters.recipe.types import Recipe
 from edgekit_runtime.errors import Refused
@@ -49,11 +49,15 @@ class OnnxConverter:
         precision: Precision = "int8" if student.quantized else "fp32"
         path = work / f"{precision}.onnx"
         kept = student.quantized and student.path is not None
-        path.write_bytes(student.path.read_bytes() if kept and student.path is not None else serialize(made.model))
+        data: tuple[Path, ...] = ()
+        if kept and student.path is not None:
+            path.write_bytes(student.path.read_bytes())
+        else:
+            data = external.write(made.model, path, f"onnx.{precision}")
         _sidecar(path).write_text(
             json.dumps({"wheres": dict(made.wheres), "notes": [made.exporter, *made.notes]}, sort_keys=True)
         )
-        return _draft(made.model, path, precision)
+        return _draft(made.model, path, precision, data)
 
     def quantize(
         self,
@@ -74,9 +78,7 @@ class OnnxConverter:
             progress: Called with a short line for each step.
             variant: Empty, `reduced_range` or `s8s8` (see `apply.apply`).
         """
-        import onnx_ir as ir
-
-        model = ir.load(fp32.path)
+        model = external.read(fp32.path)
         progress("onnx: deciding what becomes int8")
         recipe = decide(model, student, fp32.path, variant)
         if not any(op.scheme in _INT8 for op in recipe.ops):
@@ -92,10 +94,11 @@ class OnnxConverter:
         progress(f"onnx: calibrating on {len(calibration)} samples and writing int8")
         samples = [_typed(sample, student.inputs) for sample in calibration]
         made = applying.apply(model, recipe, samples)
-        path = work / f"{'.'.join(part for part in ('int8', variant) if part)}.onnx"
-        path.write_bytes(serialize(made))
+        name = ".".join(part for part in ("int8", variant) if part)
+        path = work / f"{name}.onnx"
+        data = external.write(made, path, f"onnx.{name}")
         recipe = _with_counts(recipe, path, student)
-        draft = _draft(made, path, "int8")
+        draft = _draft(made, path, "int8", data)
         return Draft(**{**vars(draft), "recipe": recipe, "variant": variant})
 
 
@@ -127,7 +130,7 @@ def _typed(sample: Arrays, inputs: Sequence[Tensor]) -> Arrays:
     return {name: np.asarray(value, dtype=wanted.get(name)) for name, value in sample.items()}
 
 
-def _draft(model: ir.Model, path: Path, precision: Precision) -> Draft:
+def _draft(model: ir.Model, path: Path, precision: Precision, data: tuple[Path, ...] = ()) -> Draft:
     open_session(path)  # a file that the engine does not open must not become a draft
     return Draft(
         format="onnx",
@@ -137,6 +140,7 @@ def _draft(model: ir.Model, path: Path, precision: Precision) -> Draft:
         outputs=_tensors(model.graph.outputs),
         engine="onnxruntime",
         min_engine_version=min_engine_version(model),
+        extra_files=data,
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
+from edgekit_converters.onnx import bags
 from edgekit_converters.onnx import macs as count
 from edgekit_converters.onnx.edit import attribute, constant, consumers
 from edgekit_converters.recipe.types import OpDecision, Recipe, Scheme
@@ -72,6 +73,7 @@ def resolve(model: ir.Model, facts: Facts) -> Recipe:
     for node in model.graph:
         if count.weight_bytes(node) or count.macs(node, facts.shapes):
             chosen[node.name or ""] = _kept_float(node, facts) or _decide(node)
+    _bags(model, chosen, facts)
     _follow(model, chosen, facts)
     ops = [
         OpDecision(
@@ -81,12 +83,26 @@ def resolve(model: ir.Model, facts: Facts) -> Recipe:
             reason=chosen[name][1],
             macs=count.macs(node, facts.shapes),
             weight_bytes=count.weight_bytes(node),
+            touched_bytes=count.touched_bytes(node, facts.shapes),
             where=facts.wheres.get(name, ""),
         )
         for node in model.graph
         if (name := node.name or "") in chosen
     ]
     return Recipe(format="onnx", precision="int8", variant=facts.variant, ops=tuple(ops))
+
+
+def _bags(model: ir.Model, chosen: dict[str, tuple[Scheme, str]], facts: Facts) -> None:
+    """Sums of rows of a table that became int8 run on the int8 rows."""
+    for node in model.graph:
+        gather = bags.looked_up(node)
+        if (
+            gather is not None
+            and chosen.get(gather.name or "", ("", ""))[0] == "weight_row"
+            and not _kept_float(node, facts)
+        ):
+            reason = "a sum of rows of a table: the int8 rows are summed as they are, one scale a bag"
+            chosen[node.name or ""] = ("dynamic_row", reason)
 
 
 def _kept_float(node: ir.Node, facts: Facts) -> tuple[Scheme, str] | None:
@@ -106,7 +122,8 @@ def _decide(node: ir.Node) -> tuple[Scheme, str]:
         if constant(node.inputs[1]) is not None and constant(node.inputs[2]) is not None:
             return (
                 "weight_channel",
-                f"onnxruntime has no int8 {node.op_type}: weights are stored in int8, unpacked at load",
+                f"onnxruntime has no int8 {node.op_type} and stands-in made of other operators are slower: weights are "
+                "stored in int8, unpacked at load, arithmetic in fp32",
             )
         return "float", f"onnxruntime has no int8 {node.op_type}, and its weights are computed at run time"
     if node.op_type == "ConvTranspose" and constant(node.inputs[1]) is not None:

@@ -19,7 +19,7 @@ from edgekit_converters.tflite.lower import GENERAL_REMEDY, lower
 from edgekit_converters.tflite.passes.compact import compact
 from edgekit_converters.tflite.passes.metadata import stamp
 from edgekit_converters.tflite.passes.names import rename
-from edgekit_converters.tflite.passes.step_lstm import step_lstm
+from edgekit_converters.tflite.passes.step_recurrent import step_recurrent
 from edgekit_converters.tflite.resolve import resolve
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Signature, Tensor
@@ -61,7 +61,7 @@ class TfliteConverter:
         signatures = ladder.plan(student, self._ladder)
         model = lower(student, signatures, progress)
         rename(model, [tensor.name for tensor in student.inputs], [tensor.name for tensor in student.outputs])
-        step_lstm(model)
+        step_recurrent(model)
         version = write(model, path)
         draft = _draft(student, model, path, version, signatures if student.axes else ())
         progress("TFLite: trying every signature")

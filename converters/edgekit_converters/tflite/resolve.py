@@ -27,8 +27,8 @@ from edgekit_converters.tflite.flatbuffer import (
     text,
 )
 from edgekit_converters.tflite.passes.names import tensor_key
-from edgekit_converters.tflite.passes.step_lstm import is_recurrent_product
-from edgekit_converters.tflite.weighted import LSTM, Weighted, weight_bytes_fp32, weighted_operators
+from edgekit_converters.tflite.passes.step_recurrent import is_recurrent_product
+from edgekit_converters.tflite.weighted import LSTM, Weighted, touched_bytes_fp32, weight_bytes_fp32, weighted_operators
 
 Style = Literal["static", "dynamic"]
 
@@ -132,9 +132,8 @@ def _weighted_scheme(item: Weighted, style: Style, why: str) -> tuple[Scheme, st
     if item.kind == "FULLY_CONNECTED" and is_recurrent_product(item.name):
         return (
             "dynamic_row",
-            "recurrent, one call a step: XNNPACK's products of int8 rows and weights make it 2.8 times faster than "
-            "TFLite's sequence kernel (x86, 128 units); the state stays floating point so that errors do not add up "
-            "over time",
+            "recurrent, one call a step: XNNPACK's products of int8 rows and weights; the state stays in float so "
+            "that errors do not add up over time",
         )
     if not item.weights:
         return "float", "a product of two activations: int8 would need one scale for all of each, which costs accuracy"
@@ -161,7 +160,13 @@ def _respect(patterns: tuple[str, ...], name: str, scheme: Scheme, reason: str) 
 
 def _decision(name: str, item: Weighted, scheme: Scheme, reason: str) -> OpDecision:
     return OpDecision(
-        op=name, kind=item.kind, scheme=scheme, reason=reason, macs=item.macs, weight_bytes=weight_bytes_fp32(item)
+        op=name,
+        kind=item.kind,
+        scheme=scheme,
+        reason=reason,
+        macs=item.macs,
+        weight_bytes=weight_bytes_fp32(item),
+        touched_bytes=touched_bytes_fp32(item),
     )
 
 

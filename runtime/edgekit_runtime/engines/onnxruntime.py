@@ -202,6 +202,9 @@ def _costs(
                 bytes=repeats * sum(_bytes(dtype, shape) for dtype, shape in (*inputs, *outputs)),
                 int8=_is_int8(kind, [dtype for dtype, _ in inputs]),
                 delegate=providers[key],
+                calls=repeats,
+                inputs=tuple(tuple(shape) for _, shape in inputs),
+                outputs=tuple(tuple(shape) for _, shape in outputs),
             )
         )
     return tuple(rows)
