@@ -40,7 +40,9 @@ class Student:
 
 STUDENTS = (
     Student("demo-cnn", 0.012, 2_900, (("block1", 0.3, 4_608), ("block2", 0.7, 1_152)), ((0.35, 0.5), (0.7, 0.3))),
-    Student("resnet44", 0.097, 1_900, (("bottleneck", 0.35, 2_048), ("stage3", 0.68, 1_100)), ((0.35, 0.3), (0.7, 0.3))),
+    Student(
+        "resnet44", 0.097, 1_900, (("bottleneck", 0.35, 2_048), ("stage3", 0.68, 1_100)), ((0.35, 0.3), (0.7, 0.3))
+    ),
     Student(
         "mobilenet224",
         0.30,

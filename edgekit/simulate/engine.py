@@ -48,7 +48,9 @@ _PING_MBIT = 100 * 8e-6
 class Simulation:
     """Runs days to their end. A request that no answer can reach (no link, no net) ends as infinite: lost."""
 
-    def __init__(self, days: Sequence[Day], deciders: Sequence[Decider], fallbacks: Sequence[int], workers: int) -> None:
+    def __init__(
+        self, days: Sequence[Day], deciders: Sequence[Decider], fallbacks: Sequence[int], workers: int
+    ) -> None:
         server = Server(workers)
         self._devices = [Device(day, server) for day in days]
         self._deciders = deciders

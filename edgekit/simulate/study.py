@@ -114,7 +114,9 @@ def simulate(setting: Setting, progress: Callable[[str], None] = lambda name: No
         UsageError: There is no trace, or a number makes no sense.
     """
     if not setting.traces or setting.requests < 1 or setting.devices < 1 or setting.workers < 1:
-        raise UsageError("there is nothing to simulate", remedy="give a trace, and one request, device and worker or more")
+        raise UsageError(
+            "there is nothing to simulate", remedy="give a trace, and one request, device and worker or more"
+        )
     true = ActionSet(setting.actions)
     believed = ActionSet(setting.believed) if setting.believed is not None else true
     allowed = np.flatnonzero(admitted(true, setting.policy) == 0).tolist()
@@ -125,7 +127,10 @@ def simulate(setting: Setting, progress: Callable[[str], None] = lambda name: No
             continue
         progress(name)
         answers[name] = _run(
-            days, lambda name=name: policies.made(name, believed, setting.policy, allowed, setting.settings), true, setting
+            days,
+            lambda name=name: policies.made(name, believed, setting.policy, allowed, setting.settings),
+            true,
+            setting,
         )
     progress("best_fixed")
     fixed = {place: _run(days, lambda place=place: policies.Fixed(place), true, setting) for place in allowed}
@@ -150,9 +155,7 @@ def _days(setting: Setting, true: ActionSet) -> list[list[Day]]:
         row = []
         for device in range(setting.devices):
             seed = setting.seed + 1000 * number + device
-            today = day(
-                true.actions, trace, setting.load, requests=setting.requests, interval_s=gap, seed=seed
-            )
+            today = day(true.actions, trace, setting.load, requests=setting.requests, interval_s=gap, seed=seed)
             row.append(dataclasses.replace(today, shift_s=device * trace.length_s / setting.devices))
         made.append(row)
     return made

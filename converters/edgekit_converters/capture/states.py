@@ -37,7 +37,9 @@ def parse_states(pairs: Sequence[str], student: Captured) -> tuple[State, ...]:
             )
         states.append(State(input=name, output=output))
     if states and len(states) == len(student.outputs):
-        raise UsageError("every output is a state: a stream would answer nothing", remedy="leave one output that is none")
+        raise UsageError(
+            "every output is a state: a stream would answer nothing", remedy="leave one output that is none"
+        )
     return tuple(states)
 
 

@@ -1,9 +1,9 @@
 """choose(actions, link, load, policy) -> Decision: a pure function, quick enough for every request.
 
-    1. what the policy forbids is out: privacy, bytes, accuracy risk (never relaxed; the local fall-back always stays)
-    2. with a deadline: only actions whose probability of a miss is small enough; when there is none, the least likely
-       miss wins
-    3. among those the objective decides; equal ones by time
+1. what the policy forbids is out: privacy, bytes, accuracy risk (never relaxed; the local fall-back always stays)
+2. with a deadline: only actions whose probability of a miss is small enough; when there is none, the least likely
+   miss wins
+3. among those the objective decides; equal ones by time
 """
 
 from __future__ import annotations

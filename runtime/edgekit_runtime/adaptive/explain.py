@@ -144,7 +144,10 @@ class _Seen:
             "server_cost": "it asks least of the server",
             "accuracy": "it loses least accuracy",
         }[self.wanted]
-        return "chosen", f"{what} of {open_to} that the policy allows" if open_to > 1 else f"{what}; no other is allowed"
+        return (
+            "chosen",
+            f"{what} of {open_to} that the policy allows" if open_to > 1 else f"{what}; no other is allowed",
+        )
 
     def _lost(self, place: int) -> tuple[str, str]:
         action = self.actions.actions[place]
@@ -169,7 +172,9 @@ class _Seen:
 
 
 def _parts(terms: dict[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:.1f}" for name, value in terms.items() if value >= 0.05) or "0 ms"
+    return (
+        ", ".join(f"{name.replace('_', ' ')} {value:.1f}" for name, value in terms.items() if value >= 0.05) or "0 ms"
+    )
 
 
 def _aged(age_s: float | None) -> str:

@@ -121,7 +121,8 @@ def read_head(path: Path) -> Head:
             return msgspec.json.decode(file.readline(), type=Head)
     except (OSError, msgspec.MsgspecError) as error:
         raise Refused(
-            f"{path} is not a log of decisions: {error}", remedy="er.open(..., log=FILE) and edgekit run --log write them"
+            f"{path} is not a log of decisions: {error}",
+            remedy="er.open(..., log=FILE) and edgekit run --log write them",
         ) from error
 
 

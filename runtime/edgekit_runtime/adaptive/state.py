@@ -131,4 +131,6 @@ def _within(name: str, value: float | None, low: float, high: float, open_low: b
         return
     if not isinstance(value, (int, float)) or not low <= value <= high or (open_low and value == low):
         upper = "" if high == math.inf else f" and at most {high:g}"
-        raise UsageError(f"{name} is {value!r}", remedy=f"give a number {'above' if open_low else 'from'} {low:g}{upper}")
+        raise UsageError(
+            f"{name} is {value!r}", remedy=f"give a number {'above' if open_low else 'from'} {low:g}{upper}"
+        )
