@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from edgekit_runtime.manifest import Axis, Tensor
+from edgekit_runtime.manifest import Axis, State, Tensor
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,7 @@ class Captured:
         exporter: How it was captured, for the report (`torch.export`, `torch.jit.trace`, `onnx`, `tflite`).
         quantized: The source is int8 already and is kept as it is.
         float_patterns: `--keep-float`: fnmatch patterns of operator or module names left in floating point.
+        states: Outputs that are inputs of the next step, for streaming students.
         notes: What a person should know about the capture.
     """
 
@@ -55,6 +56,7 @@ class Captured:
     exporter: str = "torch.export"
     quantized: bool = False
     float_patterns: tuple[str, ...] = ()
+    states: tuple[State, ...] = ()
     notes: tuple[str, ...] = ()
 
     def axis(self, symbol: str) -> Axis:
