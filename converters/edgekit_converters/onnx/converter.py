@@ -13,8 +13,8 @@ import numpy as np
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.onnx import apply as applying
-from edgekit_converters.onnx import export as exporting
 from edgekit_converters.onnx import centre, external, observe
+from edgekit_converters.onnx import export as exporting
 from edgekit_converters.onnx.coverage import coverage
 from edgekit_converters.onnx.resolve import Facts, resolve
 from edgekit_converters.onnx.session import open_session

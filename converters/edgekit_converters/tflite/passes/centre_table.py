@@ -1,7 +1,7 @@
 """Pass: tables of matrices near the identity hold what they differ from it (`recipe.centre`), before they become int8.
 
-    before: EMBEDDING_LOOKUP(ids, table [V,E]) ──► rows
-    after:  EMBEDDING_LOOKUP(ids, table - I) ──► ADD(I) ──► rows
+before: EMBEDDING_LOOKUP(ids, table [V,E]) ──► rows
+after:  EMBEDDING_LOOKUP(ids, table - I) ──► ADD(I) ──► rows
 """
 
 from __future__ import annotations
