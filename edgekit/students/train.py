@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.students import data, ngram
-from edgekit.students.fit import Fitted, Plan, Progress, accuracy, fit, predict
+from edgekit.students import data, ngram, picture_tasks, recurrent_tasks
+from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
-from edgekit.students.vocabulary import Vocabulary, build_vocabulary
+from edgekit.students.task import Task
+from edgekit.students.vocabulary import build_vocabulary
 from edgekit_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,37 +35,22 @@ CALIBRATION_SAMPLES = 200
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """Arrays named as the arguments of `forward`, samples first; labels int64.
-
-    Attributes:
-        train: Training samples. The calibration samples are the first of them.
-        held: The held-back set: judged on, never trained or calibrated on.
-        vocabulary: Of a text student.
-        preprocess: Text of the `preprocess.toml` that makes the same inputs on a device; may be empty.
-    """
-
-    train: Arrays
-    labels: np.ndarray
-    held: Arrays
-    held_labels: np.ndarray
-    vocabulary: Vocabulary | None = None
-    preprocess: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
 class Recipe:
     """How one student is trained.
 
     Attributes:
         source: `module:function` of the factory, as `edgekit convert` takes it.
         task: Loads the data; its argument is the number of words the student's table holds.
-        plan: How long and how fast.
+        plan: How long and how fast; None: `trained` gives the student.
+        augment: Changes a batch before it is learnt from.
+        trained: Builds the student with weights that exist already.
     """
 
     source: str
     task: Callable[[int], Task]
-    plan: Plan
+    plan: Plan | None
+    augment: Augment | None = None
+    trained: Callable[[], nn.Module] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +106,17 @@ def mnist_task(rows: int) -> Task:
     return Task({"image": pixels[:10_000]}, digits.labels[:10_000], {"image": pixels[10_000:]}, digits.labels[10_000:])
 
 
+def _reference(name: str, task: Callable[[int], Task]) -> Recipe:
+    source = f"edgekit.students.mlperf_tiny:{name}"
+    return Recipe(source, task, None, trained=lambda: picture_tasks.reference_weights(name))
+
+
+def _plain(layers: int, epochs: int) -> Recipe:
+    plan = Plan(epochs=epochs, batch=64, peak_rate=4e-3, patience=epochs)
+    source = f"edgekit.students.plain_cnn:plain{layers}"
+    return Recipe(source, picture_tasks.cifar_task, plan, picture_tasks.shift_and_flip)
+
+
 def ngram_task(rows: int) -> Task:
     """SST-2 as hashed n-grams of 1 to 4 words."""
     train, held = data.sst2("train"), data.sst2("dev")
@@ -139,6 +136,19 @@ RECIPES: dict[str, Recipe] = {
     ),
     "ngram": Recipe("edgekit.students.ngram:build", ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
+    "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
+    "ds_cnn": _reference("ds_cnn", picture_tasks.keyword_task),
+    "lrcn": Recipe("edgekit.students.lrcn:build", recurrent_tasks.clip_task, Plan(epochs=12, batch=16, peak_rate=3e-3)),
+    "essay_scorer": Recipe(
+        "edgekit.students.essay_scorer:build", recurrent_tasks.essay_task, Plan(epochs=4, batch=40, peak_rate=2e-3)
+    ),
+    "truecaser": Recipe(
+        "edgekit.students.truecaser:build", recurrent_tasks.case_task, Plan(epochs=8, batch=16, peak_rate=5e-3)
+    ),
+    "plain4": _plain(4, epochs=20),
+    "plain6": _plain(6, epochs=20),
+    "plain8": _plain(8, epochs=20),
+    "plain10": _plain(10, epochs=15),
 }
 
 
@@ -161,11 +171,14 @@ def train(
         raise UsageError(f"there is no recipe for {name!r}", remedy=f"one of: {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     module_name, function = recipe.source.split(":")
-    module: nn.Module = getattr(importlib.import_module(module_name), function)(size=size, seed=seed)
+    factory = getattr(importlib.import_module(module_name), function)
+    module: nn.Module = recipe.trained() if recipe.trained else factory(size=size, seed=seed)
     rows = next((p.shape[0] for key, p in module.named_parameters() if key.startswith("embedding.")), 0)
     task = recipe.task(rows)
-    _restart_heads(module, seed)
-    fit(module, task.train, task.labels, dataclasses.replace(recipe.plan, seed=seed), progress=progress)
+    if recipe.plan is not None:
+        _restart_heads(module, seed)
+        plan = dataclasses.replace(recipe.plan, seed=seed)
+        fit(module, task.train, task.labels, plan, augment=recipe.augment, progress=progress)
     return save(recipe.source, module, task, Path(folder))
 
 

@@ -164,8 +164,7 @@ class Bundle:
             size = sum(found.bytes for found in (entry, *data) if found is not None)
             if entry is None or None in data or (entry.sha256, size) != (graph.sha256, graph.bytes):
                 raise BundleInvalid(
-                    f"graph {graph.id}: {graph.path} or its data are not listed in the manifest's files with the "
-                    "graph's own hash",
+                    f"graph {graph.id}: {graph.path} or its data are not in the manifest's files with its own hash",
                     remedy="convert the student again",
                 )
 

@@ -39,16 +39,20 @@ def generator() -> ModuleType:
 
 def test_the_schemas_are_those_that_the_types_generate() -> None:
     made = generator().schemas()
-    assert sorted(made) == sorted(path.name for path in DOCS.glob("*.schema.json"))
+    there = [*DOCS.glob("*.schema.json"), *(DOCS.parent / "device_profiles").glob("*.schema.json")]
+    assert {(DOCS / name).resolve() for name in made} == {path.resolve() for path in there}
     for name, data in made.items():
         assert (DOCS / name).read_bytes() == data, f"{name} is stale: run python docs/generate.py"
 
 
 def test_the_generator_writes_exactly_those_files(tmp_path: Path) -> None:
     module = generator()
-    module.__file__ = str(tmp_path / "generate.py")
+    for folder in ("docs", "device_profiles"):
+        (tmp_path / folder).mkdir()
+    module.__file__ = str(tmp_path / "docs" / "generate.py")
     module.main()
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == module.schemas()
+    written = {path.resolve(): path.read_bytes() for path in tmp_path.rglob("*.json")}
+    assert written == {(tmp_path / "docs" / name).resolve(): data for name, data in module.schemas().items()}
 
 
 @pytest.mark.parametrize("number", range(8))

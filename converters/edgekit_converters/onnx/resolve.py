@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from edgekit_converters.onnx import bags
 from edgekit_converters.onnx import macs as count
 from edgekit_converters.onnx.edit import attribute, constant, consumers
-from edgekit_converters.recipe.types import OpDecision, Recipe, Scheme
+from edgekit_converters.recipe.types import Given, OpDecision, Recipe, Scheme
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -58,6 +58,7 @@ class Facts:
         shapes: Shape of each tensor at the example's size.
         wheres: Node name -> `file.py:line`.
         float_patterns: fnmatch patterns of nodes or source places left in floating point.
+        given: Decisions already taken, by node name.
         variant: Empty, or `reduced_range` (7-bit weights for x86 without VNNI, whose u8 x s8 sums saturate).
     """
 
@@ -65,6 +66,7 @@ class Facts:
     wheres: Mapping[str, str] = dataclasses.field(default_factory=dict)
     float_patterns: Sequence[str] = ()
     variant: str = ""
+    given: Given = dataclasses.field(default_factory=dict)
 
 
 def resolve(model: ir.Model, facts: Facts) -> Recipe:
@@ -72,7 +74,7 @@ def resolve(model: ir.Model, facts: Facts) -> Recipe:
     chosen: dict[str, tuple[Scheme, str]] = {}
     for node in model.graph:
         if count.weight_bytes(node) or count.macs(node, facts.shapes):
-            chosen[node.name or ""] = _kept_float(node, facts) or _decide(node)
+            chosen[node.name or ""] = _kept_float(node, facts) or facts.given.get(node.name or "") or _decide(node)
     _bags(model, chosen, facts)
     _follow(model, chosen, facts)
     ops = [
@@ -98,6 +100,7 @@ def _bags(model: ir.Model, chosen: dict[str, tuple[Scheme, str]], facts: Facts) 
         gather = bags.looked_up(node)
         if (
             gather is not None
+            and (node.name or "") not in facts.given
             and chosen.get(gather.name or "", ("", ""))[0] == "weight_row"
             and not _kept_float(node, facts)
         ):
@@ -122,7 +125,8 @@ def _decide(node: ir.Node) -> tuple[Scheme, str]:
         if constant(node.inputs[1]) is not None and constant(node.inputs[2]) is not None:
             return (
                 "weight_channel",
-                f"onnxruntime has no int8 {node.op_type}: weights are stored in int8, unpacked at load",
+                f"onnxruntime has no int8 {node.op_type} and stands-in made of other operators are slower: weights are "
+                "stored in int8, unpacked at load, arithmetic in fp32",
             )
         return "float", f"onnxruntime has no int8 {node.op_type}, and its weights are computed at run time"
     if node.op_type == "ConvTranspose" and constant(node.inputs[1]) is not None:

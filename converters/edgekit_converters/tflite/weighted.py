@@ -20,7 +20,7 @@ WEIGHT_OPERAND = {
     "EMBEDDING_LOOKUP": 1,
     "GATHER": 0,
 }
-LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"  # in .tflite sources; torch students get `passes.step_lstm`
+LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"  # in .tflite sources; torch students get `passes.step_recurrent`
 LSTM_WEIGHTS = range(1, 9)  # four input-to-gate and four recurrent matrices
 
 
