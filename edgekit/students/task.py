@@ -20,6 +20,8 @@ class Task:
         held: The held-back set: judged on, never trained or calibrated on.
         vocabulary: Of a text student.
         preprocess: Text of the `preprocess.toml` that makes the same inputs on a device; may be empty.
+        slices: [held] names of groups that the gate judges apart; None: none.
+        metric: What int8 is judged by where that is not accuracy; may be empty.
     """
 
     train: Arrays
@@ -28,3 +30,5 @@ class Task:
     held_labels: np.ndarray
     vocabulary: Vocabulary | None = None
     preprocess: str = ""
+    slices: np.ndarray | None = None
+    metric: str = ""
