@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from edgekit_converters.capture.sequence import part_samples
 from edgekit_converters.captured import Captured
 from edgekit_converters.data import Samples
 from edgekit_converters.draft import Draft, FormatConverter, Progress
 from edgekit_converters.options import Options
 from edgekit_converters.verify.task import student_outputs
 from edgekit_runtime.errors import Refused, UsageError
-from edgekit_runtime.manifest import Refusal
+from edgekit_runtime.manifest import Refusal, Role
 
 
 def make_drafts(
@@ -33,25 +35,19 @@ def make_drafts(
         if reason:
             refused.append(Refusal(format=name, precision="all", reason=reason))
             continue
-        converter = _converter(name, options)
-        folder = work / name
-        folder.mkdir()
+        job = _Format(name, _converter(name, options), student, calibration, progress)
         try:
-            progress(f"{name}: exporting fp32")
-            fp32 = converter.export(student, folder, progress)
+            exported = job.export(work / name)
         except Refused as error:
             refused.append(Refusal(format=name, precision="all", reason=error.told))
             continue
-        drafts.append(fp32)
+        drafts += exported
         if options.precision in ("auto", "int8") and calibration is not None and not student.quantized:
-            try:
-                progress(f"{name}: quantizing to int8")
-                drafts.append(converter.quantize(student, fp32, calibration.inputs, folder, progress))
-            except Refused as error:
-                refused.append(Refusal(format=name, precision="int8", reason=error.told))
-            except Exception:  # an engine that fails while it calibrates: are the data to blame?
-                student_outputs(student, calibration, progress)
-                raise
+            for fp32 in exported:
+                try:
+                    drafts.append(job.quantize(fp32, work / name))
+                except Refused as error:
+                    refused.append(Refusal(format=name, precision="int8", reason=error.told))
     if not drafts:
         raise Refused(
             "no format takes this student:\n    " + "\n    ".join(f"{r.format}: {r.reason}" for r in refused),
@@ -59,6 +55,48 @@ def make_drafts(
         )
     _check_engines(drafts, options)
     return drafts, refused
+
+
+@dataclasses.dataclass(frozen=True)
+class _Format:
+    """One format of a student, each of its parts by itself."""
+
+    name: str
+    converter: FormatConverter
+    student: Captured
+    calibration: Samples | None
+    progress: Progress
+
+    def export(self, work: Path) -> list[Draft]:
+        """The fp32 graph of each part; one that is refused refuses the format."""
+        made = []
+        roles: tuple[Role, ...] = tuple(self.student.parts) or ("full",)
+        for role in roles:
+            folder = work / role
+            folder.mkdir(parents=True)
+            self.progress(f"{self.name}: exporting fp32{_of(role)}")
+            draft = self.converter.export(self.student.part(role), folder, self.progress)
+            made.append(dataclasses.replace(draft, role=role))
+        return made
+
+    def quantize(self, fp32: Draft, work: Path) -> Draft:
+        """The int8 graph of a part."""
+        assert self.calibration is not None
+        self.progress(f"{self.name}: quantizing to int8{_of(fp32.role)}")
+        part = self.student.part(fp32.role)
+        try:
+            samples = part_samples(self.student, fp32.role, self.calibration.inputs)
+            draft = self.converter.quantize(part, fp32, samples, work / fp32.role, self.progress)
+        except Refused:
+            raise
+        except Exception:  # an engine that fails while it calibrates: are the data to blame?
+            student_outputs(self.student, self.calibration, self.progress)
+            raise
+        return dataclasses.replace(draft, role=fp32.role)
+
+
+def _of(role: Role) -> str:
+    return "" if role == "full" else f" of the {role}"
 
 
 def _other_format(student: Captured, name: str) -> str:

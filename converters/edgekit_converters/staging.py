@@ -46,6 +46,7 @@ class Staging:
             format=draft.format,
             precision=draft.precision,
             variant=draft.variant,
+            role=draft.role,
             path=target.relative_to(self.root).as_posix(),
             bytes=target.stat().st_size,
             sha256=sha256(target),
