@@ -19,6 +19,9 @@ class Task:
         train: Training samples. The calibration samples are the first of them.
         held: The held-back set: judged on, never trained or calibrated on.
         vocabulary: Of a text student.
+        calibration: Samples to calibrate on; None: the first training samples.
+        slices: [N] a group a held-back sample, for which the quality gate holds too.
+        judged: Labels the converted student is judged on, where they are not those it learns from.
     """
 
     train: Arrays
@@ -26,3 +29,6 @@ class Task:
     held: Arrays
     held_labels: np.ndarray
     vocabulary: Vocabulary | None = None
+    calibration: Arrays | None = None
+    slices: np.ndarray | None = None
+    judged: np.ndarray | None = None
