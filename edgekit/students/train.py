@@ -229,7 +229,8 @@ def save(
     held["labels"] = task.held_labels if task.judged is None else task.judged
     if task.slices is not None:
         held["slice"] = task.slices
-    np.savez(material.calibration, **{name: array for name, array in calibration.items() if name in asked})
+    kept: dict[str, Any] = {name: array for name, array in calibration.items() if name in asked}
+    np.savez(material.calibration, **kept)
     np.savez(material.evaluation, **held)
     if task.vocabulary is not None and material.vocabulary is not None:
         task.vocabulary.save(material.vocabulary)
