@@ -10,16 +10,46 @@ from edgekit_converters.capture.sequence import part_samples
 from edgekit_converters.captured import Captured
 from edgekit_converters.data import Samples
 from edgekit_converters.draft import Draft, FormatConverter, Progress
+from edgekit_converters.mixed.costs import Costs
+from edgekit_converters.mixed.quality import pass_gate
+from edgekit_converters.mixed.speed import not_slower, timer
+from edgekit_converters.mixed.trial import judged
 from edgekit_converters.options import Options
-from edgekit_converters.verify.task import student_outputs
+from edgekit_converters.recipe.types import Given
+from edgekit_converters.verify.metrics import METRICS
+from edgekit_converters.verify.task import Task, student_outputs
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.manifest import Refusal, Role
 
+RANKED_ON = 32  # calibration samples that tell an operator's noise well enough to rank it
+
+
+@dataclasses.dataclass(frozen=True)
+class Judging:
+    """What int8 graphs are judged on: the gate's data and task, and what things cost."""
+
+    data: Samples
+    task: Task
+    costs: Costs
+
 
 def make_drafts(
-    student: Captured, calibration: Samples | None, options: Options, work: Path, progress: Progress
+    student: Captured,
+    calibration: Samples | None,
+    options: Options,
+    work: Path,
+    judging: Judging,
+    progress: Progress,
 ) -> tuple[list[Draft], list[Refusal]]:
     """Converts the student to every format asked for.
+
+    Args:
+        student: The captured student.
+        calibration: Samples for int8; None: fp32 only.
+        options: What the person asked for.
+        work: Folder for files.
+        judging: Decides what is given back so that int8 passes the gate and pays.
+        progress: Called with a line a step.
 
     Returns:
         The graphs, and what was asked for but cannot be had, with reasons.
@@ -31,11 +61,11 @@ def make_drafts(
     drafts: list[Draft] = []
     refused: list[Refusal] = []
     for name in options.formats:
-        reason = _other_format(student, name)
+        reason = other_format(student, name)
         if reason:
             refused.append(Refusal(format=name, precision="all", reason=reason))
             continue
-        job = _Format(name, _converter(name, options), student, calibration, progress)
+        job = _Format(name, _converter(name, options), student, calibration, options, progress)
         try:
             exported = job.export(work / name)
         except Refused as error:
@@ -45,7 +75,7 @@ def make_drafts(
         if options.precision in ("auto", "int8") and calibration is not None and not student.quantized:
             for fp32 in exported:
                 try:
-                    drafts.append(job.quantize(fp32, work / name))
+                    drafts.append(job.quantize(fp32, work / name, judging))
                 except Refused as error:
                     refused.append(Refusal(format=name, precision="int8", reason=error.told))
     if not drafts:
@@ -65,6 +95,7 @@ class _Format:
     converter: FormatConverter
     student: Captured
     calibration: Samples | None
+    options: Options
     progress: Progress
 
     def export(self, work: Path) -> list[Draft]:
@@ -75,31 +106,81 @@ class _Format:
             folder = work / role
             folder.mkdir(parents=True)
             self.progress(f"{self.name}: exporting fp32{_of(role)}")
-            draft = self.converter.export(self.student.part(role), folder, self.progress)
+            draft = self.converter.export(self._part(role), folder, self.progress)
             made.append(dataclasses.replace(draft, role=role))
         return made
 
-    def quantize(self, fp32: Draft, work: Path) -> Draft:
-        """The int8 graph of a part."""
+    def quantize(self, fp32: Draft, work: Path, judging: Judging) -> Draft:
+        """The int8 graph of a part that passes the gate and is not slower than fp32.
+
+        Raises:
+            Refused: Nothing can become int8, or int8 is slower in every form and was not asked for by name.
+        """
         assert self.calibration is not None
         self.progress(f"{self.name}: quantizing to int8{_of(fp32.role)}")
-        part = self.student.part(fp32.role)
         try:
-            samples = part_samples(self.student, fp32.role, self.calibration.inputs)
-            draft = self.converter.quantize(part, fp32, samples, work / fp32.role, self.progress)
+            return dataclasses.replace(self._int8(fp32, work / fp32.role, judging), role=fp32.role)
         except Refused:
             raise
         except Exception:  # an engine that fails while it calibrates: are the data to blame?
             student_outputs(self.student, self.calibration, self.progress)
             raise
-        return dataclasses.replace(draft, role=fp32.role)
+
+    def _int8(self, fp32: Draft, work: Path, judging: Judging) -> Draft:
+        assert self.calibration is not None
+        part = self._part(fp32.role)
+        samples = part_samples(self.student, fp32.role, self.calibration.inputs)
+        data, task = _judged_on(self.student, fp32.role, judging)
+
+        def make(given: Given) -> Draft:
+            return self.converter.quantize(part, fp32, samples, work, self.progress, given)
+
+        first = make({})
+        passed = pass_gate(
+            first,
+            make,
+            lambda draft: judged(part, draft, data, task),
+            lambda: self.converter.noise(part, fp32, first, samples[:RANKED_ON]),
+            task.limit,
+            self.progress,
+        )
+        if not passed.passes:
+            return passed.draft  # the seal says why it may not ship
+        duel = timer(part, judging.costs, part.example)
+        draft, why = not_slower(fp32, passed.draft, passed.given, make, duel, self.progress)
+        if draft is None and self.options.precision == "auto":
+            raise Refused(why, remedy="--precision int8 ships it all the same")
+        return dataclasses.replace(draft or passed.draft, why=why if draft else f"asked for by name; {why}")
+
+    def _part(self, role: Role) -> Captured:
+        return dataclasses.replace(self.student.part(role), float_patterns=self.student.float_patterns)
+
+
+def _judged_on(student: Captured, role: Role, judging: Judging) -> tuple[Samples, Task]:
+    """Data and task of one graph: those of the student, or for a part its own answers on what it sees.
+
+    A part has no labels. Whether the sequences are right is judged when all parts are there.
+    """
+    if role == "full":
+        return judging.data, judging.task
+    part = student.part(role)
+    inputs = tuple(part_samples(student, role, judging.data.inputs))
+    scores = student.decoding.scores if student.decoding and role == "decode_step" else ""
+    task = dataclasses.replace(
+        judging.task,
+        reference=tuple(part.reference(sample) for sample in inputs),
+        metric=METRICS["top1" if scores else "cosine"],
+        output=scores or part.outputs[0].name,
+    )
+    return Samples(f"what the {role} sees of {judging.data.origin}", inputs), task
 
 
 def _of(role: Role) -> str:
     return "" if role == "full" else f" of the {role}"
 
 
-def _other_format(student: Captured, name: str) -> str:
+def other_format(student: Captured, name: str) -> str:
+    """Why a graph file of one format gives no other one; empty where it does."""
     if student.kind in ("onnx", "tflite") and student.kind != name:
         return f"an .{student.kind} source gives {student.kind} only; convert the torch model to have both"
     return ""

@@ -22,6 +22,7 @@ class Task:
         calibration: Samples to calibrate on; None: the first training samples.
         slices: [N] a group a held-back sample, for which the quality gate holds too.
         judged: Labels the converted student is judged on, where they are not those it learns from.
+        preprocess: Text of the `preprocess.toml` that makes the same inputs on a device; may be empty.
     """
 
     train: Arrays
@@ -32,3 +33,4 @@ class Task:
     calibration: Arrays | None = None
     slices: np.ndarray | None = None
     judged: np.ndarray | None = None
+    preprocess: str = ""

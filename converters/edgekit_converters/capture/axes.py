@@ -220,7 +220,9 @@ def axis_role(
     place = {item.axis for item in mine}
     leading = all(symbol in tensor.shape and tensor.shape.index(symbol) == 0 for tensor in outputs)
     covered = {item.input for item in mine} == set(example)
-    if place == {0} and leading and covered and limit[1] >= 2 and _independent(run, example, dynamic, symbol):
+    # One sample alone has to be allowed: it is what the others are compared with, and what the runtime cuts batches to.
+    alone = limit[0] <= 1 and limit[1] >= 2
+    if place == {0} and leading and covered and alone and _independent(run, example, dynamic, symbol):
         return "batch"
     size = example[mine[0].input].shape[mine[0].axis]
     short = max(limit[0], min(size, limit[1] - 3))

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgekit_converters.capture.recurrent import symbolic_time
 from edgekit_converters.captured import Arrays, Captured
-from edgekit_converters.onnx import names
+from edgekit_converters.onnx import names, translate
 from edgekit_converters.onnx.canonical import canonical
 from edgekit_converters.onnx.clean import clean
 from edgekit_converters.onnx.edit import has_subgraphs
@@ -123,6 +123,7 @@ def _dynamo(student: Captured, opset: int | None) -> ir.Model:
             opset_version=opset or DEFAULT_OPSET,
             input_names=[t.name for t in student.inputs],
             output_names=[f"{t.name}__out" for t in student.outputs],
+            custom_translation_table=translate.table(),
             verbose=False,
         )
     assert program is not None

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgekit_converters.recipe.types import OpDecision, Recipe, Scheme
+from edgekit_converters.recipe.types import Given, OpDecision, Recipe, Scheme
 from edgekit_converters.tflite.flatbuffer import (
     Model,
     dtype_of,
@@ -29,8 +29,8 @@ from edgekit_converters.tflite.flatbuffer import (
 )
 from edgekit_converters.tflite.front import front_operators
 from edgekit_converters.tflite.passes.names import tensor_key
-from edgekit_converters.tflite.passes.step_lstm import is_recurrent_product
-from edgekit_converters.tflite.weighted import LSTM, Weighted, weight_bytes_fp32, weighted_operators
+from edgekit_converters.tflite.passes.step_recurrent import is_recurrent_product
+from edgekit_converters.tflite.weighted import LSTM, Weighted, touched_bytes_fp32, weight_bytes_fp32, weighted_operators
 
 Style = Literal["static", "dynamic"]
 
@@ -49,13 +49,16 @@ FOLLOWING = MOVING | {
 FRONT = "a convolution on feature maps in front of the rest: their ranges are stable, calibrated scales"
 
 
-def resolve(model: Model, float_patterns: Sequence[str] = (), *, calibrated: bool = True) -> Recipe:
+def resolve(
+    model: Model, float_patterns: Sequence[str] = (), *, calibrated: bool = True, given: Given | None = None
+) -> Recipe:
     """Decides for every operator with weights or multiply-accumulates, and for what follows them.
 
     Args:
         model: The fp32 model with the names of `passes.names`.
         float_patterns: fnmatch patterns of operators or modules left in floating point.
         calibrated: Whether calibration samples are at hand; without them nothing is static.
+        given: Decisions already taken, by operator.
 
     Returns:
         The recipe. Operators are named without the prefix of their signature, so that one decision serves all.
@@ -70,7 +73,8 @@ def resolve(model: Model, float_patterns: Sequence[str] = (), *, calibrated: boo
             style, why = "dynamic", "no calibration samples, so activations are quantized as they come"
         for part, calls in executed(model, subgraph):
             front = front_operators(model, part, FOLLOWING) if style == "dynamic" and calibrated else set()
-            for decision in _decide(model, part, style, why, patterns, signatures, front):
+            told = (style, why)
+            for decision in _decide(model, part, told, patterns, signatures, given or {}, front):
                 decided.setdefault(decision.op, msgspec.structs.replace(decision, macs=calls * decision.macs))
     _, why = style_of(model, main_subgraphs(model)[-1])
     return Recipe(format="tflite", precision="int8", ops=tuple(decided.values()), notes=(why,))
@@ -101,12 +105,13 @@ def style_of(model: Model, subgraph: Any) -> tuple[Style, str]:
 def _decide(
     model: Model,
     subgraph: Any,
-    style: Style,
-    why: str,
+    chosen: tuple[Style, str],
     patterns: tuple[str, ...],
     signatures: list[str],
+    given: Given,
     front: set[int],
 ) -> list[OpDecision]:
+    style, why = chosen
     weighted = {id(item.operator): item for item in weighted_operators(model, subgraph)}
     int8_tensors: set[int] = set()
     decisions: dict[int, OpDecision] = {}
@@ -115,10 +120,10 @@ def _decide(
         name = tensor_key(text(subgraph.tensors[int(operator.outputs[0])].name), signatures)
         item = weighted.get(id(operator))
         if item is not None and id(operator) in front:
-            scheme, reason = _respect(patterns, name, "static", FRONT)
+            scheme, reason = _respect(patterns, name, *(given.get(name) or ("static", FRONT)))
             decisions[id(operator)] = _decision(name, item, scheme, reason)
         elif item is not None:
-            scheme, reason = _weighted_scheme(item, style, why)
+            scheme, reason = given.get(name) or _weighted_scheme(item, style, why)
             scheme, reason = _respect(patterns, name, scheme, reason)
             decisions[id(operator)] = _decision(name, item, scheme, reason)
         elif (
@@ -151,9 +156,8 @@ def _weighted_scheme(item: Weighted, style: Style, why: str) -> tuple[Scheme, st
     if item.kind == "FULLY_CONNECTED" and is_recurrent_product(item.name):
         return (
             "dynamic_row",
-            "recurrent, one call a step: XNNPACK's products of int8 rows and weights make it 2.8 times faster than "
-            "TFLite's sequence kernel (x86, 128 units); the state stays floating point so that errors do not add up "
-            "over time",
+            "recurrent, one call a step: XNNPACK's products of int8 rows and weights; the state stays floating point, "
+            "so that errors do not add up over time",
         )
     if not item.weights:
         return "float", "a product of two activations: int8 would need one scale for all of each, which costs accuracy"
@@ -180,7 +184,13 @@ def _respect(patterns: tuple[str, ...], name: str, scheme: Scheme, reason: str) 
 
 def _decision(name: str, item: Weighted, scheme: Scheme, reason: str) -> OpDecision:
     return OpDecision(
-        op=name, kind=item.kind, scheme=scheme, reason=reason, macs=item.macs, weight_bytes=weight_bytes_fp32(item)
+        op=name,
+        kind=item.kind,
+        scheme=scheme,
+        reason=reason,
+        macs=item.macs,
+        weight_bytes=weight_bytes_fp32(item),
+        touched_bytes=touched_bytes_fp32(item),
     )
 
 

@@ -23,7 +23,7 @@ def test_inputs_are_the_arguments_of_forward_and_the_example_fits_them(tiny: Tin
     student = registry.get(name)
     assert tuple(inspect.signature(tiny(name).forward).parameters) == tuple(i.name for i in student.inputs)
     example = student.example(3, 7, size="tiny")
-    sizes = {"B": 3, "T": 7, "N": 7, "E": 21}
+    sizes = {"B": 3, "T": 7, "C": 9, "N": 7, "E": 21}
     for declared in student.inputs:
         array = example[declared.name]
         assert array.dtype == np.dtype(declared.dtype)
