@@ -61,6 +61,7 @@ class FormatConverter(Protocol):
         calibration: Sequence[Arrays],
         work: Path,
         progress: Progress,
+        *,
         given: Given | None = None,
     ) -> Draft:
         """Resolves a recipe on the fp32 graph, applies it and writes the int8 graph.

@@ -109,7 +109,7 @@ def _int8(
     samples = calibration.inputs
 
     def make(given: Given) -> Draft:
-        return converter.quantize(student, fp32, samples, folder, progress, given)
+        return converter.quantize(student, fp32, samples, folder, progress, given=given)
 
     first = make({})
     few = samples[:RANKED_ON]

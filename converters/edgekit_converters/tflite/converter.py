@@ -84,6 +84,7 @@ class TfliteConverter:
         calibration: Sequence[Arrays],
         work: Path,
         progress: Progress,
+        *,
         given: Given | None = None,
     ) -> Draft:
         """Writes the int8 file in `work`. See `draft.FormatConverter.quantize`.
