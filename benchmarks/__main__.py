@@ -12,7 +12,17 @@ from pathlib import Path
 
 from benchmarks.page import environment_lines
 
-NAMES = ("stock", "resnet", "minilm", "text_cnn", "bilstm", "overhead", "conversion", "matrix")
+NAMES = (
+    "stock",
+    "resnet",
+    "minilm",
+    "text_cnn",
+    "bilstm",
+    "overhead",
+    "conversion",
+    "matrix",
+    "profiler",
+)
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 

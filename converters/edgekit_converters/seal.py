@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 from datetime import datetime, timezone
-from typing import Any, cast
 
 import msgspec
-import numpy as np
 
 from edgekit_converters import promise
 from edgekit_converters.captured import Arrays, Captured
@@ -74,6 +71,8 @@ def seal(job: Job, drafts: list[Draft], refused: list[Refusal]) -> Manifest:
         refused=(*refused, *dropped),
         files=job.stage.files(),
     )
+    manifest = _cut(job, golden, drafts, manifest)
+    manifest = msgspec.structs.replace(manifest, files=job.stage.files())
     job.stage.write_manifest(manifest)
     return manifest
 
@@ -177,12 +176,23 @@ def _counted(job: Job, graph: Graph, recipe: Recipe | None) -> Graph:
 
 
 def _write_golden(stage: Staging, golden: Arrays, kept: list[Verified]) -> None:
-    stage.write("golden/inputs.npz", _npz(golden))
+    stage.write_arrays("golden/inputs.npz", golden)
     for verified in kept:
-        stage.write(f"golden/{verified.graph.id}.npz", _npz(verified.golden))
+        stage.write_arrays(f"golden/{verified.graph.id}.npz", verified.golden)
 
 
-def _npz(arrays: Arrays) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **cast("dict[str, Any]", arrays))
-    return buffer.getvalue()
+def _cut(job: Job, golden: Arrays, drafts: list[Draft], manifest: Manifest) -> Manifest:
+    from edgekit_converters.cut.cut import Cutting, cut_all
+
+    fp32 = next((draft.path for draft in drafts if draft.format == "onnx" and draft.precision == "fp32"), None)
+    work = Cutting(
+        stage=job.stage,
+        student=job.student,
+        samples=job.data.inputs,
+        golden=golden,
+        wanted=job.options.split_points,
+        exits=job.options.exits,
+        named_by=fp32,
+        progress=job.progress,
+    )
+    return cut_all(work, manifest)

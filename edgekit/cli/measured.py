@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgekit.report.numbers import MISSING, bytes_, interval, significant, times
-from edgekit.report.write import shapes
+from edgekit.report.write import placed, shapes
 from edgekit_runtime.measurement import Measurement
 
 COLOURS = {"sound": "green", "noisy": "yellow", "invalid": "red"}
@@ -73,16 +73,6 @@ def _work(measurements: Sequence[Measurement]) -> Table:
             escape(shapes(m.inputs)),
         )
     return table
-
-
-def placed(m: Measurement) -> str:
-    """Who ran what share: `XNNPACK 97 %, LiteRT 3 %`."""
-    rows = []
-    for row in m.placement:
-        share = row.ms_fraction if row.ms_fraction is not None else row.macs_fraction
-        name = row.delegate.removesuffix("ExecutionProvider")
-        rows.append(f"{name} {share:.0%}" if share is not None else f"{name} {row.ops} ops")
-    return ", ".join(rows) or MISSING
 
 
 def _rhythms(console: Console, measurements: Sequence[Measurement]) -> None:

@@ -49,9 +49,9 @@ def take(
         return run_plan(made, progress)
     if where.kind == "named":
         return _predicted(where.text, path, request, announce, progress)
-    from edgekit.agent import client
+    from edgekit.agent.client import profile
 
-    found = client.profile(where, Path(path), request, access, announce=announce, progress=progress)
+    found = profile(where, Path(path), request, access, announce=announce, progress=progress)
     keep(path, found)
     return found
 

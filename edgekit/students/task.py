@@ -19,6 +19,7 @@ class Task:
         train: Training samples. The calibration samples are the first of them.
         held: The held-back set: judged on, never trained or calibrated on.
         vocabulary: Of a text student.
+        preprocess: Text of the `preprocess.toml` that makes the same inputs on a device; may be empty.
     """
 
     train: Arrays
@@ -26,3 +27,4 @@ class Task:
     held: Arrays
     held_labels: np.ndarray
     vocabulary: Vocabulary | None = None
+    preprocess: str = ""

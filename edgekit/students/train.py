@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.students import data, picture_tasks
+from edgekit.students import data, ngram, picture_tasks, recurrent_tasks
 from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
 from edgekit.students.task import Task
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, np.ndarray]
 LONGEST_SENTENCE = 52
+LONGEST_GRAMS = 4 * LONGEST_SENTENCE - 6
 CALIBRATION_SAMPLES = 200
 
 
@@ -62,6 +63,7 @@ class Material:
         calibration: `calib.npz`, samples of the training data.
         evaluation: `eval.npz`, the held-back set with `labels`.
         vocabulary: `vocab.txt`, or None.
+        preprocess: `preprocess.toml`, or None.
         accuracy: Of each exit on the held-back set, in order of depth.
     """
 
@@ -71,13 +73,15 @@ class Material:
     evaluation: Path
     vocabulary: Path | None
     accuracy: tuple[float, ...]
+    preprocess: Path | None = None
 
     @property
     def command(self) -> str:
         """The command that makes a bundle of it."""
+        rule = f" --preprocess {self.preprocess}" if self.preprocess else ""
         return (
             f"edgekit convert {self.source} --weights {self.weights} --calibration {self.calibration} "
-            f"--eval {self.evaluation} -o {self.weights.parent.name}.edge"
+            f"--eval {self.evaluation}{rule} -o {self.weights.parent.name}.edge"
         )
 
 
@@ -113,14 +117,34 @@ def _plain(layers: int, epochs: int) -> Recipe:
     return Recipe(source, picture_tasks.cifar_task, plan, picture_tasks.shift_and_flip)
 
 
+def ngram_task(rows: int) -> Task:
+    """SST-2 as hashed n-grams of 1 to 4 words."""
+    train, held = data.sst2("train"), data.sst2("dev")
+    return Task(
+        train={"ids": ngram.encode(train.texts, rows, LONGEST_GRAMS)},
+        labels=train.labels,
+        held={"ids": ngram.encode(held.texts, rows, LONGEST_GRAMS)},
+        held_labels=held.labels,
+        preprocess=f'[inputs.ids]\nkind = "ngrams"\nrows = {rows}\nmax_length = {LONGEST_GRAMS}\n',
+    )
+
+
 RECIPES: dict[str, Recipe] = {
     "text_cnn": Recipe("edgekit.students.text_cnn:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
     "bilstm_classifier": Recipe(
         "edgekit.students.bilstm_classifier:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=2e-3)
     ),
+    "ngram": Recipe("edgekit.students.ngram:build", ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
     "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
     "ds_cnn": _reference("ds_cnn", picture_tasks.keyword_task),
+    "lrcn": Recipe("edgekit.students.lrcn:build", recurrent_tasks.clip_task, Plan(epochs=12, batch=16, peak_rate=3e-3)),
+    "essay_scorer": Recipe(
+        "edgekit.students.essay_scorer:build", recurrent_tasks.essay_task, Plan(epochs=4, batch=40, peak_rate=2e-3)
+    ),
+    "truecaser": Recipe(
+        "edgekit.students.truecaser:build", recurrent_tasks.case_task, Plan(epochs=8, batch=16, peak_rate=5e-3)
+    ),
     "plain4": _plain(4, epochs=20),
     "plain6": _plain(6, epochs=20),
     "plain8": _plain(8, epochs=20),
@@ -147,8 +171,8 @@ def train(
         raise UsageError(f"there is no recipe for {name!r}", remedy=f"one of: {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     module_name, function = recipe.source.split(":")
-    make = recipe.trained or getattr(importlib.import_module(module_name), function)
-    module: nn.Module = make() if recipe.trained else make(size=size, seed=seed)
+    factory = getattr(importlib.import_module(module_name), function)
+    module: nn.Module = recipe.trained() if recipe.trained else factory(size=size, seed=seed)
     rows = next((p.shape[0] for key, p in module.named_parameters() if key.startswith("embedding.")), 0)
     task = recipe.task(rows)
     if recipe.plan is not None:
@@ -194,6 +218,7 @@ def save(source: str, module: nn.Module, task: Task, folder: Path, calibration: 
         evaluation=folder / "eval.npz",
         vocabulary=folder / "vocab.txt" if task.vocabulary else None,
         accuracy=found,
+        preprocess=folder / "preprocess.toml" if task.preprocess else None,
     )
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, material.weights)
     held: dict[str, Any] = {**task.held, "labels": task.held_labels}
@@ -201,6 +226,8 @@ def save(source: str, module: nn.Module, task: Task, folder: Path, calibration: 
     np.savez(material.evaluation, **held)
     if task.vocabulary is not None and material.vocabulary is not None:
         task.vocabulary.save(material.vocabulary)
+    if material.preprocess is not None:
+        material.preprocess.write_text(task.preprocess, encoding="utf-8")
     return material
 
 

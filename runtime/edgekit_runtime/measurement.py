@@ -17,6 +17,7 @@ class Latency(Base, frozen=True, kw_only=True):
     """Steady-state latency of one inference. `samples` are raw, in order of time. None: withheld or not measured.
 
     `processes` says how many samples each fresh process gave, in order: they add up to `n`.
+    The intervals are of the median; a prediction has both, a measurement that of 95 %.
     """
 
     p50: float | None = None
@@ -30,6 +31,7 @@ class Latency(Base, frozen=True, kw_only=True):
     interval_95_p90: tuple[float, float] | None = None
     interval_95_p99: tuple[float, float] | None = None
     processes: tuple[int, ...] = ()
+    interval_80: tuple[float, float] | None = None
 
 
 class Memory(Base, frozen=True, kw_only=True):
@@ -46,19 +48,33 @@ class Memory(Base, frozen=True, kw_only=True):
 
 
 class Energy(Base, frozen=True, kw_only=True):
-    """Energy of one inference in millijoules, with where the figure comes from."""
+    """Energy of one inference in millijoules, with where the figure comes from.
+
+    Attributes:
+        kind: What the figure rests on; `unavailable` has no figure, and the reason.
+        mj: Gross: all that the meter or the model covers, idle share included.
+        net_mj: What is above idling; None where that is not known.
+    """
 
     kind: Literal["measured", "modelled", "unavailable"]
     mj: float | None = None
+    net_mj: float | None = None
     method: str = ""
     source: str = ""
     reason: str = ""
 
 
 class OpCost(Base, frozen=True, kw_only=True):
-    """One operator as the engine ran it. `name` is the engine's node name, `kind` the operator type it executed.
+    """One operator as the engine ran it. `ms`, `macs` and `bytes` are those of all its calls in one run.
 
-    `delegate` is who ran it: an execution provider of ONNX Runtime, XNNPACK or LiteRT's own kernels; empty: not told.
+    Attributes:
+        name: The engine's node name.
+        kind: The operator type it executed.
+        int8: Whether it multiplied 8-bit integers.
+        calls: Times it runs in one run of the graph (the body of a recurrence: once a step).
+        inputs: Shape of each input of one call by position; an absent one is empty. Nothing: not told.
+        outputs: Shape of each output of one call.
+        delegate: Who ran it: an execution provider of ONNX Runtime, XNNPACK or LiteRT's own kernels; empty: not told.
     """
 
     name: str
@@ -68,6 +84,9 @@ class OpCost(Base, frozen=True, kw_only=True):
     bytes: int | None = None
     int8: bool = False
     delegate: str = ""
+    calls: int = 1
+    inputs: tuple[tuple[int, ...], ...] = ()
+    outputs: tuple[tuple[int, ...], ...] = ()
 
 
 class Placement(Base, frozen=True, kw_only=True):

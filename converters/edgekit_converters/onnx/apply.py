@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit_converters.captured import Arrays
-from edgekit_converters.onnx import moves, names, observe, recurrent, rows, static, tables
+from edgekit_converters.onnx import bags, moves, names, observe, recurrent, rows, static, tables
 from edgekit_converters.onnx.edit import Editor, has_subgraphs
 from edgekit_converters.recipe.types import Recipe, Scheme
 
@@ -46,7 +46,7 @@ def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays], seen: 
     seen = seen or Seen()
     seen.ranges.update(observe.ranges(model, [n for n in plan.tensors if n not in seen.ranges], calibration))
     spans = {name: seen.ranges[name] for name in plan.tensors}
-    wide = [n.inputs[0] for n in _chosen(model, recipe, "dynamic_row")]
+    wide = [n.inputs[0] for n in _chosen(model, recipe, "dynamic_row") if bags.looked_up(n) is None]
     unsmoothed = [v for v in wide if v is not None and rows.lowest(v) is None]
     looked_at = sorted({v.name or "" for v in unsmoothed})
     seen.columns.update(observe.columns(model, [n for n in looked_at if n not in seen.columns], calibration))
@@ -58,10 +58,12 @@ def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays], seen: 
     chosen = {s: _chosen(made, recipe, s) for s in ("dynamic_row", "weight_row", "dynamic_tensor", "weight_channel")}
     static.apply(editor, plan, spans, np.int8 if recipe.variant == S8S8 else np.uint8, levels=levels)
     moves.apply(editor)
-    rows.apply(editor, chosen["dynamic_row"], largest, levels=levels)
+    sums = [node for node in chosen["dynamic_row"] if bags.looked_up(node) is not None]
+    bags.apply(editor, sums)
+    rows.apply(editor, [node for node in chosen["dynamic_row"] if node not in sums], largest, levels=levels)
     recurrent.apply_lstm(editor, chosen["dynamic_tensor"], levels=levels)
     recurrent.apply_storage(editor, chosen["weight_channel"])
-    tables.apply(editor, chosen["weight_row"])
+    tables.apply(editor, [node for node in chosen["weight_row"] if node.graph is not None])
     editor.finish()
     for node in made.graph:
         node.name = ""

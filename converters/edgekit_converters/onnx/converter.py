@@ -13,10 +13,10 @@ import numpy as np
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.onnx import apply as applying
+from edgekit_converters.onnx import centre, external, observe, sensitivity
 from edgekit_converters.onnx import export as exporting
-from edgekit_converters.onnx import observe, sensitivity
 from edgekit_converters.onnx.resolve import Facts, resolve
-from edgekit_converters.onnx.session import open_session, serialize
+from edgekit_converters.onnx.session import open_session
 from edgekit_converters.onnx.versions import min_engine_version
 from edgekit_converters.recipe.types import Given, Recipe
 from edgekit_runtime.errors import Refused
@@ -50,11 +50,15 @@ class OnnxConverter:
         precision: Precision = "int8" if student.quantized else "fp32"
         path = work / f"{precision}.onnx"
         kept = student.quantized and student.path is not None
-        path.write_bytes(student.path.read_bytes() if kept and student.path is not None else serialize(made.model))
+        data: tuple[Path, ...] = ()
+        if kept and student.path is not None:
+            path.write_bytes(student.path.read_bytes())
+        else:
+            data = external.write(made.model, path, f"onnx.{precision}")
         _sidecar(path).write_text(
             json.dumps({"wheres": dict(made.wheres), "notes": [made.exporter, *made.notes]}, sort_keys=True)
         )
-        return _draft(made.model, path, precision)
+        return _draft(made.model, path, precision, data)
 
     def quantize(
         self,
@@ -78,9 +82,8 @@ class OnnxConverter:
             variant: Empty, `reduced_range` or `s8s8` (see `apply.apply`).
             given: Decisions that go before the recipe's own.
         """
-        import onnx_ir as ir
-
-        model = ir.load(fp32.path)
+        model = external.read(fp32.path)
+        centre.apply(model)
         progress("onnx: deciding what becomes int8")
         recipe = decide(model, student, fp32.path, variant, given)
         if not any(op.scheme in _INT8 for op in recipe.ops):
@@ -97,18 +100,19 @@ class OnnxConverter:
         samples = [_typed(sample, student.inputs) for sample in calibration]
         made = applying.apply(model, recipe, samples, self._seen)
         self._made += 1
-        path = work / f"int8.{self._made}.onnx"
-        path.write_bytes(serialize(made))
-        draft = _draft(made, path, "int8")
+        name = ".".join(part for part in ("int8", variant) if part)
+        path = work / f"{name}.{self._made}.onnx"
+        data = external.write(made, path, f"onnx.{name}")
+        draft = _draft(made, path, "int8", data)
         return Draft(**{**vars(draft), "recipe": recipe, "variant": variant})
 
     def noise(self, student: Captured, fp32: Draft, int8: Draft, calibration: Sequence[Arrays]) -> dict[str, float]:
         """See `draft.FormatConverter.noise`."""
-        import onnx_ir as ir
-
         assert int8.recipe is not None
+        model = external.read(fp32.path)
+        centre.apply(model)
         samples = [_typed(sample, student.inputs) for sample in calibration]
-        return sensitivity.noise(ir.load(fp32.path), int8.recipe, samples)
+        return sensitivity.noise(model, int8.recipe, samples)
 
 
 def decide(model: ir.Model, student: Captured, path: Path, variant: str = "", given: Given | None = None) -> Recipe:
@@ -129,7 +133,7 @@ def _typed(sample: Arrays, inputs: Sequence[Tensor]) -> Arrays:
     return {name: np.asarray(value, dtype=wanted.get(name)) for name, value in sample.items()}
 
 
-def _draft(model: ir.Model, path: Path, precision: Precision) -> Draft:
+def _draft(model: ir.Model, path: Path, precision: Precision, data: tuple[Path, ...] = ()) -> Draft:
     open_session(path)  # a file that the engine does not open must not become a draft
     return Draft(
         format="onnx",
@@ -139,6 +143,7 @@ def _draft(model: ir.Model, path: Path, precision: Precision) -> Draft:
         outputs=_tensors(model.graph.outputs),
         engine="onnxruntime",
         min_engine_version=min_engine_version(model),
+        extra_files=data,
     )
 
 

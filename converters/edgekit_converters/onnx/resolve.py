@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
+from edgekit_converters.onnx import bags
 from edgekit_converters.onnx import macs as count
 from edgekit_converters.onnx.edit import attribute, constant, consumers
 from edgekit_converters.recipe.types import Given, OpDecision, Recipe, Scheme
@@ -74,6 +75,7 @@ def resolve(model: ir.Model, facts: Facts) -> Recipe:
     for node in model.graph:
         if count.weight_bytes(node) or count.macs(node, facts.shapes):
             chosen[node.name or ""] = _kept_float(node, facts) or facts.given.get(node.name or "") or _decide(node)
+    _bags(model, chosen, facts)
     _follow(model, chosen, facts)
     ops = [
         OpDecision(
@@ -83,12 +85,27 @@ def resolve(model: ir.Model, facts: Facts) -> Recipe:
             reason=chosen[name][1],
             macs=count.macs(node, facts.shapes),
             weight_bytes=count.weight_bytes(node),
+            touched_bytes=count.touched_bytes(node, facts.shapes),
             where=facts.wheres.get(name, ""),
         )
         for node in model.graph
         if (name := node.name or "") in chosen
     ]
     return Recipe(format="onnx", precision="int8", variant=facts.variant, ops=tuple(ops))
+
+
+def _bags(model: ir.Model, chosen: dict[str, tuple[Scheme, str]], facts: Facts) -> None:
+    """Sums of rows of a table that became int8 run on the int8 rows."""
+    for node in model.graph:
+        gather = bags.looked_up(node)
+        if (
+            gather is not None
+            and (node.name or "") not in facts.given
+            and chosen.get(gather.name or "", ("", ""))[0] == "weight_row"
+            and not _kept_float(node, facts)
+        ):
+            reason = "a sum of rows of a table: the int8 rows are summed as they are, one scale a bag"
+            chosen[node.name or ""] = ("dynamic_row", reason)
 
 
 def _kept_float(node: ir.Node, facts: Facts) -> tuple[Scheme, str] | None:

@@ -35,6 +35,7 @@ class OpDecision(Base, frozen=True, kw_only=True):
         reason: Why, in plain words; for `float` what stands against int8 and the way out.
         macs: Multiply-accumulates at the example's size.
         weight_bytes: Bytes of its constant weights in fp32.
+        touched_bytes: How many of those (in fp32) one run at the example's size reads: all of them, but for look-ups.
         where: `file.py:line` in the student's source, where the exporter told.
     """
 
@@ -44,6 +45,7 @@ class OpDecision(Base, frozen=True, kw_only=True):
     reason: str
     macs: int = 0
     weight_bytes: int = 0
+    touched_bytes: int = 0
     where: str = ""
 
 

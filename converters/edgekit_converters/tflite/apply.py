@@ -76,8 +76,8 @@ def _run_quantizer(
 
 def _number_tensors(model: Model) -> None:
     """Tells tensors of one name, or of none, apart: ai-edge-quantizer knows a tensor by its name (in place)."""
+    counts = Counter(text(tensor.name) for subgraph in model.subgraphs for tensor in subgraph.tensors)
     for number, subgraph in enumerate(model.subgraphs):
-        counts = Counter(text(tensor.name) for tensor in subgraph.tensors)
         for index, tensor in enumerate(subgraph.tensors):
             name = text(tensor.name)
             if not name or counts[name] > 1:

@@ -16,9 +16,11 @@ from edgekit_converters.recipe.types import Given, Recipe
 from edgekit_converters.tflite import apply, flatbuffer, ladder, sensitivity, smooth, source
 from edgekit_converters.tflite.calibrate import Range, Rows, activation_ranges, activation_rows
 from edgekit_converters.tflite.lower import GENERAL_REMEDY, lower
+from edgekit_converters.tflite.passes.centre_table import centre_tables
 from edgekit_converters.tflite.passes.compact import compact
 from edgekit_converters.tflite.passes.metadata import stamp
 from edgekit_converters.tflite.passes.names import rename
+from edgekit_converters.tflite.passes.scatter_rows import scatter_rows
 from edgekit_converters.tflite.passes.step_recurrent import step_recurrent
 from edgekit_converters.tflite.resolve import resolve
 from edgekit_runtime.errors import Refused
@@ -65,6 +67,7 @@ class TfliteConverter:
         model = lower(student, signatures, progress)
         rename(model, [tensor.name for tensor in student.inputs], [tensor.name for tensor in student.outputs])
         step_recurrent(model)
+        scatter_rows(model)
         version = write(model, path)
         draft = _draft(student, model, path, version, signatures if student.axes else ())
         progress("TFLite: trying every signature")
@@ -95,6 +98,7 @@ class TfliteConverter:
         if student.quantized:
             raise Refused("the source is quantized already and is kept as it is", remedy="--precision keep")
         model = flatbuffer.read(fp32.path)
+        centre_tables(model)
         progress("TFLite: resolving the recipe")
         recipe = resolve(model, student.float_patterns, calibrated=bool(calibration), given=given)
         if all(decision.scheme in ("float", "follow") for decision in recipe.ops):

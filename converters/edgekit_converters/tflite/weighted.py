@@ -84,6 +84,16 @@ def weight_bytes_fp32(weighted: Weighted) -> int:
     return sum(4 * math.prod(shape_of(weighted.subgraph.tensors[index])) for index in weighted.weights)
 
 
+def touched_bytes_fp32(weighted: Weighted) -> int:
+    """How many of `weight_bytes_fp32` one run reads: the rows looked up (each as often as it is), else all."""
+    total = weight_bytes_fp32(weighted)
+    if weighted.kind not in ("EMBEDDING_LOOKUP", "GATHER") or not total:
+        return total
+    rows = shape_of(weighted.subgraph.tensors[weighted.weights[0]])[0]
+    ids = math.prod(shape_of(weighted.subgraph.tensors[weighted.data]))
+    return min(total, total // max(rows, 1) * ids)
+
+
 def is_int8(tensor: Any) -> bool:
     """Whether a tensor holds 8-bit integers (or fewer bits)."""
     return dtype_of(tensor) in ("int8", "uint8", "int4", "int2")

@@ -37,6 +37,7 @@ def command(
     precision: Annotated[str, typer.Option(help="auto, int8, fp32 or keep.")] = "auto",
     dynamic: Annotated[list[str] | None, typer.Option(help="NAME:AXIS[=SYMBOL][:MIN-MAX]; repeatable.")] = None,
     exits: Annotated[str, typer.Option(help="Outputs in order of depth, the full answer last: A,B,C")] = "",
+    split_points: Annotated[str, typer.Option(help="Where it may be cut: auto, all, none or NAME,...")] = "auto",
     keep_float: Annotated[
         list[str] | None, typer.Option(help="Pattern of operators left in float; repeatable.")
     ] = None,
@@ -77,6 +78,7 @@ def command(
         precision=precision,  # type: ignore[arg-type]  # checked by Options.check
         dynamic=tuple(dynamic or ()),
         exits=tuple(part for part in exits.split(",") if part),
+        split_points=tuple(part for part in split_points.split(",") if part),
         keep_float=tuple(keep_float or ()),
         tokenizer=tokenizer,
         labels=labels,

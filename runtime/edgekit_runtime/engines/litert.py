@@ -251,6 +251,9 @@ def _costs(
                 macs=None if work is None else work * calls,
                 bytes=moved * calls,
                 int8=_is_int8(op.kind, dtypes),
+                calls=calls,
+                inputs=tuple(given),
+                outputs=tuple(made),
             )
         )
     return rows

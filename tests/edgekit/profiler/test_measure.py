@@ -90,9 +90,9 @@ def test_a_changed_byte_is_noticed_before_anything_runs(bundle: Path):
         edgekit.profile(bundle)
 
 
-def test_only_this_machine_exists_so_far(bundle: Path):
-    with pytest.raises(UsageError, match=r"no device 'pi4'.*local"):
-        edgekit.profile(bundle, "pi4")
+def test_an_unknown_device_is_told_beside_the_known_ones(bundle: Path):
+    with pytest.raises(UsageError, match=r"no device 'toaster'.*local, .*pi4"):
+        edgekit.profile(bundle, "toaster")
 
 
 @pytest.mark.parametrize(
