@@ -25,6 +25,7 @@ class Draft:
         signatures: Ladder rungs (TFLite), smallest first; empty when the file itself takes every size.
         min_engine_version: Oldest engine that runs the file.
         recipe: How it was quantized; None for fp32.
+        targets: Device profiles it was made for; empty: all.
         why: Why it ships, where that was decided already.
     """
 
@@ -39,6 +40,7 @@ class Draft:
     signatures: tuple[Signature, ...] = ()
     recipe: Recipe | None = None
     extra_files: tuple[Path, ...] = ()
+    targets: tuple[str, ...] = ()
     why: str = ""
 
     @property
@@ -61,6 +63,7 @@ class FormatConverter(Protocol):
         calibration: Sequence[Arrays],
         work: Path,
         progress: Progress,
+        variant: str = "",
         *,
         given: Given | None = None,
     ) -> Draft:
@@ -72,6 +75,7 @@ class FormatConverter(Protocol):
             calibration: Samples; each array has a leading sample axis of 1 unless the student has no batch axis.
             work: Folder for files.
             progress: Called with a short line for each step.
+            variant: Numeric form, of those the format has; empty: its usual one.
             given: Decisions that go before the recipe's own. Calibration is not repeated for another set of them.
 
         Raises:

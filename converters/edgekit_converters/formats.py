@@ -15,7 +15,9 @@ from edgekit_converters.mixed.speed import not_slower, timer
 from edgekit_converters.mixed.trial import judged
 from edgekit_converters.options import Options
 from edgekit_converters.recipe.types import Given
+from edgekit_converters.target import no_int8, variants
 from edgekit_converters.verify.task import Task, student_outputs
+from edgekit_runtime import this_machine
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.manifest import Refusal
 
@@ -76,7 +78,8 @@ def make_drafts(
         if options.precision in ("auto", "int8") and calibration is not None and not student.quantized:
             try:
                 progress(f"{name}: quantizing to int8")
-                drafts.append(_int8(student, converter, fp32, calibration, folder, options, judging, progress))
+                job = _Job(student, converter, fp32, calibration, folder, options, judging, progress)
+                drafts += _int8(job, refused)
             except Refused as error:
                 refused.append(Refusal(format=name, precision="int8", reason=error.told))
             except Exception:  # an engine that fails while it calibrates: are the data to blame?
@@ -91,41 +94,66 @@ def make_drafts(
     return drafts, refused
 
 
-def _int8(
-    student: Captured,
-    converter: FormatConverter,
-    fp32: Draft,
-    calibration: Samples,
-    folder: Path,
-    options: Options,
-    judging: Judging,
-    progress: Progress,
-) -> Draft:
-    """The int8 graph that passes the gate and is not slower than fp32.
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """One format of one student on its way to int8."""
+
+    student: Captured
+    converter: FormatConverter
+    fp32: Draft
+    calibration: Samples
+    folder: Path
+    options: Options
+    judging: Judging
+    progress: Progress
+
+    def make(self, given: Given, variant: str = "") -> Draft:
+        """Quantizes with decisions given."""
+        samples = self.calibration.inputs
+        return self.converter.quantize(
+            self.student, self.fp32, samples, self.folder, self.progress, variant, given=given
+        )
+
+
+def _int8(job: _Job, refused: list[Refusal]) -> list[Draft]:
+    """The int8 graphs of a format, one for each numeric form that the targets need.
 
     Raises:
         Refused: Nothing can become int8, or int8 is slower in every form and was not asked for by name.
     """
-    samples = calibration.inputs
+    targets, kind = job.options.targets, job.fp32.format
+    reasons = [reason for target in targets if (reason := no_int8(target, kind))]
+    refused += [Refusal(format=kind, precision="int8", reason=reason) for reason in reasons]
+    return [_one_form(job, variant, names) for variant, names in variants(targets, kind).items()]
+
+
+def _one_form(job: _Job, variant: str, names: tuple[str, ...]) -> Draft:
+    """The int8 graph of one numeric form that passes the gate and is not slower than fp32."""
 
     def make(given: Given) -> Draft:
-        return converter.quantize(student, fp32, samples, folder, progress, given=given)
+        return dataclasses.replace(job.make(given, variant), targets=names)
 
-    first = make({})
-    few = samples[:RANKED_ON]
+    first, task = make({}), job.judging.task
+    few = job.calibration.inputs[:RANKED_ON]
     passed = pass_gate(
         first,
         make,
-        lambda draft: judged(student, draft, judging.data, judging.task),
-        lambda: converter.noise(student, fp32, first, few),
-        judging.task.limit,
-        progress,
+        lambda draft: judged(job.student, draft, job.judging.data, task),
+        lambda: job.converter.noise(job.student, job.fp32, first, few),
+        task.limit,
+        job.progress,
     )
     if not passed.passes:
         return passed.draft  # the seal says why it may not ship
-    duel = timer(student, judging.costs, student.example)
-    draft, why = not_slower(fp32, passed.draft, passed.given, make, duel, progress)
-    if draft is None and options.precision == "auto":
+    foreign = [
+        target.name for target in job.options.targets if target.name in names and not target.like(this_machine())
+    ]
+    if foreign:
+        why = f"smaller than fp32 and within the gate; its speed is told by {', '.join(foreign)}, not by this machine"
+        return dataclasses.replace(passed.draft, why=why)
+    duel = timer(job.student, job.judging.costs, job.student.example)
+    draft, why = not_slower(job.fp32, passed.draft, passed.given, make, duel, job.progress)
+    if draft is None and job.options.precision == "auto":
         raise Refused(why, remedy="--precision int8 ships it all the same")
     return dataclasses.replace(draft or passed.draft, why=why if draft else f"asked for by name; {why}")
 

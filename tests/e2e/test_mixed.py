@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 # One channel is a thousand times larger than the others and does not matter: a scale a tensor loses the others.
-LOUD = '''\
+LOUD = """\
 import torch
 from torch import nn
 
@@ -37,7 +37,7 @@ class Loud(nn.Module):
 
 def build():
     return Loud()
-'''
+"""
 
 
 @pytest.fixture
@@ -80,3 +80,20 @@ def test_a_cost_table_of_another_student_is_refused(edgekit: Any, loud: Path) ->
     done = edgekit("convert", *ARGUMENTS, "-o", "loud.edge", "--costs", "costs.json")
     assert done.code == 2 and not (loud / "loud.edge").exists()
     done.says("recorded for another student", "new name")
+
+
+def test_targets_get_the_numeric_forms_their_instruction_sets_need(edgekit: Any, work: Path) -> None:
+    targets = [word for name in ("pi5", "pi4", "x86-no-vnni", "nvidia-t4") for word in ("--target", name)]
+    tiny = ("students.py:tiny", "--calibration", "calib.npz", "--format", "onnx", "--quiet", "--json", "-o", "t.edge")
+    done = edgekit("convert", *tiny, "--max-drop", "0.2", *targets)
+    assert done.code == 0
+    graphs = {g["id"]: g["targets"] for g in done.document["manifest"]["graphs"] if g["role"] == "full"}
+    assert graphs == {"onnx.fp32": [], "onnx.int8.s8s8": ["pi5", "pi4"], "onnx.int8.reduced_range": ["x86-no-vnni"]}
+    (refusal,) = done.document["refused"]
+    assert "nvidia-t4" in refusal["reason"] and "no int8 kernels" in refusal["reason"]
+
+
+def test_an_unknown_target_is_wrong_usage(edgekit: Any) -> None:
+    done = edgekit("convert", "students.py:tiny", "--calibration", "calib.npz", "-o", "t.edge", "--target", "pi9")
+    assert done.code == 2
+    done.says("pi9", "pi5")

@@ -87,6 +87,7 @@ class TfliteConverter:
         calibration: Sequence[Arrays],
         work: Path,
         progress: Progress,
+        variant: str = "",
         *,
         given: Given | None = None,
     ) -> Draft:
@@ -95,6 +96,8 @@ class TfliteConverter:
         Raises:
             Refused: Nothing in this graph can become int8.
         """
+        if variant:
+            raise ValueError(f"TFLite has one int8 form, not {variant!r}")
         if student.quantized:
             raise Refused("the source is quantized already and is kept as it is", remedy="--precision keep")
         model = flatbuffer.read(fp32.path)
