@@ -39,7 +39,7 @@ def convert(source: Any, *, out: str | os.PathLike[str], progress: Progress | No
         progress: Called with a short line for each step.
         **options: The fields of `Options` by name: `weights`, `example`, `calibration`, `eval`, `metric`, `max_drop`,
             `formats`, `precision`, `dynamic`, `exits`, `split_points`, `states`, `keep_float`, `tokenizer`, `labels`,
-            `preprocess`, `opset`, `min_engine`, `costs`, `seed`, `name`, `version`, `force`.
+            `preprocess`, `opset`, `min_engine`, `targets`, `costs`, `seed`, `name`, `version`, `force`.
 
     Returns:
         The bundle, opened.

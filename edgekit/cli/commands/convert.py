@@ -49,6 +49,9 @@ def command(
     preprocess: Annotated[Path | None, typer.Option(help="preprocess.toml: raw item to tensor.")] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX opset, 15 to 23; default 18.")] = None,
     min_engine: Annotated[str, typer.Option(help="onnxruntime=1.18,tflite=2.14")] = "",
+    target: Annotated[
+        list[str] | None, typer.Option(help="Device profile to decide for (`edgekit devices`); repeatable.")
+    ] = None,
     costs: Annotated[
         Path | None, typer.Option(help="Cost table to replay (reports/costs.json of a bundle); written if it is new.")
     ] = None,
@@ -65,6 +68,7 @@ def command(
     Example: edgekit convert student.py:build --weights student.safetensors
     --calibration calib.npz --eval eval.npz -o student.edge
     """
+    from edgekit.converting import resolve
     from edgekit_converters.convert import run
     from edgekit_converters.pack import pack_in_place
 
@@ -89,6 +93,7 @@ def command(
         preprocess=preprocess,
         opset=opset,
         min_engine=parse_min_engine(min_engine),
+        targets=resolve(target or ()),
         costs=costs,
         seed=seed,
         name=name,
