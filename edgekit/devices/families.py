@@ -12,16 +12,32 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Literal
 
-from edgekit.devices.profile import Family
 from edgekit_runtime.measurement import OpCost
+
+Family = Literal[
+    "conv",
+    "pointwise",
+    "depthwise",
+    "dense",
+    "matmul",
+    "recurrent",
+    "attention",
+    "gather",
+    "elementwise",
+    "normalize",
+    "reduce",
+    "move",
+    "quantize",
+]
 
 # Kernels of one cost under several names, by the name that is calibrated.
 SAME: dict[str, str] = {
     **dict.fromkeys(("FusedConv", "NhwcFusedConv", "NhwcConv"), "Conv"),
     **dict.fromkeys(("Gemm", "FusedGemm", "FusedMatMul", "TransposeMatMul", "FusedMatMulActivation"), "MatMul"),
     **dict.fromkeys(("QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm"), "MatMulIntegerToFloat"),
-    **dict.fromkeys(("Sub", "Max", "Min", "Sum", "Relu", "Clip", "Abs", "Neg", "Not", "Equal", "Less"), "Add"),
+    **dict.fromkeys(("Sub", "Max", "Min", "Relu", "Clip", "Abs", "Neg", "Not", "Equal", "Less"), "Add"),
     **dict.fromkeys(("MAXIMUM", "MINIMUM", "SUB", "RELU", "ABS", "NEG", "SQUARED_DIFFERENCE"), "ADD"),
     **dict.fromkeys(("Squeeze", "Unsqueeze", "Identity", "Flatten"), "Reshape"),
     **dict.fromkeys(("SQUEEZE", "EXPAND_DIMS"), "RESHAPE"),
@@ -32,7 +48,8 @@ SAME: dict[str, str] = {
     **dict.fromkeys(("Shape", "Range"), "Reshape"),
     **dict.fromkeys(("DequantizeLinear", "DynamicQuantizeLinear", "Cast"), "QuantizeLinear"),
     **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMin", "GlobalAveragePool", "GlobalMaxPool"), "ReduceMax"),
-    **dict.fromkeys(("SUM", "REDUCE_MAX", "REDUCE_MIN", "AVERAGE_POOL_2D", "MAX_POOL_2D"), "MEAN"),
+    **dict.fromkeys(("SUM", "AVERAGE_POOL_2D", "MAX_POOL_2D"), "MEAN"),
+    **dict.fromkeys(("REDUCE_MIN", "REDUCE_PROD"), "REDUCE_MAX"),
     **dict.fromkeys(("SLICE", "SPLIT", "PACK", "UNPACK", "BROADCAST_TO"), "CONCATENATION"),
     **dict.fromkeys(("GATHER", "GATHER_ND"), "EMBEDDING_LOOKUP"),
     **dict.fromkeys(("DEQUANTIZE",), "QUANTIZE"),

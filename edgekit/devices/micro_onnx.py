@@ -21,6 +21,7 @@ def plan() -> Iterator[Micro]:
     yield from micro.elements("elementwise", "Add")
     yield from micro.elements("elementwise", "Mul")
     yield from micro.elements("elementwise", "Div")
+    yield from micro.elements("elementwise", "Sum")
     yield from micro.elements("elementwise", "Tanh")
     yield from micro.elements("elementwise", "BiasGelu")
     yield from micro.elements("elementwise", "QLinearAdd", int8=True)
@@ -136,7 +137,7 @@ def _convolution(net: _Net, wanted: Micro) -> bytes:
     depthwise = wanted.family == "depthwise"
     before = [side // 2 for side in kernel]
     after = [side - 1 - side // 2 for side in kernel]
-    options = {"kernel_shape": kernel, "pads": before + after, "group": columns if depthwise else 1}
+    options: dict[str, Any] = {"kernel_shape": kernel, "pads": before + after, "group": columns if depthwise else 1}
     shape = (columns, 1 if depthwise else channels, *kernel)
     value = "x"
     for _ in range(wanted.repeats):
@@ -158,8 +159,8 @@ def _matmul(net: _Net, wanted: Micro) -> bytes:
     # The second operand is an activation: made from the input, so that no kernel packs it ahead of time.
     left = net.node("Reshape", ["x", net.constant(np.array([1, batch, rows, inner]))])
     gate = net.node("ReduceMax", ["x"], keepdims=0)
-    right = net.node("Mul", [net.floats(1, batch, inner, columns), gate])
-    found = [net.node("MatMul", [left, right]) for _ in range(wanted.repeats)]
+    rights = [net.node("Mul", [net.floats(1, batch, inner, columns), gate]) for _ in range(wanted.repeats)]
+    found = [net.node("MatMul", [left, right]) for right in rights]
     net.node("Max", [net.node("ReduceMax", [value], keepdims=0) for value in found])
     return net.save((batch * rows, inner))
 
@@ -236,6 +237,7 @@ _CHAINS: dict[str, Callable[[_Net, str, int], str]] = {
     "Add": lambda net, value, rows: net.node("Add", [value, net.floats(_ROW)]),
     "Mul": lambda net, value, rows: net.node("Mul", [value, net.floats(_ROW)]),
     "Div": lambda net, value, rows: net.node("Div", [value, net.floats(rows, 1)]),
+    "Sum": lambda net, value, rows: net.node("Sum", [value, "x", net.floats(_ROW)]),
     "Tanh": lambda net, value, rows: net.node("Tanh", [value]),
     "BiasGelu": lambda net, value, rows: net.node("BiasGelu", [value, net.floats(_ROW)], domain="com.microsoft"),
     "Softmax": lambda net, value, rows: net.node("Softmax", [value], axis=-1),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.students import data, ngram, picture_tasks
+from edgekit.students import data, ngram, picture_tasks, recurrent_tasks
 from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
 from edgekit.students.task import Task
@@ -138,6 +138,13 @@ RECIPES: dict[str, Recipe] = {
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
     "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
     "ds_cnn": _reference("ds_cnn", picture_tasks.keyword_task),
+    "lrcn": Recipe("edgekit.students.lrcn:build", recurrent_tasks.clip_task, Plan(epochs=12, batch=16, peak_rate=3e-3)),
+    "essay_scorer": Recipe(
+        "edgekit.students.essay_scorer:build", recurrent_tasks.essay_task, Plan(epochs=4, batch=40, peak_rate=2e-3)
+    ),
+    "truecaser": Recipe(
+        "edgekit.students.truecaser:build", recurrent_tasks.case_task, Plan(epochs=8, batch=16, peak_rate=5e-3)
+    ),
     "plain4": _plain(4, epochs=20),
     "plain6": _plain(6, epochs=20),
     "plain8": _plain(8, epochs=20),
@@ -164,8 +171,8 @@ def train(
         raise UsageError(f"there is no recipe for {name!r}", remedy=f"one of: {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     module_name, function = recipe.source.split(":")
-    build = getattr(importlib.import_module(module_name), function)
-    module: nn.Module = recipe.trained() if recipe.trained else build(size=size, seed=seed)
+    factory = getattr(importlib.import_module(module_name), function)
+    module: nn.Module = recipe.trained() if recipe.trained else factory(size=size, seed=seed)
     rows = next((p.shape[0] for key, p in module.named_parameters() if key.startswith("embedding.")), 0)
     task = recipe.task(rows)
     if recipe.plan is not None:
