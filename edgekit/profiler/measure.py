@@ -155,7 +155,7 @@ def _take_turns(made: Plan, folder: Path, before: environment.Before, progress: 
         for job, each in zip(made.jobs, seen, strict=True):
             if each.failure is not None:
                 continue
-            progress(f"{job.label}: {turn}")
+            progress(f"{turn}: {job.short}")
             try:
                 if turn == "memory":
                     each.weighed = weigh(job, folder, memory_limit_bytes=made.memory_limit_bytes)
