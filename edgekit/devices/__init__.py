@@ -15,14 +15,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from edgekit.devices.profile import DeviceProfile
-from edgekit.devices.store import known, load
+from edgekit.devices.store import LOCAL, known, load
 
 if TYPE_CHECKING:
     from edgekit.devices.calibrate import calibrate
     from edgekit.devices.predict import predict
     from edgekit.devices.work import Work, of_job, work_of
 
-__all__ = ["DeviceProfile", "Work", "calibrate", "known", "load", "of_job", "predict", "work_of"]
+__all__ = ["LOCAL", "DeviceProfile", "Work", "calibrate", "known", "load", "of_job", "predict", "work_of"]
 
 _HOME = {"Work": "work", "calibrate": "calibrate", "of_job": "work", "predict": "predict", "work_of": "work"}
 

@@ -78,6 +78,12 @@ def calibrate(
     return write(profile, folder or Path.cwd() / store.FOLDER)
 
 
+def lines(engine: Sequence[str] = ()) -> int:
+    """How many lines of progress `calibrate` gives."""
+    chosen = [each for each in (engine or SUITES) if each in SUITES and each in engines.available()]
+    return sum(bench.PASSES * len({entry.key for entry in SUITES[each].plan()}) for each in chosen)
+
+
 def summarise(bare: DeviceProfile, measured: tuple[Kernels, ...], name: str = "") -> DeviceProfile:
     """The profile of a machine from what it tells by itself and what was measured (pure).
 

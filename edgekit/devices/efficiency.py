@@ -40,7 +40,9 @@ _RELATIVES: dict[Family, tuple[Family, ...]] = {
 # Engines that share their kernels: LiteRT runs XNNPACK's.
 _KIN = {"litert": ("litert", "xnnpack"), "tflite-runtime": ("tflite-runtime", "xnnpack")}
 THREAD_GAIN = 0.75  # what each further core adds to the rate of one
-BYTES_PER_CYCLE = 4.0  # element-wise work in the caches of one core, read and written
+BYTES_PER_CYCLE = 2.0  # element-wise work in the caches of one core, read and written
+HALF_KERNEL, HALF_INNER, HALF_COLUMNS = 200.0, 22.0, 16.0  # sizes at which half of the rate is reached
+MOVING_GAIN = 0.25  # what each further core adds to that
 NODE_CYCLES = 2000.0  # being called, once an operator
 RUN_CYCLES = 10_000.0
 # Standard deviations of the logarithm: rates of this engine, of another one, and a fraction of the peak.
@@ -67,14 +69,17 @@ def estimate(
     for each, op in zip(cells, ops, strict=True):
         calls = max(op.calls, 1)
         if each.family not in PRODUCTS or not each.macs:
-            us.append(calls * _moved_us(each, clock, threads))
+            us.append(calls * _moved_us(each.bytes, clock, threads))
             continue
         found = rate(profile, each, engine=engine, precision=precision, threads=threads)
         if found is None:
             us.append(0.0)
             continue
         gmacs, spread = found
-        time = max(each.macs / gmacs / 1e3, _weights_us(profile, each, footprint)) + NODE_CYCLES / clock
+        activations = max(each.bytes - weights_bytes(each), 0)
+        time = max(each.macs / gmacs / _filled(profile, each) / 1e3, _weights_us(profile, each, footprint)) + _moved_us(
+            activations, clock, threads
+        )
         us.append(calls * time)
         covered += op.macs or 0
         spreads.append((calls * time, spread))
@@ -131,8 +136,21 @@ def _gain(threads: int) -> float:
     return 1.0 + THREAD_GAIN * (threads - 1)
 
 
-def _moved_us(each: Cell, clock_mhz: float, threads: int) -> float:
-    return (each.bytes / BYTES_PER_CYCLE / _gain(min(threads, 2)) + NODE_CYCLES) / clock_mhz
+def _filled(profile: DeviceProfile, each: Cell) -> float:
+    """How much of the rate of large layers is left where few products are summed or few channels come out.
+
+    A microcontroller's kernels have no blocks that could stay half empty.
+    """
+    if profile.kind == "mcu" or each.family == "depthwise":
+        return 1.0
+    _, inner, columns = each.sizes
+    half = HALF_KERNEL if each.family == "conv" else HALF_INNER
+    return inner / (inner + half) * columns / (columns + HALF_COLUMNS)
+
+
+def _moved_us(moved: int, clock_mhz: float, threads: int) -> float:
+    """Reading and writing activations through the caches, and being called."""
+    return (moved / BYTES_PER_CYCLE / (1.0 + MOVING_GAIN * (threads - 1)) + NODE_CYCLES) / clock_mhz
 
 
 def _weights_us(profile: DeviceProfile, each: Cell, footprint: int) -> float:
