@@ -20,7 +20,7 @@ from benchmarks import networks
 from edgekit import devices
 from edgekit.devices import efficiency, toml
 from edgekit.devices.families import PRODUCTS, Family, cell
-from edgekit.devices.predict import Estimate, estimate
+from edgekit.devices.prediction import Estimate, estimate
 from edgekit.devices.profile import DeviceProfile, Figure, Published, Rate
 from edgekit.students.data import folder
 from edgekit_runtime.measurement import OpCost

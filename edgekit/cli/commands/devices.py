@@ -52,7 +52,7 @@ def command(
 
 
 def _calibrated(shown: Output, name: str, folder: Path | None, engines: list[str]) -> Path:
-    from edgekit.devices.calibrate import calibrate, lines
+    from edgekit.devices.calibration import calibrate, lines
 
     with shown.steps("calibrate", lines(engines)) as steps:
         path = calibrate(folder, name=name, engine=engines, progress=steps.advance)
