@@ -11,7 +11,15 @@ import msgspec
 import pytest
 
 from edgekit_runtime import errors, manifest, preprocess
-from edgekit_runtime.preprocess import AudioInput, ImageInput, TensorInput, TextInput, parse_settings
+from edgekit_runtime.preprocess import (
+    AudioInput,
+    ByteInput,
+    ImageInput,
+    NgramInput,
+    TensorInput,
+    TextInput,
+    parse_settings,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -47,10 +55,10 @@ def test_the_generator_writes_exactly_those_files(tmp_path: Path) -> None:
     assert written == {(tmp_path / "docs" / name).resolve(): data for name, data in module.schemas().items()}
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(8))
 def test_every_example_of_the_preprocess_page_is_accepted(number: int) -> None:
     examples = re.findall(r"^```toml\n(.*?)^```$", read("preprocess.md"), re.MULTILINE | re.DOTALL)
-    assert len(examples) == 5, "one example a kind, and one with several inputs"
+    assert len(examples) == 7, "one example a kind, and one with several inputs"
     kinds: set[type] = set()
     if number < len(examples):
         kinds = {type(rule) for rule in parse_settings(examples[number]).inputs.values()}
@@ -58,10 +66,10 @@ def test_every_example_of_the_preprocess_page_is_accepted(number: int) -> None:
     else:
         for example in examples:
             kinds |= {type(rule) for rule in parse_settings(example).inputs.values()}
-        assert kinds == {ImageInput, AudioInput, TextInput, TensorInput}
+        assert kinds == {ImageInput, AudioInput, TextInput, NgramInput, ByteInput, TensorInput}
 
 
-@pytest.mark.parametrize("kind", [ImageInput, AudioInput, TextInput])
+@pytest.mark.parametrize("kind", [ImageInput, AudioInput, TextInput, NgramInput, ByteInput])
 def test_every_key_of_preprocess_toml_is_on_its_page(kind: type[msgspec.Struct]) -> None:
     section = read("preprocess.md").split(f"## {kind.__struct_config__.tag}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE)
