@@ -19,12 +19,30 @@ from edgekit.devices.store import LOCAL, known, load
 
 if TYPE_CHECKING:
     from edgekit.devices.calibration import calibrate
-    from edgekit.devices.prediction import predict
+    from edgekit.devices.prediction import predict, predict_all
     from edgekit.devices.work import Work, of_job, work_of
 
-__all__ = ["LOCAL", "DeviceProfile", "Work", "calibrate", "known", "load", "of_job", "predict", "work_of"]
+__all__ = [
+    "LOCAL",
+    "DeviceProfile",
+    "Work",
+    "calibrate",
+    "known",
+    "load",
+    "of_job",
+    "predict",
+    "predict_all",
+    "work_of",
+]
 
-_HOME = {"Work": "work", "calibrate": "calibration", "of_job": "work", "predict": "prediction", "work_of": "work"}
+_HOME = {
+    "Work": "work",
+    "calibrate": "calibration",
+    "of_job": "work",
+    "predict": "prediction",
+    "predict_all": "prediction",
+    "work_of": "work",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,15 +13,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from edgekit.devices import efficiency
 from edgekit.devices.estimate import Estimate, weights_bytes
 from edgekit.devices.families import Cell, cell
 from edgekit.devices.profile import DeviceProfile
+from edgekit.devices.store import load
 from edgekit.devices.table import STREAM, Kernels, closest, surface
-from edgekit.devices.work import Work
-from edgekit_runtime.errors import Refused, UsageError
+from edgekit.devices.work import Work, of_job
+from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 from edgekit_runtime.measurement import Environment, Latency, Measurement, Memory, OpCost, Verdict
+
+if TYPE_CHECKING:
+    from edgekit.profiler.request import Request
 
 # Standard deviations of the logarithm of a prediction, by what it rests on. That of a calibration is the spread of
 # this machine's reference students around their predictions, that of the others the one `efficiency` was fitted with.
@@ -72,14 +80,10 @@ def predict(profile: DeviceProfile, work: Work, *, engine: str = "", threads: in
     """
     from edgekit.energy.document import modelled
 
-    engine = engine or work.engine
     if threads < 1:
         raise UsageError(f"a prediction takes 1 thread or more, got {threads}")
-    if engine not in profile.engines.value:
-        raise UsageError(
-            f"{engine} is no engine of {profile.name}", remedy=f"it runs {', '.join(profile.engines.value) or 'none'}"
-        )
-    check_memory(profile, work)
+    engine = engine_there(profile, engine or work.engine, work.precision)
+    check_memory(profile, work.graph, work.file_bytes)
     made = estimate(profile, work.ops, engine=engine, precision=work.precision, threads=threads)
     uncovered = made.uncovered_macs_fraction
     sound = uncovered <= 0.05
@@ -116,17 +120,75 @@ def predict(profile: DeviceProfile, work: Work, *, engine: str = "", threads: in
     )
 
 
-def check_memory(profile: DeviceProfile, work: Work) -> None:
-    """Refuses a graph whose file alone is larger than the device's memory, before anything is loaded there.
+def predict_all(path: str | Path, name: str, request: Request) -> list[Measurement]:
+    """What `edgekit profile PATH --device NAME` gives for a device that is not at hand.
+
+    Args:
+        path: A bundle, or an `.onnx` or `.tflite` file.
+        name: Of the device.
+        request: What was asked; each graph is traced here once for each input size.
+
+    Returns:
+        One document a graph, number of threads, batch and length; a graph that cannot be predicted is listed with
+        verdict `invalid` and the reason.
+
+    Raises:
+        UsageError: No such device, graph or engine.
+        Refused: The path cannot be read, or nothing of it can be predicted.
+    """
+    from edgekit.profiler.measure import unmeasured
+
+    profile = load(name)
+    documents: list[Measurement] = []
+    refusals: list[EdgekitError] = []
+    traced: dict[tuple[str, str, int, int | None], Work] = {}
+    for job in request.plan(path).jobs:
+        at = (job.target.graph, job.engine, job.batch, job.length)
+        try:
+            check_memory(profile, job.target.graph, job.target.file_bytes)
+            engine_there(profile, job.engine, job.target.precision)
+            if at not in traced:
+                traced[at] = of_job(job)
+            documents.append(predict(profile, traced[at], engine=job.engine, threads=job.threads))
+        except EdgekitError as error:
+            refusals.append(error)
+            there = Environment(cpu=profile.title)
+            documents.append(msgspec.structs.replace(unmeasured(job, error), device=profile.name, environment=there))
+    if len(refusals) == len(documents) and refusals:
+        raise refusals[0]
+    return documents
+
+
+def engine_there(profile: DeviceProfile, engine: str, precision: str) -> str:
+    """The device's engine for a graph that was traced on one of this machine.
+
+    Raises:
+        UsageError: It has none.
+        Refused: It has, and would not run the precision.
+    """
+    found = [name for name in (engine, f"{engine}-gpu") if name in profile.engines.value]
+    if not found:
+        raise UsageError(
+            f"{engine} is no engine of {profile.name}", remedy=f"it runs {', '.join(profile.engines.value) or 'none'}"
+        )
+    if found[0] == "onnxruntime-gpu" and precision == "int8":
+        raise Refused(
+            f"the CUDA provider of onnxruntime has no int8 kernels: nothing to predict on {profile.name}",
+            remedy="take the fp32 or fp16 graph there",
+        )
+    return found[0]
+
+
+def check_memory(profile: DeviceProfile, graph: str, file_bytes: int) -> None:
+    """Refuses a graph whose file alone is larger than the device's memory, before anything is loaded.
 
     Raises:
         Refused: It is.
     """
     memory = profile.hardware.memory_bytes
-    if memory is not None and work.file_bytes > memory.value:
-        have, need = memory.value / 1e6, work.file_bytes / 1e6
+    if memory is not None and file_bytes > memory.value:
         raise Refused(
-            f"{work.graph} has {need:.3g} MB, all memory of {profile.name} {have:.3g} MB",
+            f"{graph} has {file_bytes / 1e6:.3g} MB, all memory of {profile.name} {memory.value / 1e6:.3g} MB",
             remedy="take a smaller graph (int8), or a device with more memory",
         )
 

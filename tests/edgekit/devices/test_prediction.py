@@ -17,11 +17,12 @@ from edgekit import devices
 from edgekit.devices import bench, calibration, micro_onnx, micro_tflite, onnx_file, store, table
 from edgekit.devices.families import cell
 from edgekit.devices.micro import Micro
-from edgekit.devices.prediction import estimate, predict
+from edgekit.devices.prediction import engine_there, estimate, predict
 from edgekit.devices.profile import DeviceProfile, read
 from edgekit.devices.table import Kernels, Point, Surface
 from edgekit.devices.work import Work
 from edgekit.profiler.inputs import synthetic
+from edgekit.profiler.request import Request
 from edgekit_runtime import engines
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.measurement import OpCost
@@ -266,3 +267,28 @@ def test_a_name_that_no_profile_can_have_is_refused() -> None:
 def test_a_surface_is_made_once() -> None:
     points = (Point(sizes=(1,), us=1.0),)
     assert table.surface(points) is table.surface(points)
+
+
+def test_the_functions_of_the_package_are_no_modules() -> None:
+    # A submodule of the same name would take the function's place as soon as it is imported.
+    assert all(callable(getattr(devices, name)) for name in ("predict", "predict_all", "calibrate", "load", "known"))
+
+
+def test_a_card_gets_no_int8_graph_that_its_provider_cannot_run() -> None:
+    with pytest.raises(Refused, match="no int8 kernels"):
+        engine_there(devices.load("nvidia-t4"), "onnxruntime", "int8")
+    assert engine_there(devices.load("nvidia-t4"), "onnxruntime", "fp32") == "onnxruntime-gpu"
+
+
+def test_a_profile_of_a_named_device_is_a_prediction_for_each_thread_count(tmp_path: Path) -> None:
+    if "onnxruntime" not in engines.available():
+        pytest.skip("onnxruntime is not installed")
+    graph = tmp_path / "dense.onnx"
+    entry = next(entry for entry in micro_onnx.plan() if entry.family == "dense" and entry.sizes == (64, 64, 64))
+    graph.write_bytes(micro_onnx.build(entry))
+    found = devices.predict_all(graph, "pi5", Request(threads=(1, 4)))
+    assert [(each.threads, each.device, each.predicted) for each in found] == [(1, "pi5", True), (4, "pi5", True)]
+    assert (found[0].latency_ms.p50 or 0) > (found[1].latency_ms.p50 or 0) > 0
+    assert found[0].energy.kind == "modelled"
+    with pytest.raises(UsageError, match="no engine of stm32l4r5"):
+        devices.predict_all(graph, "stm32l4r5", Request())
