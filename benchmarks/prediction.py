@@ -211,8 +211,9 @@ def published() -> list[str]:
         "Sources stand at each figure of the profiles (`edgekit devices NAME`). Rows marked fit gave the rates of "
         "their device, engine, precision and threads (`python -m benchmarks.boards`), and the fractions, sizes and "
         "spreads in `edgekit/devices/efficiency.py`; held-out rows gave no number. The form of the model is not "
-        "innocent of them: it was changed twice (the share that small layers keep of a rate; that microcontrollers keep all of it) by "
-        "somebody who had seen both halves. MLPerf Tiny rows need ../shared/data and are absent without it.",
+        "innocent of them: it was changed twice (the share that small layers keep of a rate; that microcontrollers "
+        "keep all of it) by somebody who had seen both halves. MLPerf Tiny rows need ../shared/data and are absent "
+        "without it.",
         table(("target", ""), goals),
         table(header, lines),
     ]

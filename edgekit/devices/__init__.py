@@ -19,7 +19,7 @@ from edgekit.devices.store import LOCAL, known, load
 
 if TYPE_CHECKING:
     from edgekit.devices.calibration import calibrate
-    from edgekit.devices.prediction import predict, predict_all
+    from edgekit.devices.prediction import predict
     from edgekit.devices.work import Work, of_job, work_of
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "load",
     "of_job",
     "predict",
-    "predict_all",
     "work_of",
 ]
 
@@ -40,7 +39,6 @@ _HOME = {
     "calibrate": "calibration",
     "of_job": "work",
     "predict": "prediction",
-    "predict_all": "prediction",
     "work_of": "work",
 }
 

@@ -13,23 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import msgspec
 
 from edgekit.devices import efficiency
 from edgekit.devices.estimate import Estimate, weights_bytes
 from edgekit.devices.families import Cell, cell
 from edgekit.devices.profile import DeviceProfile
-from edgekit.devices.store import load
 from edgekit.devices.table import STREAM, Kernels, closest, surface
-from edgekit.devices.work import Work, of_job
-from edgekit_runtime.errors import EdgekitError, Refused, UsageError
+from edgekit.devices.work import Work
+from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.measurement import Environment, Latency, Measurement, Memory, OpCost, Verdict
-
-if TYPE_CHECKING:
-    from edgekit.profiler.request import Request
 
 # Standard deviations of the logarithm of a prediction, by what it rests on. That of a calibration is the spread of
 # this machine's reference students around their predictions, that of the others the one `efficiency` was fitted with.
@@ -118,45 +110,6 @@ def predict(profile: DeviceProfile, work: Work, *, engine: str = "", threads: in
         predicted=True,
         uncovered_macs_fraction=uncovered,
     )
-
-
-def predict_all(path: str | Path, name: str, request: Request) -> list[Measurement]:
-    """What `edgekit profile PATH --device NAME` gives for a device that is not at hand.
-
-    Args:
-        path: A bundle, or an `.onnx` or `.tflite` file.
-        name: Of the device.
-        request: What was asked; each graph is traced here once for each input size.
-
-    Returns:
-        One document a graph, number of threads, batch and length; a graph that cannot be predicted is listed with
-        verdict `invalid` and the reason.
-
-    Raises:
-        UsageError: No such device, graph or engine.
-        Refused: The path cannot be read, or nothing of it can be predicted.
-    """
-    from edgekit.profiler.measure import unmeasured
-
-    profile = load(name)
-    documents: list[Measurement] = []
-    refusals: list[EdgekitError] = []
-    traced: dict[tuple[str, str, int, int | None], Work] = {}
-    for job in request.plan(path).jobs:
-        at = (job.target.graph, job.engine, job.batch, job.length)
-        try:
-            check_memory(profile, job.target.graph, job.target.file_bytes)
-            engine_there(profile, job.engine, job.target.precision)
-            if at not in traced:
-                traced[at] = of_job(job)
-            documents.append(predict(profile, traced[at], engine=job.engine, threads=job.threads))
-        except EdgekitError as error:
-            refusals.append(error)
-            there = Environment(cpu=profile.title)
-            documents.append(msgspec.structs.replace(unmeasured(job, error), device=profile.name, environment=there))
-    if len(refusals) == len(documents) and refusals:
-        raise refusals[0]
-    return documents
 
 
 def engine_there(profile: DeviceProfile, engine: str, precision: str) -> str:

@@ -22,7 +22,6 @@ from edgekit.devices.profile import DeviceProfile, read
 from edgekit.devices.table import Kernels, Point, Surface
 from edgekit.devices.work import Work
 from edgekit.profiler.inputs import synthetic
-from edgekit.profiler.request import Request
 from edgekit_runtime import engines
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.measurement import OpCost
@@ -271,7 +270,7 @@ def test_a_surface_is_made_once() -> None:
 
 def test_the_functions_of_the_package_are_no_modules() -> None:
     # A submodule of the same name would take the function's place as soon as it is imported.
-    assert all(callable(getattr(devices, name)) for name in ("predict", "predict_all", "calibrate", "load", "known"))
+    assert all(callable(getattr(devices, name)) for name in ("predict", "calibrate", "load", "known"))
 
 
 def test_a_card_gets_no_int8_graph_that_its_provider_cannot_run() -> None:
@@ -280,15 +279,7 @@ def test_a_card_gets_no_int8_graph_that_its_provider_cannot_run() -> None:
     assert engine_there(devices.load("nvidia-t4"), "onnxruntime", "fp32") == "onnxruntime-gpu"
 
 
-def test_a_profile_of_a_named_device_is_a_prediction_for_each_thread_count(tmp_path: Path) -> None:
-    if "onnxruntime" not in engines.available():
-        pytest.skip("onnxruntime is not installed")
-    graph = tmp_path / "dense.onnx"
-    entry = next(entry for entry in micro_onnx.plan() if entry.family == "dense" and entry.sizes == (64, 64, 64))
-    graph.write_bytes(micro_onnx.build(entry))
-    found = devices.predict_all(graph, "pi5", Request(threads=(1, 4)))
-    assert [(each.threads, each.device, each.predicted) for each in found] == [(1, "pi5", True), (4, "pi5", True)]
-    assert (found[0].latency_ms.p50 or 0) > (found[1].latency_ms.p50 or 0) > 0
-    assert found[0].energy.kind == "modelled"
-    with pytest.raises(UsageError, match="no engine of stm32l4r5"):
-        devices.predict_all(graph, "stm32l4r5", Request())
+def test_a_device_with_power_gives_modelled_energy_with_its_prediction() -> None:
+    found = predict(devices.load("pi5"), work(DENSE))
+    assert found.energy.kind == "modelled"
+    assert found.energy.mj == pytest.approx(3.9 * (found.latency_ms.p50 or 0))
