@@ -167,7 +167,8 @@ def _bundle(student: registry.Student) -> Path:
     ]
     try:
         edgekit.convert(
-            student.build("full"), out=path, dynamic=dynamic, max_drop=1.0, example=student.example(1, length),
+            student.build("full"), out=path, dynamic=dynamic, max_drop=1.0,
+            split_points=("none",), example=student.example(1, length),
             calibration=student.example(16, length, seed=1), eval=student.example(16, length, seed=2),
         )  # fmt: skip
     except BaseException:
