@@ -283,3 +283,24 @@ def test_a_device_with_power_gives_modelled_energy_with_its_prediction() -> None
     found = predict(devices.load("pi5"), work(DENSE))
     assert found.energy.kind == "modelled"
     assert found.energy.mj == pytest.approx(3.9 * (found.latency_ms.p50 or 0))
+
+
+def test_calibrating_a_known_device_keeps_what_is_not_measured() -> None:
+    bare = devices.load("pi4")
+    fresh = Kernels(
+        engine="litert", engine_version="2", threads=1, run_us=3.0,
+        points={"dense/FULLY_CONNECTED/float": (Point(sizes=(64, 64, 64), us=50.0),)},
+    )  # fmt: skip
+    made = calibration.summarise(bare, (fresh,), "pi4")
+    assert made.published == bare.published
+    assert {rate.engine for rate in made.rates} == {*(rate.engine for rate in bare.rates), "litert"}
+    assert made.bandwidth == bare.bandwidth  # nothing was streamed
+    assert made.calibrated("litert", 1) == fresh
+
+
+def test_another_instruction_set_cannot_be_calibrated_here() -> None:
+    there = store.this_machine()
+    other = "pi5" if there.is_x86 else "n100"
+    with pytest.raises(UsageError, match=f"{other} is"):
+        calibration.basis(other, there)
+    assert calibration.basis("never-seen", there).name == there.id
