@@ -34,8 +34,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _max_softmax(logits: np.ndarray) -> np.ndarray:
-    top = logits.max(-1, keepdims=True)
-    return _weakest(1.0 / np.exp(logits.astype(np.float64) - top).sum(-1))
+    total: np.ndarray = np.add.reduce(
+        np.exp(logits - np.maximum.reduce(logits, -1, keepdims=True), dtype=np.float64), -1
+    )
+    return _weakest(1.0 / total)
 
 
 def _margin(logits: np.ndarray) -> np.ndarray:
@@ -51,7 +53,7 @@ def _certainty(logits: np.ndarray) -> np.ndarray:
 
 def _weakest(scores: np.ndarray) -> np.ndarray:
     """One score a sample: an answer of many parts (one a word) is as sure as its least sure part."""
-    return scores.reshape(len(scores), -1).min(1)
+    return scores if scores.ndim == 1 else scores.reshape(len(scores), -1).min(1)
 
 
 # How sure an answer is, in [0, 1], from logits [samples, ..., classes].
@@ -138,6 +140,10 @@ def answer_early(
         seen.append(logits)
         said = mixed(seen, mixes[number]) if mixes and any(mixes[number][:-1]) else logits
         last = number == len(steps) - 1
+        if answers is None and len(said) == 1:  # one sample leaves or stays as a whole: no rows to keep apart
+            if last or score(rule, said)[0] >= threshold:
+                return Early(said, np.full(1, number))
+            continue
         sure = np.ones(len(said), bool) if last else score(rule, said) >= threshold
         if answers is None:
             if sure.all():
