@@ -31,7 +31,7 @@ class Material:
 
 
 def mnist(epochs: int = 4, samples: int = 10_000) -> Material:
-    """A CNN with three exits, the first after a seventh of its blocks: 10,000 pictures to learn from, 2,000 held back."""
+    """A CNN with three exits, the first after one of seven blocks: 10,000 pictures to learn from, 2,000 held back."""
     task = mnist_task(0)
     with seeded(0):
         module = MultiExitCNN(1, (16, 32, 64), (1, 3, 3))

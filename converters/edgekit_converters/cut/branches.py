@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from edgekit_converters.cut.flow import Flow, Place, Step, copied, trunk
 from edgekit_runtime.errors import UsageError
@@ -65,10 +65,17 @@ def branches(flow: Flow, exits: Sequence[str], legal: Sequence[Place]) -> tuple[
                 f"the exit {output!r} reads {', '.join(sorted(read))}, which cross together at no split point",
                 remedy="let an exit branch off one tensor of the student",
             )
-        place = min(places, key=lambda p: (len(p.tensors), len(p.steps_before), p.tensors))
+        place = min(places, key=lambda p: _preference(p, read))
         found.append(Branch(output, place, sum(step.macs for step in own)))
     _in_order(found, exits)
     return tuple(found)
+
+
+def _preference(place: Place, read: Set[str]) -> tuple[int, bool, int, tuple[str, ...]]:
+    """Few tensors; what the branch reads crosses itself; early. Where it is made of what crosses: as late as it can be."""
+    direct = read <= set(place.tensors)
+    depth = len(place.steps_before)
+    return len(place.tensors), not direct, depth if direct else -depth, place.tensors
 
 
 def _follows(name: str, place: Place, free: Mapping[str, Step], flow: Flow) -> bool:
