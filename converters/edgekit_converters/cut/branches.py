@@ -72,7 +72,7 @@ def branches(flow: Flow, exits: Sequence[str], legal: Sequence[Place]) -> tuple[
 
 
 def _preference(place: Place, read: Set[str]) -> tuple[int, bool, int, tuple[str, ...]]:
-    """Few tensors; what the branch reads crosses itself; early. Where it is made of what crosses: as late as it can be."""
+    """Few tensors; what the branch reads crosses itself; early. Where it is made of what crosses: as late as can be."""
     direct = read <= set(place.tensors)
     depth = len(place.steps_before)
     return len(place.tensors), not direct, depth if direct else -depth, place.tensors
