@@ -1,4 +1,7 @@
-"""Runs benchmarks by name (default: all) and writes docs/results/NAME.md."""
+"""Runs benchmarks by name (default: all) and writes docs/results/NAME.md.
+
+What follows `matrix` is its own: `python -m benchmarks matrix text_cnn resnet20 --fresh`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,24 @@ from pathlib import Path
 
 from benchmarks.page import environment_lines
 
-NAMES = ("stock", "resnet", "minilm", "text_cnn", "bilstm", "overhead", "conversion")
+NAMES = (
+    "stock",
+    "resnet",
+    "minilm",
+    "text_cnn",
+    "bilstm",
+    "overhead",
+    "conversion",
+    "matrix",
+    "profiler",
+)
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 
 def main() -> int:
-    wanted = sys.argv[1:] or NAMES
+    wanted, rest = list(sys.argv[1:] or NAMES), []
+    if wanted[0] == "matrix":
+        wanted, rest = wanted[:1], wanted[1:]
     unknown = [name for name in wanted if name not in NAMES]
     if unknown:
         print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(NAMES)}", file=sys.stderr)
@@ -23,7 +38,7 @@ def main() -> int:
     for name in wanted:
         print(f"== {name}", flush=True)
         start = time.monotonic()
-        body = importlib.import_module(f"benchmarks.{name}").run()
+        body = importlib.import_module(f"benchmarks.{name}").run(*([rest] if rest else []))
         print(body, flush=True)
         lines = [f"# {name}", "", f"Written by `python -m benchmarks {name}`.", "", body, "", *environment_lines(), ""]
         (RESULTS / f"{name}.md").write_text("\n".join(lines))

@@ -5,21 +5,31 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import torch
+
 import edgekit
 from benchmarks.common import QUALITY_HEADER, SPEED_HEADER, quality_rows, speed_row
 from benchmarks.page import table
 from edgekit.students import data, resnet_cifar
+from edgekit_converters.captured import Arrays
 
-CHECKPOINTS = {"resnet20": "resnet20-12fca82f.th", "resnet44": "resnet44-014dd654.th"}
+CHECKPOINTS = {
+    path.name.partition("-")[0]: path for path in sorted((data.folder() / "models" / "resnet_cifar10").glob("*.th"))
+}
 
 
-def run() -> str:
+def material(name: str) -> tuple[torch.nn.Module, Arrays, Arrays]:
+    """A trained student, 200 of the images it was trained on, and the 500 held-back ones with labels."""
     train, held = data.cifar10("train"), data.cifar10("eval")
     calibration = {"image": resnet_cifar.normalize(train.pixels[:200])}
     evaluation = {"image": resnet_cifar.normalize(held.pixels), "labels": held.labels}
+    return resnet_cifar.load(CHECKPOINTS[name]), calibration, evaluation
+
+
+def run() -> str:
     rows, speeds = [], []
-    for name, checkpoint in CHECKPOINTS.items():
-        module = resnet_cifar.load(data.folder() / "models" / "resnet_cifar10" / checkpoint)
+    for name in ("resnet20", "resnet44"):
+        module, calibration, evaluation = material(name)
         with tempfile.TemporaryDirectory() as folder:
             bundle = edgekit.convert(
                 module, out=Path(folder) / f"{name}.edge", calibration=calibration, eval=evaluation, max_drop=0.006

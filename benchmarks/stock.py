@@ -64,7 +64,7 @@ def _student(name: str, folder: Path) -> dict[str, str]:
     captured = capture(module, name=name, example=samples[0], dynamic=parse_dynamic(dynamic))
     others = [student.example(batch, length, size="tiny", seed=99) for batch, length in SIZES]
     row = {
-        attempt.tool: _stock(captured, attempt, samples, others)
+        attempt.tool: tell_attempt(captured, attempt, samples, others)
         for attempt in attempts(captured, samples, folder / "stock")
     }
     bundle = edgekit.convert(
@@ -75,7 +75,8 @@ def _student(name: str, folder: Path) -> dict[str, str]:
     return row
 
 
-def _stock(student: Captured, attempt: Attempt, samples: Sequence[Arrays], others: Sequence[Arrays]) -> str:
+def tell_attempt(student: Captured, attempt: Attempt, samples: Sequence[Arrays], others: Sequence[Arrays]) -> str:
+    """What a stock tool's file is worth: its signal to noise ratio, whether it takes other sizes, or why it fails."""
     if attempt.path is None:
         return f"fails: {attempt.error[:60]}"
     want, got = [], []

@@ -1,4 +1,4 @@
-"""Writes the JSON schemas of this folder from the types themselves: `python docs/generate.py`.
+"""Writes the JSON schemas of this folder and of the device profiles from the types: `python docs/generate.py`.
 
 A test compares the committed files with what this generates, so that page and code never part.
 """
@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 
+from edgekit.devices.profile import DeviceProfile
 from edgekit_converters.recipe.types import Recipe
 from edgekit_runtime.manifest import Manifest
 from edgekit_runtime.measurement import Measurement
 from edgekit_runtime.preprocess import Settings
 
 SCHEMAS: dict[str, Any] = {
+    "../device_profiles/profile.schema.json": DeviceProfile,
     "manifest.schema.json": Manifest,
     "measurement.schema.json": Measurement,
     "preprocess.schema.json": Settings,

@@ -9,9 +9,10 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "convert", "open_bundle", "profile", "runtime"]
+__all__ = ["__version__", "check", "compare", "convert", "open_bundle", "profile", "runtime"]
 
 _VERBS = {
+    "check": ("edgekit_converters.check", "check"),
     "convert": ("edgekit_converters.convert", "convert"),
     "profile": ("edgekit.profiler", "profile"),
     "compare": ("edgekit.profiler", "compare"),

@@ -54,7 +54,7 @@ RUNTIME_SURFACE = [
     "pack",
     "this_machine",
 ]
-EDGEKIT_SURFACE = ["__version__", "compare", "convert", "open_bundle", "profile", "runtime"]
+EDGEKIT_SURFACE = ["__version__", "check", "compare", "convert", "open_bundle", "profile", "runtime"]
 
 
 def modules() -> Iterator[tuple[str, str, Path]]:

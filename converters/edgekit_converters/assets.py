@@ -13,9 +13,9 @@ from edgekit_converters.capture.source import SourceSpec
 from edgekit_converters.data import Encode, read_text
 from edgekit_converters.options import Options
 from edgekit_converters.staging import Staging
-from edgekit_runtime import text
+from edgekit_runtime import hashed, text
 from edgekit_runtime.errors import Refused
-from edgekit_runtime.preprocess import TextInput, parse_settings
+from edgekit_runtime.preprocess import ByteInput, NgramInput, TextInput, parse_settings
 
 Assets = dict[str, Path]
 
@@ -67,6 +67,9 @@ def text_encoder(assets: Assets, dynamic: Sequence[DynamicAxis], source: Any) ->
     A Hugging Face folder needs no preprocess.toml: its inputs have known names. Texts are cut to the largest size that
     a dynamic axis of the ids allows. None: the student has no tokenizer, or nothing says which input takes the ids.
     """
+    hashing = _hashed(assets)
+    if hashing is not None:
+        return hashing
     tokenizer = next((path.parent for name, path in assets.items() if name.startswith("assets/tokenizer/")), None)
     if tokenizer is None:
         return None
@@ -84,6 +87,17 @@ def text_encoder(assets: Assets, dynamic: Sequence[DynamicAxis], source: Any) ->
         rule = msgspec.structs.replace(rule, max_length=limit)
     encoder = text.load(tokenizer, lowercase=rule.lowercase)
     return lambda line: text.encode(name, rule, encoder, [line])
+
+
+def _hashed(assets: Assets) -> Encode | None:
+    """What turns a line into n-grams or bytes, where preprocess.toml says so of every input."""
+    if "assets/preprocess.toml" not in assets:
+        return None
+    rules = parse_settings(assets["assets/preprocess.toml"].read_text(encoding="utf-8")).inputs
+    texts = {name: rule for name, rule in rules.items() if isinstance(rule, NgramInput | ByteInput)}
+    if not texts or len(texts) < len(rules):
+        return None
+    return lambda line: {name: hashed.encode(rule, [line]) for name, rule in texts.items()}
 
 
 def write(assets: Assets, stage: Staging) -> None:

@@ -19,10 +19,11 @@ from edgekit_converters.capture.axes import parse_dynamic
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.data import Samples, cast_like, check_fit, load_samples, read_npz
 from edgekit_converters.draft import Progress
-from edgekit_converters.formats import make_drafts
+from edgekit_converters.formats import Judging, make_drafts
+from edgekit_converters.mixed.costs import Costs, dump
 from edgekit_converters.options import Options
 from edgekit_converters.seal import Job, seal
-from edgekit_converters.staging import staging
+from edgekit_converters.staging import Staging, staging
 from edgekit_converters.verify.task import make_task
 from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.errors import Refused, UsageError
@@ -37,7 +38,7 @@ def convert(source: Any, *, out: str | os.PathLike[str], progress: Progress | No
         progress: Called with a short line for each step.
         **options: The fields of `Options` by name: `weights`, `example`, `calibration`, `eval`, `metric`, `max_drop`,
             `formats`, `precision`, `dynamic`, `exits`, `split_points`, `keep_float`, `tokenizer`, `labels`,
-            `preprocess`, `opset`, `min_engine`, `seed`, `name`, `version`, `force`.
+            `preprocess`, `opset`, `min_engine`, `costs`, `seed`, `name`, `version`, `force`.
 
     Returns:
         The bundle, opened.
@@ -58,32 +59,66 @@ def run(options: Options, progress: Progress) -> Bundle:
     """Converts as `options` say. See `convert`."""
     options.check()
     with staging(options.out, force=options.force) as stage:
-        spec = _source(options)
-        found = assets.collect(options, spec)
-        dynamic = parse_dynamic(options.dynamic)
-        encode = assets.text_encoder(found, dynamic, spec)
-        example = _example(options.example)
-        calibration = _samples(options.calibration, "calibration", encode, example)
-        evaluation = _samples(options.eval, "evaluation", encode, example)
-        _seed(options.seed)
-        progress("capturing the student")
-        student = capture.capture(
-            spec,
-            name=options.name or options.out.stem,
-            example=example if example is not None else _first(calibration or evaluation),
-            dynamic=dynamic,
-            weights=options.weights,
-            keep=options.precision == "keep",
-        )
-        student = dataclasses.replace(student, float_patterns=tuple(options.keep_float))
-        calibration, evaluation = _fitted(calibration, student), _fitted(evaluation, student)
+        taken = capture_source(options, progress)
+        student, calibration = taken.student, taken.calibration
         _check_calibration(options, student, calibration, progress)
-        assets.write(found, stage)
-        data = evaluation or calibration or Samples("example inputs", (student.example,))
+        assets.write(taken.assets, stage)
+        data = taken.evaluation or calibration or Samples("example inputs", (student.example,))
         task = make_task(student, data, options, progress)
-        drafts, refused = make_drafts(student, calibration, options, stage.work, progress)
+        costs = Costs.of(options.costs)
+        judging = Judging(data, task, costs)
+        drafts, refused = make_drafts(student, calibration, options, stage.work, judging, progress)
         seal(Job(stage, student, options, data, calibration, task, progress), drafts, refused)
+        _keep_costs(stage, costs, options.costs)
         return open_bundle(stage.publish())
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """What the person gave, read: the student, its data cast to fit it, the files that travel."""
+
+    student: Captured
+    calibration: Samples | None
+    evaluation: Samples | None
+    assets: assets.Assets
+
+
+def capture_source(options: Options, progress: Progress) -> Taken:
+    """Reads source and data.
+
+    Raises:
+        UsageError: Options that do not fit the source.
+        Refused: The student or its data cannot be taken.
+    """
+    spec = _source(options)
+    found = assets.collect(options, spec)
+    dynamic = parse_dynamic(options.dynamic)
+    encode = assets.text_encoder(found, dynamic, spec)
+    example = _example(options.example)
+    calibration = _samples(options.calibration, "calibration", encode, example)
+    evaluation = _samples(options.eval, "evaluation", encode, example)
+    _seed(options.seed)
+    progress("capturing the student")
+    student = capture.capture(
+        spec,
+        name=options.name or options.out.stem,
+        example=example if example is not None else _first(calibration or evaluation),
+        dynamic=dynamic,
+        weights=options.weights,
+        keep=options.precision == "keep",
+    )
+    student = dataclasses.replace(student, float_patterns=tuple(options.keep_float))
+    return Taken(student, _fitted(calibration, student), _fitted(evaluation, student), found)
+
+
+def _keep_costs(stage: Staging, costs: Costs, asked: Path | None) -> None:
+    """Beside the bundle's identity: timings differ from run to run, what was decided by them need not."""
+    table = costs.table()
+    if table.duels:
+        stage.write("reports/costs.json", dump(table))
+    if asked is not None and not asked.exists():
+        asked.parent.mkdir(parents=True, exist_ok=True)
+        asked.write_bytes(dump(table))
 
 
 def _source(options: Options) -> Any:

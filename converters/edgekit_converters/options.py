@@ -36,6 +36,7 @@ class Options:
         split_points: `auto`, `all`, `none`, or names of places. See `cut.choose`.
         keep_float: Patterns of operators or modules that stay in floating point.
         min_engine: Oldest versions the graphs must run on, by engine.
+        costs: Cost table: replayed where the file exists, else written there.
     """
 
     source: Any
@@ -57,6 +58,7 @@ class Options:
     preprocess: Path | None = None
     opset: int | None = None
     min_engine: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    costs: Path | None = None
     seed: int = 0
     name: str = ""
     version: int = 1

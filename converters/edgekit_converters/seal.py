@@ -8,10 +8,12 @@ from datetime import datetime, timezone
 
 import msgspec
 
+from edgekit_converters import promise
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.data import Samples
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.options import Options
+from edgekit_converters.recipe.types import Recipe
 from edgekit_converters.staging import Staging
 from edgekit_converters.verify.check import Verified, golden_inputs, verify_graph
 from edgekit_converters.verify.task import Task
@@ -56,7 +58,10 @@ def seal(job: Job, drafts: list[Draft], refused: list[Refusal]) -> Manifest:
     golden = golden_inputs(job.student, job.data)
     seen = _verify(job, graphs, golden)
     kept, dropped = _keep(seen, job)
-    final = tuple(_counted(job, verified.graph) for verified in kept)
+    recipes = {draft.id: draft.recipe for draft in drafts}
+    final = tuple(_counted(job, verified.graph, recipes.get(verified.graph.id)) for verified in kept)
+    for line in (f"{graph.id}: {text}" for graph in final for text in promise.broken(graph)):
+        job.progress(line)
     _write_golden(job.stage, golden, kept)
     manifest = msgspec.structs.replace(
         first,
@@ -144,7 +149,7 @@ def _keep(seen: list[Verified], job: Job) -> tuple[list[Verified], list[Refusal]
     return kept, dropped
 
 
-def _counted(job: Job, graph: Graph) -> Graph:
+def _counted(job: Job, graph: Graph, recipe: Recipe | None) -> Graph:
     """Fills in coverage from the final file and from the engine, and why the graph ships."""
     from edgekit_converters.onnx.coverage import coverage as onnx_coverage
     from edgekit_converters.tflite.coverage import coverage as tflite_coverage
@@ -154,14 +159,18 @@ def _counted(job: Job, graph: Graph) -> Graph:
         weights, executed, macs = onnx_coverage(path, job.student.example)
     else:
         weights, executed, macs = tflite_coverage(path)
-    reason = "the student's own precision"
-    if graph.precision == "int8":
-        reason = "smaller than fp32 and within the gate"
+    reason = graph.ships_because or "the student's own precision"
+    promised = promise.shares(recipe) if recipe is not None else (weights, executed)
+    back = promise.back_for_speed(recipe) if recipe is not None else (0.0, 0.0)
     return msgspec.structs.replace(
         graph,
         macs=macs,
         int8_weight_bytes_fraction=weights,
         executed_int8_macs_fraction=executed,
+        promised_int8_weight_bytes_fraction=promised[0],
+        promised_int8_macs_fraction=promised[1],
+        speed_given_back_weight_bytes_fraction=back[0],
+        speed_given_back_macs_fraction=back[1],
         ships_because=reason,
     )
 

@@ -43,28 +43,32 @@ class Staging:
         """Copies a converted graph in and describes it; fractions and reasons come later."""
         target = self.root / "graphs" / f"{draft.id}{draft.path.suffix}"
         shutil.copyfile(draft.path, target)
-        for extra in draft.extra_files:
-            shutil.copyfile(extra, target.with_name(extra.name))
+        data = [target.with_name(extra.name) for extra in draft.extra_files]
+        for extra, beside in zip(draft.extra_files, data, strict=True):
+            shutil.copyfile(extra, beside)
         return Graph(
             id=draft.id,
             format=draft.format,
             precision=draft.precision,
             variant=draft.variant,
             path=target.relative_to(self.root).as_posix(),
-            bytes=target.stat().st_size,
+            bytes=sum(file.stat().st_size for file in (target, *data)),
             sha256=sha256(target),
+            data=tuple(file.relative_to(self.root).as_posix() for file in data),
             inputs=draft.inputs,
             outputs=draft.outputs,
             signatures=draft.signatures,
             engine=draft.engine,
             min_engine_version=draft.min_engine_version,
             recipe=recipe_path,
+            ships_because=draft.why,
         )
 
     def discard(self, graphs: Sequence[Graph]) -> None:
         """Removes graphs that do not ship, with their recipes."""
         for graph in graphs:
-            (self.root / graph.path).unlink()
+            for name in (graph.path, *graph.data):
+                (self.root / name).unlink()
             if graph.recipe:
                 (self.root / graph.recipe).unlink()
 

@@ -20,13 +20,16 @@ from edgekit_runtime.errors import EdgekitError, UsageError
 # Command name -> module under edgekit.cli.commands, loaded only when called: `edgekit --help` stays fast.
 COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("convert", "student to bundle"),
+    "check": ("check", "before any work: what will convert, what becomes int8, what stands against it"),
     "doctor": ("doctor", "this machine: engines, instruction set, sensors, what is missing"),
     "inspect": ("inspect", "what is in a bundle"),
     "verify": ("verify", "hashes and golden inputs on this machine's engines"),
     "profile": ("profile", "measure a bundle or a bare graph"),
     "report": ("report", "HTML, Markdown, JSON and CSV over measured bundles"),
     "compare": ("compare", "is A faster than B? paired and interleaved"),
+    "devices": ("devices", "device profiles and their sources"),
     "calibrate-exits": ("calibrate_exits", "certified thresholds for early exits"),
+    "agent": ("agent", "on a device: lets a workstation profile there"),
     "run": ("run", "one or many requests through a bundle"),
     "demo": ("demo", "the whole path on one student"),
 }

@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 
 class Steps:
     """Progress of a long command: `advance` names the step that begins."""
 
-    def __init__(self, report: Callable[[str, int], None], total: int) -> None:
+    def __init__(self, report: Callable[[str, int, int], None], total: int) -> None:
         self.total = total
         self.done = 0
         self._report = report
@@ -27,7 +28,8 @@ class Steps:
     def advance(self, label: str) -> None:
         """Says that the step `label` begins (and the one before has ended)."""
         # A total is an estimate: a step more than planned keeps the bar full instead of running over.
-        self._report(label, min(self.done, self.total - 1))
+        self.total = max(self.total, 1)
+        self._report(label, min(self.done, self.total - 1), self.total)
         self.done += 1
 
 
@@ -45,27 +47,39 @@ class Output:
         if not self.quiet:
             self.err.print(text)
 
+    def note(self, text: str) -> None:
+        """As `say`, for text that may hold anything: nothing in it is markup."""
+        if not self.quiet:
+            self.err.print(text, markup=False)
+
+    @contextlib.contextmanager
+    def growing(self, title: str) -> Iterator[Steps]:
+        """As `steps`, for work whose number of steps is told later by setting `total`."""
+        with self.steps(title, 0) as steps:
+            yield steps
+
     @contextlib.contextmanager
     def steps(self, title: str, total: int) -> Iterator[Steps]:
         """Shows progress over `total` steps while the block runs."""
         if self.quiet:
-            yield Steps(lambda label, done: None, total)
+            yield Steps(lambda label, done, of: None, total)
             return
         if not self.err.is_terminal:
-            yield Steps(lambda label, done: self.err.print(f"[{done + 1}/{total}] {label}", markup=False), total)
+            yield Steps(lambda label, done, of: self.err.print(f"[{done + 1}/{of}] {label}", markup=False), total)
             return
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            TextColumn("{task.description}", table_column=Column(width=34, no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=12),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeElapsedColumn(),
             TextColumn("eta"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.err, transient=True) as bar:
-            task = bar.add_task(title, total=total)
-            yield Steps(lambda label, done: bar.update(task, completed=done, description=label[:40]), total)
-            bar.update(task, completed=total)
+            task = bar.add_task(title, total=total or None)
+            steps = Steps(lambda label, done, of: bar.update(task, completed=done, total=of, description=label), total)
+            yield steps
+            bar.update(task, completed=steps.total)
 
     def result(self, document: Any, render: Callable[[Console], None]) -> None:
         """Prints the answer: `document` as JSON under --json, else what `render` draws on stdout."""

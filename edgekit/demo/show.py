@@ -19,7 +19,7 @@ import numpy as np
 
 import edgekit_runtime as er
 from edgekit.demo.material import Material, prepare
-from edgekit.profiler.measure import profile
+from edgekit.profiler.api import profile
 from edgekit.report.advice import Advice, int8_advice
 from edgekit.report.write import write_report
 from edgekit_runtime.bundle import Bundle, open_bundle, read_arrays

@@ -12,12 +12,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgekit.profiler.api import profile
     from edgekit.profiler.comparison import compare
-    from edgekit.profiler.measure import profile
 
 __all__ = ["compare", "profile"]
 
-_HOME = {"compare": "comparison", "profile": "measure"}
+_HOME = {"compare": "comparison", "profile": "api"}
 
 
 def __getattr__(name: str) -> Any:

@@ -154,7 +154,9 @@ def conclude(a: str, b: str, rounds: Sequence[Turns], margin: float, seconds: fl
     words = {
         "faster": f"A takes {ratio:.3g} times the time of B",
         "slower": f"A takes {ratio:.3g} times the time of B",
-        "no_difference_shown": f"a difference beyond {margin:.1%} is not shown",
+        "no_difference_shown": f"they are equal within {margin:.1%}"
+        if equivalent((low, high), margin)
+        else f"a difference beyond {margin:.1%} is not shown",
         "too_noisy": f"the interval is {math.sqrt(high / low) - 1:.0%} wide to either side: it hides what matters",
     }
     reasons = [words[verdict]]
@@ -173,6 +175,11 @@ def conclude(a: str, b: str, rounds: Sequence[Turns], margin: float, seconds: fl
         seconds=seconds,
         reasons=tuple(reasons),
     )
+
+
+def equivalent(interval: tuple[float, float], margin: float) -> bool:
+    """Whether the whole interval of the ratio lies within the margin: equal as far as anybody asked."""
+    return interval[0] * (1 + margin) > 1 and interval[1] < 1 + margin
 
 
 def gate(comparison: Comparison, limit: float) -> None:
@@ -220,7 +227,8 @@ def _another(rounds: Sequence[Turns], margin: float, elapsed_s: float, budget_s:
     if done < _EARLY_ROUNDS:
         return True
     _, low, high = statistics.ratio_interval([(turns.a, turns.b) for turns in rounds])
-    return not (low > (1 + margin) * (1 + _CLEAR) or high * (1 + margin) * (1 + _CLEAR) < 1)
+    apart = low > (1 + margin) * (1 + _CLEAR) or high * (1 + margin) * (1 + _CLEAR) < 1
+    return not (apart or equivalent((low, high), margin))
 
 
 def _round(a: Job, b: Job, folder: Path, sampling_s: float, *, flip: bool) -> Turns:

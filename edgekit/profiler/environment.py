@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 from pathlib import Path
@@ -15,6 +16,27 @@ _PI_THROTTLED = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 _X86_THROTTLES = Path("/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count")
 # Sensors that stand for the processor, by the names their drivers give.
 _CPU_SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal", "acpitz")
+
+
+@dataclasses.dataclass(frozen=True)
+class Before:
+    """The machine when measuring begins; later readings are compared with it.
+
+    Attributes:
+        throttles: As `throttle_state` says.
+        swapped_out: Bytes swapped out so far.
+        load: Load average of one minute; None where the system has none.
+    """
+
+    throttles: int | None = None
+    swapped_out: int = 0
+    load: float | None = None
+
+
+def before() -> Before:
+    """Reads the machine before measuring."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return Before(throttle_state(), int(psutil.swap_memory().sout), load)
 
 
 def read(throttles_before: int | None = None) -> Environment:

@@ -3,6 +3,7 @@
     round 1            round 2            round 3             every box is a fresh process
     [A] [B] [C]        [A] [B] [C]        [A] [B] [C]         open, first run, warm up until steady, sample
     before round 1:    [A memory, ops] [B ...] [C ...]
+    after the last:    [A rhythms] [B ...] [C ...]            where asked for: pauses, paced, bursts
 
 The jobs take turns, so that what the machine does in one minute touches all of them; what differs between processes of
 one job widens its interval.
@@ -11,22 +12,24 @@ one job widens its interval.
 from __future__ import annotations
 
 import dataclasses
-import logging
+import platform
 import statistics as standard
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import psutil
 
-from edgekit.profiler import environment, statistics
+from edgekit.profiler import conditions, environment, statistics
 from edgekit.profiler.process import OverBudget
 from edgekit.profiler.targets import Job, plan, resolve
-from edgekit.profiler.trial import Trial, Weighed, measure, weigh
+from edgekit.profiler.trial import Trial, duty, measure
+from edgekit.profiler.weigh import Weighed, placements, surroundings, weigh
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 from edgekit_runtime.machine import this_machine
-from edgekit_runtime.measurement import Energy, Environment, Latency, Measurement, Memory, OpCost, Verdict
+from edgekit_runtime.measurement import Duty, Energy, Environment, Latency, Measurement, Memory, OpCost, Verdict
 
 Progress = Callable[[str], None]
 
@@ -35,7 +38,6 @@ BUDGET_S = 24.0  # all jobs together, by default
 _PROCESS_COST_S = 0.9  # starting, opening and warming up one process
 ENOUGH = 700  # samples a process: three of them support p99
 ENOUGH_STATED = 10_000  # ... when the person names a duration
-SWITCHES_PER_S = 200.0
 
 NO_ENERGY = Energy(
     kind="unavailable",
@@ -54,6 +56,7 @@ class Plan:
         processes: Fresh processes a job.
         enough: Samples a process after which it stops.
         memory_limit_bytes: Budget of resident memory; None: none.
+        duty: Measure the rhythms of applications too.
     """
 
     jobs: tuple[Job, ...]
@@ -62,11 +65,12 @@ class Plan:
     processes: int = PROCESSES
     enough: int = ENOUGH
     memory_limit_bytes: int | None = None
+    duty: bool = False
 
     @property
     def steps(self) -> int:
         """Number of processes that will be started, for a progress bar."""
-        return len(self.jobs) * (self.processes + 1)
+        return len(self.jobs) * (self.processes + 1 + self.duty)
 
 
 def make_plan(
@@ -76,16 +80,18 @@ def make_plan(
     graph: str | None = None,
     threads: Sequence[int] = (1,),
     batch: Sequence[int] = (1,),
+    length: Sequence[int] = (),
     sizes: Mapping[str, int] | None = None,
     duration_s: float | None = None,
     memory_limit_mb: float | None = None,
+    duty: bool = False,
 ) -> Plan:
     """Decides what to measure. See `profile`."""
     if duration_s is not None and duration_s <= 0:
         raise UsageError(f"--duration takes seconds above 0, got {duration_s:g}")
     if memory_limit_mb is not None and memory_limit_mb <= 0:
         raise UsageError(f"--memory-limit takes megabytes above 0, got {memory_limit_mb:g}")
-    jobs, remarks = plan(resolve(path, graph), engine=engine, threads=threads, batch=batch, sizes=sizes)
+    jobs, remarks = plan(resolve(path, graph), engine=engine, threads=threads, batch=batch, length=length, sizes=sizes)
     processes = PROCESSES if len(jobs) <= 6 else 2
     each = BUDGET_S / len(jobs) / (processes + 1) - _PROCESS_COST_S
     return Plan(
@@ -95,86 +101,28 @@ def make_plan(
         processes=processes,
         enough=ENOUGH_STATED // processes if duration_s else ENOUGH,
         memory_limit_bytes=int(memory_limit_mb * 1_000_000) if memory_limit_mb else None,
+        duty=duty,
     )
-
-
-def profile(
-    path: str | Path,
-    device: str = "local",
-    *,
-    engine: str | None = None,
-    graph: str | None = None,
-    threads: Sequence[int] = (1,),
-    batch: Sequence[int] = (1,),
-    duration_s: float | None = None,
-    memory_limit_mb: float | None = None,
-) -> list[Measurement]:
-    """Measures a bundle's graphs, or one bare graph file, on this machine.
-
-    A bundle in a folder keeps the measurements under `measurements/`, outside its identity.
-
-    Args:
-        path: A bundle, or an `.onnx` or `.tflite` file.
-        device: Only `local` so far.
-        engine: Engine to run on; None: the first installed one for each format.
-        graph: One graph of a bundle; None: all its full graphs.
-        threads: Numbers of threads to try.
-        batch: Batch sizes to try.
-        duration_s: Seconds of sampling a graph; None: so that all of it takes under half a minute.
-        memory_limit_mb: Megabytes of resident memory the process may take; a graph that needs more is not measured
-            and its document says so (verdict invalid).
-
-    Returns:
-        One document a graph, engine, number of threads and batch size. A graph that could not be measured is listed
-        with verdict `invalid` and the reason.
-
-    Raises:
-        UsageError: Unknown device, engine, graph, or impossible numbers.
-        Refused: The path cannot be read, or none of its graphs could be measured.
-    """
-    check_device(device)
-    made = make_plan(
-        path,
-        engine=engine,
-        graph=graph,
-        threads=threads,
-        batch=batch,
-        duration_s=duration_s,
-        memory_limit_mb=memory_limit_mb,
-    )
-    return run_plan(made)
-
-
-def check_device(device: str) -> None:
-    """Refuses every device but this machine.
-
-    Raises:
-        UsageError: Another device was named.
-    """
-    if device != "local":
-        raise UsageError(
-            f"there is no device {device!r}: this version of edgekit measures on `local` only",
-            remedy="run `edgekit profile BUNDLE --device local` on the device itself and copy the bundle back",
-        )
 
 
 def run_plan(made: Plan, progress: Progress = lambda label: None) -> list[Measurement]:
     """Carries a plan out and keeps the measurements beside their bundles. See `profile`."""
-    throttles, swapped = environment.throttle_state(), psutil.swap_memory().sout
+    before = environment.before()
     with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as name:
-        seen = _take_turns(made, Path(name), throttles, progress)
+        seen = _take_turns(made, Path(name), before, progress)
     failures = [each.failure for each in seen if each.failure is not None]
     if len(failures) == len(seen):  # nothing to show; over budget is an answer, the rest is an error
         for failure in failures:
             if not isinstance(failure, OverBudget):
                 raise failure
-    remarks = ("the machine swapped while measuring",) if psutil.swap_memory().sout > swapped else ()
+    swapped = psutil.swap_memory().sout > before.swapped_out
     documents = []
     for job, each in zip(made.jobs, seen, strict=True):
         if each.failure is not None or each.weighed is None or each.state is None:
             documents.append(unmeasured(job, each.failure))
             continue
-        document = combine(job, each.trials, each.weighed, each.state, remarks)
+        document = combine(job, each.trials, each.weighed, each.state, before, swapped=swapped)
+        document = msgspec.structs.replace(document, duty=each.duty)
         documents.append(document)
         bundle = job.target.bundle
         if bundle is not None and bundle.unpacked is None:
@@ -189,51 +137,65 @@ class _Seen:
     weighed: Weighed | None = None
     trials: list[Trial] = dataclasses.field(default_factory=list)
     state: Environment | None = None
+    duty: tuple[Duty, ...] = ()
     failure: Refused | None = None
 
 
-def _take_turns(made: Plan, folder: Path, throttles: int | None, progress: Progress) -> list[_Seen]:
+def _take_turns(made: Plan, folder: Path, before: environment.Before, progress: Progress) -> list[_Seen]:
     seen = [_Seen() for _ in made.jobs]
-    for turn in range(made.processes + 1):
+    for turn in range(made.processes + 1 + made.duty):
         for job, each in zip(made.jobs, seen, strict=True):
             if each.failure is not None:
                 continue
-            progress(f"{job.label}: {f'{turn}/{made.processes}' if turn else 'memory'}")
+            what = "memory" if turn == 0 else f"{turn}/{made.processes}" if turn <= made.processes else "rhythms"
+            progress(f"{job.label}: {what}")
             try:
                 if turn == 0:
                     each.weighed = weigh(job, folder, memory_limit_bytes=made.memory_limit_bytes)
-                else:
+                elif turn <= made.processes:
                     each.trials.append(measure(job, folder, duration_s=made.duration_s, enough=made.enough))
-                    each.state = environment.read(throttles)
+                    each.state = environment.read(before.throttles)
+                else:
+                    each.duty = duty(job, folder)
             except Refused as error:
                 each.failure = error
-        if turn == 0:
-            for each in seen:
-                if each.weighed and each.weighed.remark:
-                    logging.getLogger(__name__).warning(each.weighed.remark)
     return seen
 
 
 def combine(
-    job: Job, trials: Sequence[Trial], weighed: Weighed, state: Environment, remarks: Sequence[str] = ()
+    job: Job,
+    trials: Sequence[Trial],
+    weighed: Weighed,
+    state: Environment,
+    before: environment.Before,
+    *,
+    swapped: bool = False,
 ) -> Measurement:
-    """The document of one job from what its processes saw (pure)."""
+    """The document of one job from what its processes saw (pure but for the machine's name)."""
     runs = [trial.samples_ms for trial in trials]
     seconds = sum(trial.seconds for trial in trials)
-    switches = sum(trial.involuntary_switches for trial in trials) / seconds if seconds else 0.0
-    notes = list(remarks)
-    if state.throttled:
-        notes.append("the processor throttled while measuring")
-    if switches > SWITCHES_PER_S:
-        notes.append(f"the graph was interrupted {switches:.0f} times a second")
+    state = observed(state, trials)
     latency = statistics.summarise(runs)
     verdict = statistics.assess(
         runs,
         threads=job.threads,
         cores=psutil.cpu_count() or 1,
-        foreign_cores=sum(trial.foreign_seconds for trial in trials) / seconds if seconds else None,
+        foreign_cores=state.foreign_cores,
         became_steady=all(trial.steady for trial in trials),
-        remarks=notes,
+        remarks=conditions.reasons(
+            conditions.Seen(
+                clocks_mhz=[clock for trial in trials for clock in trial.clocks_mhz],
+                claimed_mhz=state.clock_mhz,
+                governor=state.governor or "",
+                throttled=state.throttled,
+                temperature_c=state.temperature_c,
+                load_before=before.load,
+                cores=psutil.cpu_count() or 1,
+                switches_per_s=state.involuntary_switches_per_s or 0.0,
+                page_ins_per_s=sum(trial.page_ins for trial in trials) / seconds if seconds else 0.0,
+                swapped=swapped,
+            )
+        ),
     )
     return Measurement(
         device=this_machine().id,
@@ -249,11 +211,31 @@ def combine(
         withheld=statistics.withheld(latency.n),
         open_ms=standard.median(trial.open_ms for trial in trials),
         first_ms=standard.median(trial.first_ms for trial in trials),
+        throughput_per_s=job.batch * sum(trial.runs for trial in trials) / seconds if seconds else None,
         memory=weighed.memory,
         energy=NO_ENERGY,
         ops=weighed.ops,
+        placement=placements(weighed.ops),
+        around=surroundings(weighed.around, weighed.ops, latency.p50),
         environment=state,
         verdict=verdict,
+        remarks=weighed.remarks,
+    )
+
+
+def observed(state: Environment, trials: Sequence[Trial]) -> Environment:
+    """The environment with what the processes themselves observed (pure but for the system's names)."""
+    seconds = sum(trial.seconds for trial in trials)
+    clocks = [clock for trial in trials for clock in trial.clocks_mhz]
+    return msgspec.structs.replace(
+        state,
+        clock_measured_mhz=standard.median(clocks) if clocks else None,
+        foreign_cores=sum(trial.foreign_seconds for trial in trials) / seconds if seconds else None,
+        involuntary_switches_per_s=sum(trial.involuntary_switches for trial in trials) / seconds if seconds else None,
+        memory_bytes=this_machine().memory_bytes,
+        cores=psutil.cpu_count() or 1,
+        kernel=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
     )
 
 

@@ -29,11 +29,14 @@ class OverBudget(Refused):
 
     kind = "over_memory_budget"
 
-    def __init__(self, label: str, used_bytes: int, limit_bytes: int) -> None:
+    def __init__(self, label: str, used_bytes: int, limit_bytes: int, *, machine: bool = False) -> None:
         mb = 1e6
+        limit = f"the {limit_bytes / mb:.0f} MB {'of this device' if machine else 'it may have'}"
+        end = f"the file alone has {used_bytes / mb:.0f} MB" if machine else f"stopped at {used_bytes / mb:.0f} MB"
+        more = "a device with more memory" if machine else "a higher --memory-limit"
         super().__init__(
-            f"{label} needs more than the {limit_bytes / mb:.0f} MB it may have (stopped at {used_bytes / mb:.0f} MB)",
-            remedy="use a smaller graph (int8, a shorter length, batch 1) or a higher --memory-limit",
+            f"{label} needs more than {limit} ({end})",
+            remedy=f"use a smaller graph (int8, a shorter length, batch 1) or {more}",
         )
 
 

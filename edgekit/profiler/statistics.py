@@ -87,17 +87,38 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
     Returns:
         The two values, in the samples' unit; None when n is too small (below 6 for 95 %).
     """
+    return percentile_interval(samples, 0.5, confidence)
+
+
+def percentile_interval(
+    samples: Sequence[float], fraction: float, confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Distribution-free interval of a percentile from binomial order statistics.
+
+    Of n ordered values, the j-th and the k-th with the largest j for which P(Binomial(n, p) < j) <= (1-confidence)/2
+    and the smallest k for which P(Binomial(n, p) >= k) <= (1-confidence)/2 (David and Nagaraja, Order Statistics, 7.1).
+
+    Returns:
+        The two values, in the samples' unit; None when n is too small for one of them.
+    """
     n = len(samples)
     if n == 0:
         return None
-    k = np.arange(n + 1)
-    logs = math.lgamma(n + 1) - np.array([math.lgamma(i + 1) + math.lgamma(n - i + 1) for i in k]) - n * math.log(2)
-    cumulative = np.cumsum(np.exp(logs))
-    j = int(np.searchsorted(cumulative, (1 - confidence) / 2, side="right"))
-    if j == 0:
+    cumulative = _binomial_cdf(n, fraction)  # [i] = P(at most i values lie below the percentile)
+    tail = (1 - confidence) / 2
+    low = int(np.searchsorted(cumulative, tail, side="right"))  # 1-based rank; 0: none
+    high = int(np.searchsorted(cumulative, 1 - tail, side="left")) + 1
+    if low == 0 or high > n:
         return None
     ordered = np.sort(np.asarray(samples))
-    return float(ordered[j - 1]), float(ordered[n - j])
+    return float(ordered[low - 1]), float(ordered[high - 1])
+
+
+def _binomial_cdf(n: int, fraction: float) -> np.ndarray:
+    k = np.arange(n + 1)
+    # log C(n, k) by the running sum of log((n - k + 1) / k): no factorial of a large number.
+    log_choose = np.concatenate([[0.0], np.cumsum(np.log(n - k[1:] + 1) - np.log(k[1:]))])
+    return np.cumsum(np.exp(log_choose + k * math.log(fraction) + (n - k) * math.log1p(-fraction)))
 
 
 def spread(samples: Sequence[float]) -> float:
@@ -126,26 +147,38 @@ def steady(window_medians: Sequence[float], tolerance: float = 0.03) -> bool:
 def summarise(runs: Sequence[Sequence[float]]) -> Latency:
     """Latency of one graph from the samples of one or several fresh processes.
 
-    The interval is that of the pooled median, widened until it covers the median of every process: the spread between
-    processes is part of what is not known.
+    An interval is that of the pooled percentile, widened until it covers that of every process that supports one: the
+    spread between processes is part of what is not known.
 
     Args:
         runs: Samples in ms, one sequence a process, in order of time.
     """
     pooled = [value for run in runs for value in run]
-    interval = median_interval(pooled) if len(pooled) >= MINIMA["p50"] else None
-    if interval is not None:
-        medians = [float(np.median(run)) for run in runs if len(run) >= MINIMA["p50"]]
-        interval = (min([interval[0], *medians]), max([interval[1], *medians]))
+    intervals = {name: _interval(runs, pooled, name) for name in ("p50", "p90", "p99")}
     return Latency(
         p50=percentile(pooled, "p50"),
         p90=percentile(pooled, "p90"),
+        p95=percentile(pooled, "p95"),
         p99=percentile(pooled, "p99"),
         mean=float(np.mean(pooled)) if pooled else None,
         n=len(pooled),
         samples=tuple(pooled),
-        interval_95=interval,
+        interval_95=intervals["p50"],
+        interval_95_p90=intervals["p90"],
+        interval_95_p99=intervals["p99"],
+        processes=tuple(len(run) for run in runs),
     )
+
+
+def _interval(runs: Sequence[Sequence[float]], pooled: Sequence[float], name: str) -> tuple[float, float] | None:
+    if len(pooled) < MINIMA[name]:
+        return None
+    interval = percentile_interval(pooled, PERCENTILES[name])
+    if interval is None:
+        return None
+    seen = [percentile(run, name) for run in runs]
+    each = [value for value in seen if value is not None]
+    return min([interval[0], *each]), max([interval[1], *each])
 
 
 def assess(

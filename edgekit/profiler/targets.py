@@ -14,7 +14,7 @@ from edgekit.profiler import inputs
 from edgekit_runtime import engines, ladder
 from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.errors import EngineMissing, InputMismatch, Refused, UsageError
-from edgekit_runtime.manifest import Graph, Tensor
+from edgekit_runtime.manifest import Graph, Manifest, Tensor
 from edgekit_runtime.paths import sha256
 
 SUFFIXES = {".onnx": "onnx", ".tflite": "tflite"}
@@ -51,9 +51,10 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One target on one engine with one number of threads and one batch size.
+    """One target on one engine with one number of threads, one batch size and one length.
 
     Attributes:
+        length: Size of the bundle's length axes; None: that of the golden inputs.
         sizes: Sizes of dynamic axes of a bare file, by symbol.
         given: Inputs to run on instead of the bundle's golden ones.
     """
@@ -62,6 +63,7 @@ class Job:
     engine: str
     threads: int = 1
     batch: int = 1
+    length: int | None = None
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     given: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -69,7 +71,8 @@ class Job:
     def label(self) -> str:
         """For progress and messages."""
         batch = f", batch {self.batch}" if self.batch > 1 else ""
-        return f"{self.target.label} on {self.engine}, {self.threads} thread{'s' * (self.threads > 1)}{batch}"
+        length = f", length {self.length}" if self.length else ""
+        return f"{self.target.label} on {self.engine}, {self.threads} thread{'s' * (self.threads > 1)}{batch}{length}"
 
     @property
     def signature(self) -> str:
@@ -84,7 +87,7 @@ class Job:
             for rung in entry.signatures
             if all(rung.sizes.get(symbol, self.batch) == self.batch for symbol in batches)
         ]
-        return ladder.plan(whole or entry.signatures, axes, _sizes_needed(bundle, self.batch)).rung.name
+        return ladder.plan(whole or entry.signatures, axes, _sizes_needed(bundle, self.batch, self.length)).rung.name
 
     def inputs(self, declared: Sequence[Any], attempt: int = 0) -> inputs.Arrays | None:
         """The arrays to run on.
@@ -105,6 +108,8 @@ class Job:
             entry = self.target.entry()
             names = {tensor.name for tensor in entry.inputs} if entry else set()
             chosen = {name: array for name, array in golden.items() if name in names} or golden
+            if self.length and bundle:
+                chosen = stretched(chosen, bundle.manifest, self.length)
             batched = bundle is None or _batched(bundle)
             return inputs.fit(chosen, _limited(tensors, self.batch), batch=self.batch if batched else None)
         unnamed = any(
@@ -166,15 +171,24 @@ def plan(
     engine: str | None = None,
     threads: Sequence[int] = (1,),
     batch: Sequence[int] = (1,),
+    length: Sequence[int] = (),
     sizes: Mapping[str, int] | None = None,
 ) -> tuple[list[Job], list[str]]:
     """The jobs for some targets, and remarks on what was left out.
+
+    Args:
+        targets: What to measure.
+        engine: Engine name; None: the first installed one for each format.
+        threads: Numbers of threads to try.
+        batch: Batch sizes to try.
+        length: Sizes of a bundle's length axes to try; empty: that of its golden inputs.
+        sizes: Sizes of a bare file's dynamic axes, by symbol.
 
     Raises:
         UsageError: Impossible numbers; an unknown engine, or one that runs none of the targets.
         EngineMissing: No installed engine runs any of the targets.
     """
-    for name, values in (("--threads", threads), ("--batch", batch)):
+    for name, values in (("--threads", threads), ("--batch", batch), ("--length", length or (1,))):
         if not values or any(value < 1 for value in values):
             raise UsageError(f"{name} takes positive numbers, got {list(values)}")
     jobs, remarks = [], []
@@ -187,9 +201,17 @@ def plan(
             if size > 1 and not _takes_batch(target, size):
                 remarks.append(f"{target.label} has a fixed batch: batch {size} left out")
                 continue
-            jobs += [Job(target, chosen, count, size, sizes or {}) for count in dict.fromkeys(threads)]
+            lengths, left = _lengths(target, length)
+            remarks += [remark for remark in left if remark not in remarks]
+            jobs += [
+                Job(target, chosen, count, size, each, sizes or {})
+                for each in lengths
+                for count in dict.fromkeys(threads)
+            ]
     if jobs:
         return jobs, remarks
+    if length and remarks and all("length" in remark for remark in remarks):
+        raise UsageError("; ".join(remarks), remedy="leave --length out, or name a size within the range")
     formats = {target.format for target in targets}
     if engine is not None and not any("fixed batch" in remark for remark in remarks):
         raise UsageError(
@@ -222,13 +244,43 @@ def _takes_batch(target: Target, batch: int) -> bool:
     return any(size in symbols for tensor in entry.inputs for size in tensor.shape)
 
 
+def _lengths(target: Target, wanted: Sequence[int]) -> tuple[list[int | None], list[str]]:
+    """The lengths of `wanted` that a target takes, and why others are left out."""
+    if not wanted:
+        return [None], []
+    axes = [] if target.bundle is None else [axis for axis in target.bundle.manifest.axes if axis.role == "length"]
+    entry = target.entry()
+    if not axes or entry is None:
+        how = "; for a bare file say --size AXIS=N" if target.bundle is None else ""
+        return [], [f"{target.label} has no dynamic length{how}"]
+    low, high = max(axis.min for axis in axes), min(axis.max for axis in axes)
+    for rung in entry.signatures[-1:]:  # the longest rung ends the range of a ladder
+        high = min([high, *(rung.sizes[axis.symbol] for axis in axes if axis.symbol in rung.sizes)])
+    fitting: list[int | None] = [size for size in dict.fromkeys(wanted) if low <= size <= high]
+    outside = [size for size in wanted if not low <= size <= high]
+    return fitting, [f"{target.label} takes lengths {low} to {high}: {size} left out" for size in outside]
+
+
+def stretched(arrays: Mapping[str, np.ndarray], manifest: Manifest, length: int) -> dict[str, np.ndarray]:
+    """Golden inputs cut or repeated to a length along every axis of the role `length`."""
+    symbols = {axis.symbol for axis in manifest.axes if axis.role == "length"}
+    declared = {tensor.name: tensor.shape for tensor in manifest.inputs}
+    made = {}
+    for name, array in arrays.items():
+        for axis, symbol in enumerate(declared.get(name, ())):
+            if symbol in symbols and array.shape[axis]:
+                array = np.take(array, np.arange(length) % array.shape[axis], axis=axis)
+        made[name] = np.ascontiguousarray(array)
+    return made
+
+
 def _batched(bundle: Bundle) -> bool:
     """Whether the first axis is a batch: in a graph network, say, it counts nodes and is left as it is."""
     symbols = {axis.symbol for axis in bundle.manifest.axes if axis.role == "batch"}
     return any(tensor.shape and tensor.shape[0] in symbols for tensor in bundle.manifest.inputs)
 
 
-def _sizes_needed(bundle: Bundle, batch: int) -> dict[str, int]:
+def _sizes_needed(bundle: Bundle, batch: int, length: int | None = None) -> dict[str, int]:
     golden = bundle.golden_inputs()
     roles = {axis.symbol: axis.role for axis in bundle.manifest.axes}
     needed: dict[str, int] = {}
@@ -236,7 +288,8 @@ def _sizes_needed(bundle: Bundle, batch: int) -> dict[str, int]:
         shape = golden[tensor.name].shape if tensor.name in golden else ()
         for symbol, size in zip(tensor.shape, shape, strict=False):
             if isinstance(symbol, str):
-                needed[symbol] = batch if roles.get(symbol) == "batch" else int(size)
+                wanted = {"batch": batch, "length": length}.get(roles.get(symbol, "other"))
+                needed[symbol] = wanted or int(size)
     return needed
 
 

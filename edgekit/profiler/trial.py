@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 
 from edgekit.profiler.process import OverBudget, Worker
+from edgekit.profiler.statistics import percentile
 from edgekit.profiler.targets import Job, shapes
 from edgekit_runtime.errors import Refused
-from edgekit_runtime.measurement import Memory, OpCost
+from edgekit_runtime.measurement import Duty
 
 WARM_LIMIT_S = 1.0
 FEWEST_RUNS = 3
-TRACE_S = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Rhythm:
+    """How an application calls: a pause, then `burst` runs, until there are `runs`."""
+
+    name: str
+    idle_s: float
+    runs: int
+    burst: int = 1
+
+
+# About 25 s together. 11 runs are the fewest that support a median.
+RHYTHMS = (
+    Rhythm("after_pause", 2.0, 3),
+    Rhythm("paced_1_hz", 1.0, 11),
+    Rhythm("paced_5_hz", 0.2, 15),
+    Rhythm("paced_30_hz", 1 / 30, 60),
+    Rhythm("burst", 0.5, 40, burst=10),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +49,7 @@ class Opened:
     first_ms: float
     rss_before_bytes: int
     rss_after_bytes: int
+    rss_first_bytes: int
     inputs: dict[str, tuple[int, ...]]
 
 
@@ -47,17 +66,9 @@ class Trial:
     involuntary_switches: int
     steady: bool
     inputs: dict[str, tuple[int, ...]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Weighed:
-    """Memory and operators of one job, from a process that does nothing else."""
-
-    engine_version: str
-    memory: Memory
-    ops: tuple[OpCost, ...]
-    inputs: dict[str, tuple[int, ...]]
-    remark: str = ""
+    runs: int = 0
+    page_ins: int = 0
+    clocks_mhz: tuple[float, ...] = ()
 
 
 @contextmanager
@@ -86,7 +97,7 @@ def finish(worker: Worker, job: Job, folder: Path) -> Opened:
         path = folder / f"inputs-{worker.pid}-{attempt}.npz"
         np.savez(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for keyword options
         try:
-            first_ms = worker.ask("first", inputs=str(path))["first_ms"]
+            first = worker.ask("first", inputs=str(path))
         except OverBudget:
             raise
         except Refused as error:
@@ -98,9 +109,10 @@ def finish(worker: Worker, job: Job, folder: Path) -> Opened:
             worker=worker,
             engine_version=answer["engine_version"],
             open_ms=answer["open_ms"],
-            first_ms=first_ms,
+            first_ms=first["first_ms"],
             rss_before_bytes=answer["rss_before_bytes"],
             rss_after_bytes=answer["rss_after_bytes"],
+            rss_first_bytes=first["rss_bytes"],
             inputs=shapes(arrays),
         )
     assert refusal is not None
@@ -119,7 +131,9 @@ def measure(job: Job, folder: Path, *, duration_s: float, enough: int) -> Trial:
     with opened(job, folder) as graph:
         warm = graph.worker.ask("warm", limit_s=WARM_LIMIT_S)
         every = max(1, int(duration_s / 2 * 1000 / (enough * warm["run_ms"])))
-        sampled = graph.worker.ask("sample", duration_s=duration_s, min_runs=FEWEST_RUNS, max_runs=enough, every=every)
+        sampled = graph.worker.ask(
+            "sample", duration_s=duration_s, min_runs=FEWEST_RUNS, max_runs=enough, every=every, clock=True
+        )
         return Trial(
             engine_version=graph.engine_version,
             open_ms=graph.open_ms,
@@ -131,42 +145,36 @@ def measure(job: Job, folder: Path, *, duration_s: float, enough: int) -> Trial:
             # A graph that runs for longer than a third of the limit cannot fill the windows that would prove it.
             steady=warm["steady"] or warm["run_ms"] > WARM_LIMIT_S * 1000 / 3,
             inputs=graph.inputs,
+            runs=sampled["runs"],
+            page_ins=sampled["page_ins"],
+            clocks_mhz=tuple(sampled["clocks_mhz"]),
         )
 
 
-def weigh(job: Job, folder: Path, *, memory_limit_bytes: int | None) -> Weighed:
-    """Memory in a process of its own, then the engine's own profile of the operators.
-
-    Raises:
-        OverBudget: It needs more than the limit; found out before loading where the file alone is larger.
-    """
-    size = job.target.file_bytes
-    if memory_limit_bytes is not None and size > memory_limit_bytes:
-        raise OverBudget(job.label, size, memory_limit_bytes)
-    with opened(job, folder, memory_limit_bytes=memory_limit_bytes) as graph:
-        sampled = graph.worker.ask("sample", duration_s=0.0, min_runs=FEWEST_RUNS, max_runs=FEWEST_RUNS)
-        peak = graph.worker.ask("memory")["peak_rss_bytes"]
-        if memory_limit_bytes is not None and peak > memory_limit_bytes:
-            raise OverBudget(job.label, peak, memory_limit_bytes)
-        memory = Memory(
-            file_bytes=size,
-            open_bytes=max(0, graph.rss_after_bytes - graph.rss_before_bytes),
-            peak_rss_bytes=peak,
-        )
-        runs = int(min(50, max(3, TRACE_S * 1000 / max(float(np.median(sampled["samples_ms"])), 1e-3))))
-        ops, remark = _trace(graph.worker, runs) if memory_limit_bytes is None else _unlimited_trace(job, folder, runs)
-        return Weighed(graph.engine_version, memory, ops, graph.inputs, remark)
-
-
-def _trace(worker: Worker, runs: int) -> tuple[tuple[OpCost, ...], str]:
-    try:
-        answer: dict[str, Any] = worker.ask("trace", runs=runs)
-    except Refused as error:  # the latency stands without the operators
-        return (), f"no figures per operator: {error.message}"
-    return msgspec.convert(answer["ops"], tuple[OpCost, ...]), ""
-
-
-def _unlimited_trace(job: Job, folder: Path, runs: int) -> tuple[tuple[OpCost, ...], str]:
-    """Tracing opens the graph a second time: under a memory budget it gets a process of its own, without one."""
+def duty(job: Job, folder: Path, rhythms: Sequence[Rhythm] = RHYTHMS) -> tuple[Duty, ...]:
+    """Latency in the rhythms of applications, beside a tight loop in the same fresh process."""
     with opened(job, folder) as graph:
-        return _trace(graph.worker, runs)
+        graph.worker.ask("warm", limit_s=WARM_LIMIT_S)
+        tight = graph.worker.ask("sample", duration_s=0.3, min_runs=FEWEST_RUNS, max_runs=2000)["samples_ms"]
+        rows = []
+        for rhythm in rhythms:
+            seen = graph.worker.ask(
+                "rhythm", name=rhythm.name, idle_s=rhythm.idle_s, runs=rhythm.runs, burst=rhythm.burst
+            )
+            rows.append(duty_row(rhythm, seen["samples_ms"], tight))
+    return tuple(rows)
+
+
+def duty_row(rhythm: Rhythm, samples_ms: Sequence[float], tight_ms: Sequence[float]) -> Duty:
+    """One rhythm's figures from its samples (pure)."""
+    median, tight = percentile(samples_ms, "p50"), percentile(tight_ms, "p50")
+    return Duty(
+        name=rhythm.name,
+        idle_ms=rhythm.idle_s * 1e3,
+        n=len(samples_ms),
+        p50=median,
+        mean=float(np.mean(samples_ms)),
+        max=float(max(samples_ms)),
+        samples=tuple(samples_ms),
+        ratio=median / tight if median and tight else None,
+    )

@@ -3,9 +3,13 @@
     open    engine, path, threads, signature   -> engine_version, open_ms, inputs, rss bytes before and after
     first   inputs (an .npz)                   -> first_ms
     warm    limit_s                            -> runs, steady, run_ms
-    sample  duration_s, min_runs, max_runs, skip, every -> samples_ms, seconds, foreign_seconds, involuntary_switches
+    sample  duration_s, min_runs, max_runs, skip, every, clock -> samples_ms, runs, seconds, foreign_seconds,
+                                                  involuntary_switches, page_ins, clocks_mhz
+    rhythm  name, idle_s, runs, burst          -> one row of `Duty`
+    around  bundle, graph, seconds             -> encode, decode and session overhead in ms
     trace   runs                               -> ops
-    memory                                     -> peak_rss_bytes
+    times   runs                               -> ops with times, where only this engine's second profiler gives them
+    memory                                     -> peak_rss_bytes, rss_bytes
 
 It ends when stdin closes, also in the middle of a run, so that no process outlives the profiler. Whatever the engines
 print goes to stderr.
@@ -28,12 +32,15 @@ import msgspec
 import numpy as np
 import psutil
 
+from edgekit.profiler import clock as clocks
+from edgekit.profiler.around import around
 from edgekit.profiler.statistics import steady
 from edgekit_runtime import engines
 from edgekit_runtime.engines.base import Arrays, LoadedGraph
-from edgekit_runtime.errors import EdgekitError
+from edgekit_runtime.errors import EdgekitError, Refused
 
 WINDOW_S = 0.03  # one window of warm-up
+VERBS = ("open", "first", "warm", "sample", "rhythm", "around", "trace", "times", "memory")
 _NANOSECONDS_TO_MS = 1e-6
 
 
@@ -68,7 +75,8 @@ class Bench:
             self._inputs = {name: np.ascontiguousarray(stored[name]) for name in stored.files}
         gc.collect()
         gc.disable()  # a collection in the middle of a run is Python's latency, not the graph's
-        return {"first_ms": self._time_one()}
+        first_ms = self._time_one()
+        return {"first_ms": first_ms, "rss_bytes": self._process.memory_info().rss}
 
     def warm(self, request: dict[str, Any]) -> dict[str, Any]:
         """Runs in windows until their medians agree, or until the limit."""
@@ -96,6 +104,8 @@ class Bench:
         for _ in range(request.get("skip", 0)):
             run(inputs)
         samples: list[int] = []
+        measured = [clocks.measure_mhz()] if request.get("clock") else []
+        faults = _page_ins()
         busy, own, switches = _busy_seconds(), _own_seconds(self._process), self._process.num_ctx_switches()
         begin = clock()
         end = begin + int(request["duration_s"] * 1e9)
@@ -111,12 +121,40 @@ class Bench:
         seconds = (clock() - begin) * 1e-9
         foreign = (_busy_seconds() - busy) - (_own_seconds(self._process) - own)
         after = self._process.num_ctx_switches()
+        page_ins = _page_ins() - faults
+        measured += [clocks.measure_mhz()] if request.get("clock") else []
         return {
             "samples_ms": [value * _NANOSECONDS_TO_MS for value in samples],
+            "runs": len(samples) * (len(between) + 1),
+            "page_ins": page_ins,
+            "clocks_mhz": [value for value in measured if value is not None],
             "seconds": seconds,
             "foreign_seconds": max(0.0, foreign),
             "involuntary_switches": after.involuntary - switches.involuntary,
         }
+
+    def rhythm(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Runs in the rhythm of an application: a pause, then one run or a burst, again and again."""
+        samples: list[float] = []
+        due = time.perf_counter()
+        while len(samples) < request["runs"]:
+            due = max(due + request["idle_s"], time.perf_counter())
+            time.sleep(max(0.0, due - time.perf_counter()))
+            samples += [self._time_one() for _ in range(request["burst"])]
+        return {"samples_ms": samples}
+
+    def around(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What surrounds the engine's call in a session of the bundle."""
+        assert self._graph is not None
+        asked = self._request
+        return around(
+            Path(request["bundle"]),
+            request["graph"],
+            asked["engine"],
+            asked["threads"],
+            (self._graph, self._inputs),
+            request["seconds"],
+        )
 
     def trace(self, request: dict[str, Any]) -> dict[str, Any]:
         """What the engine's own profiler says of each operator."""
@@ -124,9 +162,18 @@ class Bench:
         path, threads = Path(self._request["path"]), self._request["threads"]
         return {"ops": tuple(engine.trace(path, self._inputs, threads=threads, runs=request["runs"]))}
 
+    def times(self, request: dict[str, Any]) -> dict[str, Any]:
+        """As `trace`, from the profiler of an engine that has a second one (LiteRT: its C interface)."""
+        engine = engines.get(self._request["engine"])
+        timed = getattr(engine, "timed_trace", None)
+        if timed is None:
+            raise Refused(f"{engine.name} gives no times for single operators")
+        path, threads = Path(self._request["path"]), self._request["threads"]
+        return {"ops": tuple(timed(path, self._inputs, threads=threads, runs=request["runs"]))}
+
     def memory(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Highest resident set of this process so far."""
-        return {"peak_rss_bytes": peak_rss_bytes()}
+        """Highest resident set of this process so far, and the one now."""
+        return {"peak_rss_bytes": peak_rss_bytes(), "rss_bytes": self._process.memory_info().rss}
 
     def _time_one(self) -> float:
         assert self._graph is not None
@@ -149,6 +196,15 @@ def peak_rss_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+
+
+def _page_ins() -> int:
+    """Pages this process had to read from disk so far (0 where the system does not count them)."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # not a Unix
+        return 0
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_majflt)
 
 
 def _busy_seconds() -> float:
@@ -189,7 +245,7 @@ def main() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     bench = Bench()
-    verbs = {name: getattr(bench, name) for name in ("open", "first", "warm", "sample", "trace", "memory")}
+    verbs = {name: getattr(bench, name) for name in VERBS}
     while True:
         reply = memoryview(answer(verbs, lines.get()))
         while reply:  # an unbuffered pipe may take less than it is given

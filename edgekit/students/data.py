@@ -5,6 +5,7 @@ The folder is named by the environment variable EDGEKIT_DATA, else it is `../sha
     text/sst2/{train,dev}.tsv        text/trec/TREC.train.all       text/mrpc/msr_paraphrase_train.txt
     text/ag_news/test.csv            text/wnut17/*.conll            text/ud_english_ewt/en_ewt-ud-dev.conllu
     images/cifar10_{train4k,eval500}.npz                            images/mnist_train12k.npz
+    audio/kws_mfcc_300.npz           models/{resnet_cifar10,mlperf_tiny}/
 """
 
 from __future__ import annotations
@@ -134,6 +135,12 @@ def cifar10(part: Literal["train", "eval"]) -> Images:
     """CIFAR-10, 32 x 32 RGB: 4,000 training images, 500 test images."""
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     return _images({"train": "images/cifar10_train4k.npz", "eval": "images/cifar10_eval500.npz"}[part], names)
+
+
+def keywords() -> tuple[np.ndarray, np.ndarray]:
+    """MLPerf Tiny's keyword spectra as published, int8 [300, 49, 10, 1], and their labels [300] int64."""
+    with np.load(_path("audio/kws_mfcc_300.npz")) as file:
+        return file["mfcc_int8"], file["labels"]
 
 
 def mnist() -> Images:

@@ -33,6 +33,8 @@ class Student:
         axes: Dynamic axes and what they mean.
         exits: Names of outputs in order of depth, the full answer last; empty where there is one answer.
         split_points: Submodules after which the student is naturally cut, in order of depth.
+        states: (input, output) pairs that carry a streaming student's state from one step to the next.
+        inputs_source: Function of the same module that makes example inputs.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Student:
     axes: tuple[Axis, ...] = ()
     exits: tuple[str, ...] = ()
     split_points: tuple[str, ...] = ()
+    states: tuple[tuple[str, str], ...] = ()
+    inputs_source: str = "example"
 
     def build(self, size: str = "full", seed: int = 0) -> nn.Module:
         """The torch module, in evaluation mode.
@@ -61,12 +65,12 @@ class Student:
         """Seeded inputs, arrays named as `inputs`.
 
         Args:
-            batch: Samples.
-            length: Words; changes nothing for students without that axis.
+            batch: Samples; edges a node for graphs.
+            length: Words, or nodes of a graph; changes nothing for students without that axis.
             size: Size of the student that will read them (vocabularies differ).
             seed: Of the values.
         """
-        arrays: dict[str, np.ndarray] = self._function("example")(batch, length, size=size, seed=seed)
+        arrays: dict[str, np.ndarray] = self._function(self.inputs_source)(batch, length, size=size, seed=seed)
         return arrays
 
     def _function(self, name: str) -> Any:
@@ -111,6 +115,30 @@ def _resnet(name: str) -> Student:
     )
 
 
+def _mlperf_tiny(name: str, inputs: Tensor, split_points: tuple[str, ...]) -> Student:
+    return Student(
+        name=name,
+        row=24,
+        source=f"edgekit.students.mlperf_tiny:{name}",
+        inputs=(inputs,),
+        axes=(_batch(),),
+        split_points=split_points,
+        inputs_source=f"{name}_example",
+    )
+
+
+def _plain(layers: int) -> Student:
+    stages = {4: 2, 6: 3, 8: 4, 10: 4}[layers]
+    return Student(
+        name=f"plain{layers}",
+        row=25,
+        source=f"edgekit.students.plain_cnn:plain{layers}",
+        inputs=(_CIFAR,),
+        axes=(_batch(),),
+        split_points=tuple(f"stages.{stage}" for stage in range(stages)),
+    )
+
+
 TABLE: tuple[Student, ...] = (
     Student(
         name="text_cnn",
@@ -148,6 +176,67 @@ TABLE: tuple[Student, ...] = (
         axes=(_batch(), _length(256)),
         split_points=tuple(f"bert.encoder.layer.{layer}" for layer in range(6)),
     ),
+    Student(
+        name="ngram",
+        row=7,
+        source="edgekit.students.ngram:build",
+        inputs=(_ids(200_000),),
+        axes=(_batch(), _length(512)),
+        split_points=("embedding", "hidden"),
+    ),
+    Student(
+        name="cmow",
+        row=8,
+        source="edgekit.students.cmow:build",
+        inputs=(_ids(12_000),),
+        axes=(_batch(), _length(128)),
+        split_points=("hidden",),
+    ),
+    Student(
+        name="large_vocabulary",
+        row=6,
+        source="edgekit.students.large_vocabulary:build",
+        inputs=(_ids(128_000), _MASK),
+        axes=(_batch(), _length(128)),
+        split_points=tuple(f"bert.encoder.layer.{layer}" for layer in range(4)),
+    ),
+    Student(
+        name="gated_cnn",
+        row=9,
+        source="edgekit.students.gated_cnn:build",
+        inputs=(_ids(5_000),),
+        axes=(_batch(), _length(64)),
+        split_points=tuple(f"blocks.{block}" for block in range(8)),
+    ),
+    Student(
+        name="cdil",
+        row=10,
+        source="edgekit.students.cdil:build",
+        inputs=(Tensor(name="chars", dtype="int64", shape=("B", 1024), min=0, max=255),),
+        axes=(_batch(),),
+        split_points=tuple(f"blocks.{block}" for block in range(9)),
+    ),
+    Student(
+        name="pair_classifier",
+        row=16,
+        source="edgekit.students.pair_classifier:build",
+        inputs=tuple(Tensor(name=n, dtype="int64", shape=("B", "T"), min=0, max=9_999) for n in ("first", "second")),
+        axes=(_batch(), _length(64)),
+        split_points=("hidden",),
+    ),
+    Student(
+        name="char_cnn",
+        row=21,
+        source="edgekit.students.char_cnn:build",
+        inputs=(
+            Tensor(name="grams", dtype="int64", shape=("B", "T"), min=0, max=49_999),
+            Tensor(name="chars", dtype="int64", shape=("B", 512), min=0, max=255),
+        ),
+        outputs=("ngrams", "output"),
+        axes=(_batch(), _length(512)),
+        exits=("ngrams", "output"),
+        split_points=("gram_head", "excite", "hidden"),
+    ),
     _resnet("resnet20"),
     _resnet("resnet32"),
     _resnet("resnet44"),
@@ -160,6 +249,84 @@ TABLE: tuple[Student, ...] = (
         axes=(_batch(),),
         exits=("exit_0", "exit_1", "exit_2"),
         split_points=("stages.0", "stages.1", "stages.2"),
+    ),
+    _mlperf_tiny("resnet8", _CIFAR, ("blocks.1", "blocks.2", "blocks.3")),
+    _mlperf_tiny("ds_cnn", Tensor(name="mfcc", dtype="float32", shape=("B", 1, 49, 10)), ("blocks.0", "blocks.2")),
+    _mlperf_tiny(
+        "mobilenet_v1", Tensor(name="image", dtype="float32", shape=("B", 3, 96, 96)), ("blocks.1", "blocks.3")
+    ),
+    _mlperf_tiny("autoencoder", Tensor(name="spectrum", dtype="float32", shape=("B", 640)), ("blocks.5",)),
+    *(_plain(layers) for layers in (4, 6, 8, 10)),
+    Student(
+        name="lrcn",
+        row=11,
+        source="edgekit.students.lrcn:build",
+        inputs=(Tensor(name="frames", dtype="float32", shape=("B", 16, 3, 64, 64)),),
+        axes=(_batch(16),),
+        split_points=("features", "lstm"),
+    ),
+    Student(
+        name="lrcn_step",
+        row=11,
+        source="edgekit.students.lrcn:step",
+        inputs=(
+            Tensor(name="frame", dtype="float32", shape=("B", 3, 64, 64)),
+            Tensor(name="h", dtype="float32", shape=("B", 64)),
+            Tensor(name="c", dtype="float32", shape=("B", 64)),
+        ),
+        outputs=("output", "h_next", "c_next"),
+        axes=(_batch(16),),
+        inputs_source="step_example",
+        states=(("h", "h_next"), ("c", "c_next")),
+    ),
+    Student(
+        name="essay_scorer",
+        row=12,
+        source="edgekit.students.essay_scorer:build",
+        inputs=(_ids(12_000),),
+        axes=(_batch(), _length(500)),
+        split_points=("embedding", "layer"),
+    ),
+    Student(
+        name="truecaser",
+        row=13,
+        source="edgekit.students.truecaser:build",
+        inputs=(
+            Tensor(name="words", dtype="int64", shape=("B", "T"), min=0, max=7_999),
+            Tensor(name="chars", dtype="int64", shape=("B", "T", "C"), min=0, max=127),
+        ),
+        axes=(_batch(16), _length(32), Axis(symbol="C", min=1, max=16, role="length")),
+        split_points=("embedding", "word_layer", "character_layer"),
+    ),
+    Student(
+        name="vit",
+        row=19,
+        source="edgekit.students.vit:build",
+        inputs=(Tensor(name="image", dtype="float32", shape=("B", 3, 96, 96)),),
+        axes=(_batch(),),
+        split_points=tuple(f"layers.{layer}" for layer in range(6)),
+    ),
+    Student(
+        name="two_branch",
+        row=18,
+        source="edgekit.students.two_branch:build",
+        inputs=(
+            Tensor(name="image", dtype="float32", shape=("B", 1, 28, 28), min=0, max=1),
+            Tensor(name="spectrum", dtype="float32", shape=("B", 1, 40, 32)),
+        ),
+        axes=(_batch(),),
+        split_points=("seeing", "hearing"),
+    ),
+    Student(
+        name="gcn",
+        row=20,
+        source="edgekit.students.gcn:build",
+        inputs=(
+            Tensor(name="x", dtype="float32", shape=("N", 64)),
+            Tensor(name="edges", dtype="int64", shape=(2, "E")),
+        ),
+        axes=(Axis(symbol="N", min=1, max=1024, role="length"), Axis(symbol="E", min=1, max=4096, role="length")),
+        split_points=("first",),
     ),
 )
 

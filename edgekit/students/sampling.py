@@ -77,7 +77,7 @@ def run(module: nn.Module, inputs: Mapping[str, np.ndarray]) -> Arrays:
 @torch.no_grad()
 def settle_batch_norm(module: nn.Module, inputs: Mapping[str, np.ndarray]) -> None:
     """Sets every BatchNorm's statistics from one batch, so that an untrained network neither fades nor explodes."""
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    norms = [layer for layer in module.modules() if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.students import data
-from edgekit.students.fit import Fitted, Plan, Progress, accuracy, fit, predict
+from edgekit.students import data, ngram, picture_tasks, recurrent_tasks
+from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
-from edgekit.students.vocabulary import Vocabulary, build_vocabulary
+from edgekit.students.task import Task
+from edgekit.students.vocabulary import build_vocabulary
 from edgekit_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,24 +30,8 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, np.ndarray]
 LONGEST_SENTENCE = 52
+LONGEST_GRAMS = 4 * LONGEST_SENTENCE - 6
 CALIBRATION_SAMPLES = 200
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """Arrays named as the arguments of `forward`, samples first; labels int64.
-
-    Attributes:
-        train: Training samples. The calibration samples are the first of them.
-        held: The held-back set: judged on, never trained or calibrated on.
-        vocabulary: Of a text student.
-    """
-
-    train: Arrays
-    labels: np.ndarray
-    held: Arrays
-    held_labels: np.ndarray
-    vocabulary: Vocabulary | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +41,16 @@ class Recipe:
     Attributes:
         source: `module:function` of the factory, as `edgekit convert` takes it.
         task: Loads the data; its argument is the number of words the student's table holds.
-        plan: How long and how fast.
+        plan: How long and how fast; None: `trained` gives the student.
+        augment: Changes a batch before it is learnt from.
+        trained: Builds the student with weights that exist already.
     """
 
     source: str
     task: Callable[[int], Task]
-    plan: Plan
+    plan: Plan | None
+    augment: Augment | None = None
+    trained: Callable[[], nn.Module] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +63,7 @@ class Material:
         calibration: `calib.npz`, samples of the training data.
         evaluation: `eval.npz`, the held-back set with `labels`.
         vocabulary: `vocab.txt`, or None.
+        preprocess: `preprocess.toml`, or None.
         accuracy: Of each exit on the held-back set, in order of depth.
     """
 
@@ -83,13 +73,15 @@ class Material:
     evaluation: Path
     vocabulary: Path | None
     accuracy: tuple[float, ...]
+    preprocess: Path | None = None
 
     @property
     def command(self) -> str:
         """The command that makes a bundle of it."""
+        rule = f" --preprocess {self.preprocess}" if self.preprocess else ""
         return (
             f"edgekit convert {self.source} --weights {self.weights} --calibration {self.calibration} "
-            f"--eval {self.evaluation} -o {self.weights.parent.name}.edge"
+            f"--eval {self.evaluation}{rule} -o {self.weights.parent.name}.edge"
         )
 
 
@@ -114,12 +106,49 @@ def mnist_task(rows: int) -> Task:
     return Task({"image": pixels[:10_000]}, digits.labels[:10_000], {"image": pixels[10_000:]}, digits.labels[10_000:])
 
 
+def _reference(name: str, task: Callable[[int], Task]) -> Recipe:
+    source = f"edgekit.students.mlperf_tiny:{name}"
+    return Recipe(source, task, None, trained=lambda: picture_tasks.reference_weights(name))
+
+
+def _plain(layers: int, epochs: int) -> Recipe:
+    plan = Plan(epochs=epochs, batch=64, peak_rate=4e-3, patience=epochs)
+    source = f"edgekit.students.plain_cnn:plain{layers}"
+    return Recipe(source, picture_tasks.cifar_task, plan, picture_tasks.shift_and_flip)
+
+
+def ngram_task(rows: int) -> Task:
+    """SST-2 as hashed n-grams of 1 to 4 words."""
+    train, held = data.sst2("train"), data.sst2("dev")
+    return Task(
+        train={"ids": ngram.encode(train.texts, rows, LONGEST_GRAMS)},
+        labels=train.labels,
+        held={"ids": ngram.encode(held.texts, rows, LONGEST_GRAMS)},
+        held_labels=held.labels,
+        preprocess=f'[inputs.ids]\nkind = "ngrams"\nrows = {rows}\nmax_length = {LONGEST_GRAMS}\n',
+    )
+
+
 RECIPES: dict[str, Recipe] = {
     "text_cnn": Recipe("edgekit.students.text_cnn:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
     "bilstm_classifier": Recipe(
         "edgekit.students.bilstm_classifier:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=2e-3)
     ),
+    "ngram": Recipe("edgekit.students.ngram:build", ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
+    "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
+    "ds_cnn": _reference("ds_cnn", picture_tasks.keyword_task),
+    "lrcn": Recipe("edgekit.students.lrcn:build", recurrent_tasks.clip_task, Plan(epochs=12, batch=16, peak_rate=3e-3)),
+    "essay_scorer": Recipe(
+        "edgekit.students.essay_scorer:build", recurrent_tasks.essay_task, Plan(epochs=4, batch=40, peak_rate=2e-3)
+    ),
+    "truecaser": Recipe(
+        "edgekit.students.truecaser:build", recurrent_tasks.case_task, Plan(epochs=8, batch=16, peak_rate=5e-3)
+    ),
+    "plain4": _plain(4, epochs=20),
+    "plain6": _plain(6, epochs=20),
+    "plain8": _plain(8, epochs=20),
+    "plain10": _plain(10, epochs=15),
 }
 
 
@@ -142,11 +171,14 @@ def train(
         raise UsageError(f"there is no recipe for {name!r}", remedy=f"one of: {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     module_name, function = recipe.source.split(":")
-    module: nn.Module = getattr(importlib.import_module(module_name), function)(size=size, seed=seed)
+    factory = getattr(importlib.import_module(module_name), function)
+    module: nn.Module = recipe.trained() if recipe.trained else factory(size=size, seed=seed)
     rows = next((p.shape[0] for key, p in module.named_parameters() if key.startswith("embedding.")), 0)
     task = recipe.task(rows)
-    _restart_heads(module, seed)
-    fit(module, task.train, task.labels, dataclasses.replace(recipe.plan, seed=seed), progress=progress)
+    if recipe.plan is not None:
+        _restart_heads(module, seed)
+        plan = dataclasses.replace(recipe.plan, seed=seed)
+        fit(module, task.train, task.labels, plan, augment=recipe.augment, progress=progress)
     return save(recipe.source, module, task, Path(folder))
 
 
@@ -186,6 +218,7 @@ def save(source: str, module: nn.Module, task: Task, folder: Path, calibration: 
         evaluation=folder / "eval.npz",
         vocabulary=folder / "vocab.txt" if task.vocabulary else None,
         accuracy=found,
+        preprocess=folder / "preprocess.toml" if task.preprocess else None,
     )
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, material.weights)
     held: dict[str, Any] = {**task.held, "labels": task.held_labels}
@@ -193,6 +226,8 @@ def save(source: str, module: nn.Module, task: Task, folder: Path, calibration: 
     np.savez(material.evaluation, **held)
     if task.vocabulary is not None and material.vocabulary is not None:
         task.vocabulary.save(material.vocabulary)
+    if material.preprocess is not None:
+        material.preprocess.write_text(task.preprocess, encoding="utf-8")
     return material
 
 

@@ -160,9 +160,11 @@ class Bundle:
         for graph in self.manifest.graphs:
             check_name(graph.path)
             entry = self.manifest.files.get(graph.path)
-            if entry is None or (entry.sha256, entry.bytes) != (graph.sha256, graph.bytes):
+            data = [self.manifest.files.get(name) for name in graph.data]
+            size = sum(found.bytes for found in (entry, *data) if found is not None)
+            if entry is None or None in data or (entry.sha256, size) != (graph.sha256, graph.bytes):
                 raise BundleInvalid(
-                    f"graph {graph.id}: {graph.path} is not listed in the manifest's files with the graph's own hash",
+                    f"graph {graph.id}: {graph.path} or its data are not in the manifest's files with its own hash",
                     remedy="convert the student again",
                 )
 

@@ -82,6 +82,8 @@ class Graph(Base, frozen=True, kw_only=True):
 
     Attributes:
         id: `FORMAT.PRECISION[.VARIANT]` for full graphs.
+        bytes: Of the file and its data.
+        data: Files of weights beside it, which the engine maps into memory; their hashes stand in `files`.
         inputs: Names are the student's; dtype and shape the file's own (TFLite takes int32 where torch takes int64).
         signatures: Ladder rungs in rising order of size; empty when the file takes every size itself.
         engine: Engine that the figures of this graph were proven on.
@@ -89,7 +91,12 @@ class Graph(Base, frozen=True, kw_only=True):
         macs: Multiply-accumulates of one sample at the example's size; None where not counted.
         int8_weight_bytes_fraction: Bytes of int8 weights over bytes of all weights, counted in the file.
         executed_int8_macs_fraction: MACs run by int8 kernels, counted in the engine's optimised graph.
+        promised_int8_weight_bytes_fraction: The same share as the recipe decided it.
+        promised_int8_macs_fraction: Share of MACs that the recipe wanted in int8.
+        speed_given_back_macs_fraction: MACs of operators that went back to fp32 because int8 was not faster.
+        speed_given_back_weight_bytes_fraction: fp32 weight bytes of those whose weights went back as well.
         recipe: Path of the resolved recipe (JSON), empty when the graph was not quantized here.
+        ships_because: Why this graph is in the bundle with this precision.
         of: For a segment or an exit: id of the full graph it is a piece of.
         weights: File of the bundle that holds the weights this file points to; empty when it holds its own.
     """
@@ -103,6 +110,7 @@ class Graph(Base, frozen=True, kw_only=True):
     path: str
     bytes: int
     sha256: str
+    data: tuple[str, ...] = ()
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     signatures: tuple[Signature, ...] = ()
@@ -111,6 +119,10 @@ class Graph(Base, frozen=True, kw_only=True):
     macs: int | None = None
     int8_weight_bytes_fraction: float = 0.0
     executed_int8_macs_fraction: float = 0.0
+    promised_int8_weight_bytes_fraction: float = 0.0
+    promised_int8_macs_fraction: float = 0.0
+    speed_given_back_macs_fraction: float = 0.0
+    speed_given_back_weight_bytes_fraction: float = 0.0
     recipe: str = ""
     ships_because: str = ""
     of: str = ""

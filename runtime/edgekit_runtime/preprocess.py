@@ -9,6 +9,10 @@
     size = [32, 32]              max_length = 128              rate = 16000
     mean = [0.485, 0.456, 0.406] mask = "attention_mask"       window = 512
 
+    [inputs.grams]               [inputs.chars]                [inputs.spectrum]
+    kind = "ngrams"              kind = "bytes"                kind = "tensor"
+    rows = 200_000               length = 1024
+
 The packages that some kinds need (tokenizers, Pillow) are imported when the first item of that kind comes.
 """
 
@@ -24,13 +28,14 @@ import numpy as np
 
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import BundleInvalid, Refused, UsageError
+from edgekit_runtime.hashed import Split
 from edgekit_runtime.manifest import Tensor
 
 Arrays = dict[str, np.ndarray]
 
 
 class _Kind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """Common settings of the four kinds of input."""
+    """Common settings of all kinds of input."""
 
 
 class ImageInput(_Kind, frozen=True, kw_only=True, tag="image"):
@@ -95,11 +100,45 @@ class TextInput(_Kind, frozen=True, kw_only=True, tag="text"):
     lowercase: bool = True
 
 
+class NgramInput(_Kind, frozen=True, kw_only=True, tag="ngrams"):
+    """A text becomes the hashed ids of its word n-grams (`edgekit_runtime.hashed`); 0 pads.
+
+    Attributes:
+        rows: Rows of the student's table, the padding row included.
+        longest: Words of the longest n-gram.
+        max_length: Longest row of ids; what is longer is cut at the end. 0: no limit.
+        split: `space`: words are what stands between white space; `words`: punctuation is split off as well.
+        lowercase: Whether case counts for nothing.
+    """
+
+    rows: int
+    longest: int = 4
+    max_length: int = 0
+    split: Split = "space"
+    lowercase: bool = True
+
+
+class ByteInput(_Kind, frozen=True, kw_only=True, tag="bytes"):
+    """A text becomes its UTF-8 bytes; 0 pads.
+
+    Attributes:
+        length: Bytes of every row: what is longer is cut, what is shorter padded. 0: the longest of the batch.
+        max_length: Most bytes where the length is not fixed; 0: no limit.
+        lowercase: Whether case counts for nothing.
+    """
+
+    length: int = 0
+    max_length: int = 0
+    lowercase: bool = False
+
+
 class TensorInput(_Kind, frozen=True, kw_only=True, tag="tensor"):
     """Given as an array already; nothing is done to it."""
 
 
-Input = ImageInput | AudioInput | TextInput | TensorInput
+Input = ImageInput | AudioInput | TextInput | NgramInput | ByteInput | TensorInput
+# Kinds of input that take a text: `session.encode(text=...)` finds them all.
+TEXTS = (TextInput, NgramInput, ByteInput)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,6 +214,8 @@ class Preprocessor:
         if key in rules:
             return key, rules[key]
         found = [(name, rule) for name, rule in rules.items() if rule.__struct_config__.tag == key]
+        if key == "text" and not found:
+            found = [(name, rule) for name, rule in rules.items() if isinstance(rule, TEXTS)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -188,6 +229,10 @@ class Preprocessor:
         )
 
     def _encode(self, name: str, rule: Input, item: object) -> Arrays:
+        if isinstance(rule, NgramInput | ByteInput):
+            from edgekit_runtime import hashed
+
+            return {name: hashed.encode(rule, as_list(item))}
         if isinstance(rule, TextInput):
             from edgekit_runtime import text
 

@@ -11,7 +11,15 @@ import msgspec
 import pytest
 
 from edgekit_runtime import errors, manifest, preprocess
-from edgekit_runtime.preprocess import AudioInput, ImageInput, TensorInput, TextInput, parse_settings
+from edgekit_runtime.preprocess import (
+    AudioInput,
+    ByteInput,
+    ImageInput,
+    NgramInput,
+    TensorInput,
+    TextInput,
+    parse_settings,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -31,22 +39,26 @@ def generator() -> ModuleType:
 
 def test_the_schemas_are_those_that_the_types_generate() -> None:
     made = generator().schemas()
-    assert sorted(made) == sorted(path.name for path in DOCS.glob("*.schema.json"))
+    there = [*DOCS.glob("*.schema.json"), *(DOCS.parent / "device_profiles").glob("*.schema.json")]
+    assert {(DOCS / name).resolve() for name in made} == {path.resolve() for path in there}
     for name, data in made.items():
         assert (DOCS / name).read_bytes() == data, f"{name} is stale: run python docs/generate.py"
 
 
 def test_the_generator_writes_exactly_those_files(tmp_path: Path) -> None:
     module = generator()
-    module.__file__ = str(tmp_path / "generate.py")
+    for folder in ("docs", "device_profiles"):
+        (tmp_path / folder).mkdir()
+    module.__file__ = str(tmp_path / "docs" / "generate.py")
     module.main()
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == module.schemas()
+    written = {path.resolve(): path.read_bytes() for path in tmp_path.rglob("*.json")}
+    assert written == {(tmp_path / "docs" / name).resolve(): data for name, data in module.schemas().items()}
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(8))
 def test_every_example_of_the_preprocess_page_is_accepted(number: int) -> None:
     examples = re.findall(r"^```toml\n(.*?)^```$", read("preprocess.md"), re.MULTILINE | re.DOTALL)
-    assert len(examples) == 5, "one example a kind, and one with several inputs"
+    assert len(examples) == 7, "one example a kind, and one with several inputs"
     kinds: set[type] = set()
     if number < len(examples):
         kinds = {type(rule) for rule in parse_settings(examples[number]).inputs.values()}
@@ -54,10 +66,10 @@ def test_every_example_of_the_preprocess_page_is_accepted(number: int) -> None:
     else:
         for example in examples:
             kinds |= {type(rule) for rule in parse_settings(example).inputs.values()}
-        assert kinds == {ImageInput, AudioInput, TextInput, TensorInput}
+        assert kinds == {ImageInput, AudioInput, TextInput, NgramInput, ByteInput, TensorInput}
 
 
-@pytest.mark.parametrize("kind", [ImageInput, AudioInput, TextInput])
+@pytest.mark.parametrize("kind", [ImageInput, AudioInput, TextInput, NgramInput, ByteInput])
 def test_every_key_of_preprocess_toml_is_on_its_page(kind: type[msgspec.Struct]) -> None:
     section = read("preprocess.md").split(f"## {kind.__struct_config__.tag}\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE)

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgekit_converters.capture.axes import DynamicAxis, close, resized, sizes_to_try
 from edgekit_converters.capture.recurrent import symbolic_time
+from edgekit_converters.capture.rewrite import rewriting
 from edgekit_converters.captured import Arrays
 from edgekit_converters.quiet import quiet
 from edgekit_runtime.errors import Refused
@@ -133,7 +134,7 @@ def export_program(
     problems: list[Exception] = []
     for strict in (False, True):
         try:
-            with quiet(), symbolic_time():
+            with quiet(), symbolic_time(), rewriting():
                 return torch.export.export(
                     module, (), kwargs=tensors, dynamic_shapes=shapes if dynamic else None, strict=strict
                 )

@@ -1,9 +1,9 @@
-"""Keeps the time axis of LSTM and GRU an axis while torch.export and the exporters look at them.
+"""Keeps the time axis of LSTM, GRU and RNN an axis while torch.export and the exporters look at them.
 
-torch.export keeps `aten.lstm.input` and `aten.gru.input` as single operators, but it learns their output shapes by
-unrolling them over time, and so fixes the number of steps. Exporters that trace the program once more do the same
-through torch's table of decompositions. For that time the unrolling is replaced by a function that only makes tensors
-of the right shape:
+torch.export keeps `aten.lstm.input`, `aten.gru.input` and their like as single operators, but it learns their output
+shapes by unrolling them over time, and so fixes the number of steps. Exporters that trace the program once more do the
+same through torch's table of decompositions. For that time the unrolling is replaced by a function that only makes
+tensors of the right shape:
 
     output [B, T, D*H] (or [T, B, D*H]),  h_n [L*D, B, H],  c_n [L*D, B, H]     (shapes as in torch.nn.LSTM)
 """
@@ -37,7 +37,7 @@ def _lstm_shapes(
     return _output(data, hx[0], bidirectional), hx[0].new_empty(hx[0].shape), hx[1].new_empty(hx[1].shape)
 
 
-def _gru_shapes(
+def _one_state_shapes(
     data: torch.Tensor,
     hx: torch.Tensor,
     params: Sequence[torch.Tensor],
@@ -58,7 +58,9 @@ def symbolic_time() -> Iterator[None]:
 
     with (
         _replaced(torch.ops.aten.lstm.input, _lstm_shapes),
-        _replaced(torch.ops.aten.gru.input, _gru_shapes),
+        _replaced(torch.ops.aten.gru.input, _one_state_shapes),
+        _replaced(torch.ops.aten.rnn_tanh.input, _one_state_shapes),
+        _replaced(torch.ops.aten.rnn_relu.input, _one_state_shapes),
     ):
         yield
 

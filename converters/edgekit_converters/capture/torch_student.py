@@ -20,6 +20,7 @@ from edgekit_converters.capture.program import (
     runner,
     student_runner,
 )
+from edgekit_converters.capture.rewrite import rewrite_saved
 from edgekit_converters.captured import Arrays, Captured, SourceKind
 from edgekit_converters.quiet import quiet
 from edgekit_runtime.errors import Refused
@@ -159,6 +160,9 @@ def capture_pt2(path: Path, *, name: str, example: Arrays | None, keep: bool = F
     if by_keyword is not program:
         by_keyword = export_program(by_keyword, ordered, dynamic, ranges)  # type: ignore[arg-type]
     reference = student_runner(by_keyword.module())
+    written_out = rewrite_saved(by_keyword)
+    if written_out is not by_keyword:
+        prove_program(reference, runner(written_out.module()), ordered, dynamic, ranges)
     captured = Captured(
         name=name,
         kind="pt2",
@@ -167,7 +171,7 @@ def capture_pt2(path: Path, *, name: str, example: Arrays | None, keep: bool = F
         axes=(),
         example=ordered,
         reference=reference,
-        program=by_keyword,
+        program=written_out,
         quantized=quantized,
     )
     return with_interface(captured, dynamic, ranges)

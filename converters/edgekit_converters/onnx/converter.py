@@ -13,13 +13,12 @@ import numpy as np
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.onnx import apply as applying
+from edgekit_converters.onnx import centre, external, observe, sensitivity
 from edgekit_converters.onnx import export as exporting
-from edgekit_converters.onnx import observe
-from edgekit_converters.onnx.coverage import coverage
 from edgekit_converters.onnx.resolve import Facts, resolve
-from edgekit_converters.onnx.session import open_session, serialize
+from edgekit_converters.onnx.session import open_session
 from edgekit_converters.onnx.versions import min_engine_version
-from edgekit_converters.recipe.types import Recipe
+from edgekit_converters.recipe.types import Given, Recipe
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Precision, Tensor
 
@@ -38,6 +37,8 @@ class OnnxConverter:
 
     def __init__(self, opset: int | None = None) -> None:
         self.opset = opset
+        self._seen = applying.Seen()
+        self._made = 0
 
     def export(self, student: Captured, work: Path, progress: Progress) -> Draft:
         """Writes the fp32 graph. See `draft.FormatConverter.export`.
@@ -49,11 +50,15 @@ class OnnxConverter:
         precision: Precision = "int8" if student.quantized else "fp32"
         path = work / f"{precision}.onnx"
         kept = student.quantized and student.path is not None
-        path.write_bytes(student.path.read_bytes() if kept and student.path is not None else serialize(made.model))
+        data: tuple[Path, ...] = ()
+        if kept and student.path is not None:
+            path.write_bytes(student.path.read_bytes())
+        else:
+            data = external.write(made.model, path, f"onnx.{precision}")
         _sidecar(path).write_text(
             json.dumps({"wheres": dict(made.wheres), "notes": [made.exporter, *made.notes]}, sort_keys=True)
         )
-        return _draft(made.model, path, precision)
+        return _draft(made.model, path, precision, data)
 
     def quantize(
         self,
@@ -62,6 +67,7 @@ class OnnxConverter:
         calibration: Sequence[Arrays],
         work: Path,
         progress: Progress,
+        given: Given | None = None,
         variant: str = "",
     ) -> Draft:
         """Writes the int8 graph. See `draft.FormatConverter.quantize`.
@@ -72,13 +78,13 @@ class OnnxConverter:
             calibration: Samples with a leading axis of 1.
             work: Folder for files.
             progress: Called with a short line for each step.
+            given: Decisions that go before the recipe's own.
             variant: Empty, `reduced_range` or `s8s8` (see `apply.apply`).
         """
-        import onnx_ir as ir
-
-        model = ir.load(fp32.path)
+        model = external.read(fp32.path)
+        centre.apply(model)
         progress("onnx: deciding what becomes int8")
-        recipe = decide(model, student, fp32.path, variant)
+        recipe = decide(model, student, fp32.path, variant, given)
         if not any(op.scheme in _INT8 for op in recipe.ops):
             reasons = sorted({f"{op.kind}: {op.reason}" for op in recipe.ops}) or ["it has no weights"]
             raise Refused(
@@ -91,30 +97,29 @@ class OnnxConverter:
             )
         progress(f"onnx: calibrating on {len(calibration)} samples and writing int8")
         samples = [_typed(sample, student.inputs) for sample in calibration]
-        made = applying.apply(model, recipe, samples)
-        path = work / f"{'.'.join(part for part in ('int8', variant) if part)}.onnx"
-        path.write_bytes(serialize(made))
-        recipe = _with_counts(recipe, path, student)
-        draft = _draft(made, path, "int8")
+        made = applying.apply(model, recipe, samples, self._seen)
+        self._made += 1
+        name = ".".join(part for part in ("int8", variant) if part)
+        path = work / f"{name}.{self._made}.onnx"
+        data = external.write(made, path, f"onnx.{name}")
+        draft = _draft(made, path, "int8", data)
         return Draft(**{**vars(draft), "recipe": recipe, "variant": variant})
 
+    def noise(self, student: Captured, fp32: Draft, int8: Draft, calibration: Sequence[Arrays]) -> dict[str, float]:
+        """See `draft.FormatConverter.noise`."""
+        assert int8.recipe is not None
+        model = external.read(fp32.path)
+        centre.apply(model)
+        samples = [_typed(sample, student.inputs) for sample in calibration]
+        return sensitivity.noise(model, int8.recipe, samples)
 
-def decide(model: ir.Model, student: Captured, path: Path, variant: str = "") -> Recipe:
+
+def decide(model: ir.Model, student: Captured, path: Path, variant: str = "", given: Given | None = None) -> Recipe:
     """The recipe of a fp32 graph, with sizes taken from the student's example and places from the exporter's notes."""
     told = json.loads(_sidecar(path).read_text()) if _sidecar(path).is_file() else {"wheres": {}, "notes": []}
-    facts = Facts(observe.shapes(model, student.example), told["wheres"], student.float_patterns, variant)
+    facts = Facts(observe.shapes(model, student.example), told["wheres"], student.float_patterns, variant, given or {})
     recipe = resolve(model, facts)
     return msgspec.structs.replace(recipe, notes=tuple(told["notes"]))
-
-
-def _with_counts(recipe: Recipe, path: Path, student: Captured) -> Recipe:
-    """Adds what the engine made of the file: an intention that was not kept is said, not hidden."""
-    weights, executed, total = coverage(path, student.example)
-    wanted = sum(op.macs for op in recipe.ops if op.scheme in ("static", "dynamic_row", "dynamic_tensor"))
-    notes = [*recipe.notes, f"{weights:.1%} of weight bytes are int8; the engine runs {executed:.1%} of MACs in int8"]
-    if total and executed < 0.99 * wanted / max(total, sum(op.macs for op in recipe.ops)):
-        notes.append("fewer MACs run in int8 than the recipe decided: this engine version did not fuse all of them")
-    return msgspec.structs.replace(recipe, notes=tuple(notes))
 
 
 def _sidecar(path: Path) -> Path:
@@ -127,7 +132,7 @@ def _typed(sample: Arrays, inputs: Sequence[Tensor]) -> Arrays:
     return {name: np.asarray(value, dtype=wanted.get(name)) for name, value in sample.items()}
 
 
-def _draft(model: ir.Model, path: Path, precision: Precision) -> Draft:
+def _draft(model: ir.Model, path: Path, precision: Precision, data: tuple[Path, ...] = ()) -> Draft:
     open_session(path)  # a file that the engine does not open must not become a draft
     return Draft(
         format="onnx",
@@ -137,6 +142,7 @@ def _draft(model: ir.Model, path: Path, precision: Precision) -> Draft:
         outputs=_tensors(model.graph.outputs),
         engine="onnxruntime",
         min_engine_version=min_engine_version(model),
+        extra_files=data,
     )
 
 

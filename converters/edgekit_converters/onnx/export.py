@@ -17,10 +17,11 @@ import numpy as np
 
 from edgekit_converters.capture.recurrent import symbolic_time
 from edgekit_converters.captured import Arrays, Captured
-from edgekit_converters.onnx import names
+from edgekit_converters.onnx import names, translate
 from edgekit_converters.onnx.canonical import canonical
 from edgekit_converters.onnx.clean import clean
 from edgekit_converters.onnx.edit import has_subgraphs
+from edgekit_converters.onnx.fold_pad import fold_pad
 from edgekit_converters.onnx.versions import DEFAULT_OPSET, IR_VERSION, OLDEST_OPSET
 from edgekit_converters.quiet import quiet
 from edgekit_runtime.errors import Refused
@@ -69,7 +70,9 @@ def export(student: Captured, opset: int | None = None) -> Exported:
         model, exporter, notes = _from_file(student), "onnx", ()
     # Passes here see one graph: with If and Loop inside, the exporter's own form is kept.
     if not (student.quantized and student.program is None) and not has_subgraphs(model):
-        clean(canonical(clean(model)))
+        canonical(clean(model))
+        fold_pad(model)
+        clean(model)
         if student.program is not None:
             model.ir_version = IR_VERSION.get(model.opset_imports.get("", DEFAULT_OPSET), 10)
     if student.program is None:
@@ -120,6 +123,7 @@ def _dynamo(student: Captured, opset: int | None) -> ir.Model:
             opset_version=opset or DEFAULT_OPSET,
             input_names=[t.name for t in student.inputs],
             output_names=[f"{t.name}__out" for t in student.outputs],
+            custom_translation_table=translate.table(),
             verbose=False,
         )
     assert program is not None

@@ -45,6 +45,16 @@ def macs(node: ir.Node, shapes: Shapes) -> int:
     return 0
 
 
+def touched_bytes(node: ir.Node, shapes: Shapes) -> int:
+    """How many of `weight_bytes` one run reads: the rows looked up (each as often as it is), else all."""
+    total = weight_bytes(node)
+    if node.op_type != "Gather" or not total:
+        return total
+    table, ids = shape_of(node.inputs[0], shapes), shape_of(node.inputs[1], shapes)
+    rows = table[attribute(node, "axis", 0)]
+    return min(total, total // max(rows, 1) * math.prod(ids))
+
+
 def weight_bytes(node: ir.Node) -> int:
     """Bytes of the operator's own constant weights; constants of fewer than two axes (biases, scalars) do not count."""
     if node.op_type in ("Reshape", "Slice", "Pad", "Transpose", "Expand", "Tile", "Resize"):

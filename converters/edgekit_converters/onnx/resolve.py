@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
+from edgekit_converters.onnx import bags
 from edgekit_converters.onnx import macs as count
 from edgekit_converters.onnx.edit import attribute, constant, consumers
-from edgekit_converters.recipe.types import OpDecision, Recipe, Scheme
+from edgekit_converters.recipe.types import Given, OpDecision, Recipe, Scheme
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -57,6 +58,7 @@ class Facts:
         shapes: Shape of each tensor at the example's size.
         wheres: Node name -> `file.py:line`.
         float_patterns: fnmatch patterns of nodes or source places left in floating point.
+        given: Decisions already taken, by node name.
         variant: Empty, or `reduced_range` (7-bit weights for x86 without VNNI, whose u8 x s8 sums saturate).
     """
 
@@ -64,6 +66,7 @@ class Facts:
     wheres: Mapping[str, str] = dataclasses.field(default_factory=dict)
     float_patterns: Sequence[str] = ()
     variant: str = ""
+    given: Given = dataclasses.field(default_factory=dict)
 
 
 def resolve(model: ir.Model, facts: Facts) -> Recipe:
@@ -71,7 +74,8 @@ def resolve(model: ir.Model, facts: Facts) -> Recipe:
     chosen: dict[str, tuple[Scheme, str]] = {}
     for node in model.graph:
         if count.weight_bytes(node) or count.macs(node, facts.shapes):
-            chosen[node.name or ""] = _kept_float(node, facts) or _decide(node)
+            chosen[node.name or ""] = _kept_float(node, facts) or facts.given.get(node.name or "") or _decide(node)
+    _bags(model, chosen, facts)
     _follow(model, chosen, facts)
     ops = [
         OpDecision(
@@ -81,12 +85,27 @@ def resolve(model: ir.Model, facts: Facts) -> Recipe:
             reason=chosen[name][1],
             macs=count.macs(node, facts.shapes),
             weight_bytes=count.weight_bytes(node),
+            touched_bytes=count.touched_bytes(node, facts.shapes),
             where=facts.wheres.get(name, ""),
         )
         for node in model.graph
         if (name := node.name or "") in chosen
     ]
     return Recipe(format="onnx", precision="int8", variant=facts.variant, ops=tuple(ops))
+
+
+def _bags(model: ir.Model, chosen: dict[str, tuple[Scheme, str]], facts: Facts) -> None:
+    """Sums of rows of a table that became int8 run on the int8 rows."""
+    for node in model.graph:
+        gather = bags.looked_up(node)
+        if (
+            gather is not None
+            and (node.name or "") not in facts.given
+            and chosen.get(gather.name or "", ("", ""))[0] == "weight_row"
+            and not _kept_float(node, facts)
+        ):
+            reason = "a sum of rows of a table: the int8 rows are summed as they are, one scale a bag"
+            chosen[node.name or ""] = ("dynamic_row", reason)
 
 
 def _kept_float(node: ir.Node, facts: Facts) -> tuple[Scheme, str] | None:
@@ -106,7 +125,8 @@ def _decide(node: ir.Node) -> tuple[Scheme, str]:
         if constant(node.inputs[1]) is not None and constant(node.inputs[2]) is not None:
             return (
                 "weight_channel",
-                f"onnxruntime has no int8 {node.op_type}: weights are stored in int8, unpacked at load",
+                f"onnxruntime has no int8 {node.op_type} and stands-in made of other operators are slower: weights are "
+                "stored in int8, unpacked at load, arithmetic in fp32",
             )
         return "float", f"onnxruntime has no int8 {node.op_type}, and its weights are computed at run time"
     if node.op_type == "ConvTranspose" and constant(node.inputs[1]) is not None:

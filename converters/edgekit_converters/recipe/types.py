@@ -6,6 +6,7 @@ more. Every operator with weights or MACs gets a decision, and every "no" carrie
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from edgekit_runtime.manifest import Base
@@ -20,6 +21,9 @@ Scheme = Literal[
     "follow",  # moves or pools int8 values that its neighbours produce (Reshape, MaxPool, Add ...)
 ]
 
+# Decisions that go before those of `resolve`, by operator: what was given back for quality or speed, with the reason.
+Given = Mapping[str, tuple[Scheme, str]]
+
 
 class OpDecision(Base, frozen=True, kw_only=True):
     """What becomes of one operator.
@@ -31,6 +35,7 @@ class OpDecision(Base, frozen=True, kw_only=True):
         reason: Why, in plain words; for `float` what stands against int8 and the way out.
         macs: Multiply-accumulates at the example's size.
         weight_bytes: Bytes of its constant weights in fp32.
+        touched_bytes: How many of those (in fp32) one run at the example's size reads: all of them, but for look-ups.
         where: `file.py:line` in the student's source, where the exporter told.
     """
 
@@ -40,6 +45,7 @@ class OpDecision(Base, frozen=True, kw_only=True):
     reason: str
     macs: int = 0
     weight_bytes: int = 0
+    touched_bytes: int = 0
     where: str = ""
 
 

@@ -294,7 +294,7 @@ def operators(model: Model, subgraph: Any) -> Iterator[tuple[str, Any]]:
 
 
 def executed(model: Model, subgraph: Any) -> list[tuple[Any, int]]:
-    """The subgraph, and those it calls as steps of an LSTM (`passes.step_lstm`), each with the number of its calls."""
+    """The subgraph, and those it calls as steps (`passes.step_recurrent`), each with the number of its calls."""
     calls: dict[int, int] = {}
     for kind, operator in operators(model, subgraph):
         if kind == "IF" and operator.builtinOptions.thenSubgraphIndex == operator.builtinOptions.elseSubgraphIndex:

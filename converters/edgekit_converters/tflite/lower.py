@@ -11,7 +11,9 @@ from edgekit_converters.draft import Progress
 from edgekit_converters.quiet import quiet, quiet_native
 from edgekit_converters.tflite.flatbuffer import Model, parse
 from edgekit_converters.tflite.ladder import shape_at
-from edgekit_converters.tflite.torch_passes.mark_lstm import mark_lstm
+from edgekit_converters.tflite.torch_passes.fold_constants import fold_constants
+from edgekit_converters.tflite.torch_passes.mark_recurrent import mark_recurrent
+from edgekit_converters.tflite.torch_passes.mark_scatter import mark_scatter
 from edgekit_converters.tflite.torch_passes.same_padding import write_out_same_padding
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Signature
@@ -33,7 +35,7 @@ def lower(student: Captured, signatures: Sequence[Signature], progress: Progress
     """Lowers a torch student at the sizes of each signature into one model.
 
     The subgraph of each signature has its inputs and outputs in the student's order; 64-bit integers become 32-bit.
-    LSTMs are still the markers of `torch_passes.mark_lstm`.
+    Recurrent layers are still the markers of `torch_passes.mark_recurrent`.
 
     Raises:
         Refused: An operator that litert-torch cannot lower: operator, file:line, remedy.
@@ -46,8 +48,10 @@ def lower(student: Captured, signatures: Sequence[Signature], progress: Progress
 
     converter = Converter()
     module = student.program.module()
-    mark_lstm(module)
+    mark_recurrent(module)
+    mark_scatter(module)
     write_out_same_padding(module)
+    fold_constants(module)
     for signature in signatures:
         converter.add_signature(signature.name, module, None, example_at(student, signature))
     progress(f"TFLite: lowering {len(signatures)} signature{'s' if len(signatures) > 1 else ''}")

@@ -20,7 +20,7 @@ WEIGHT_OPERAND = {
     "EMBEDDING_LOOKUP": 1,
     "GATHER": 0,
 }
-LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"  # in .tflite sources; torch students get `passes.step_lstm`
+LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"  # in .tflite sources; torch students get `passes.step_recurrent`
 LSTM_WEIGHTS = range(1, 9)  # four input-to-gate and four recurrent matrices
 
 
@@ -82,6 +82,16 @@ def weighted_operators(model: Model, subgraph: Any) -> list[Weighted]:
 def weight_bytes_fp32(weighted: Weighted) -> int:
     """Bytes of an operator's constant weights if each were float32."""
     return sum(4 * math.prod(shape_of(weighted.subgraph.tensors[index])) for index in weighted.weights)
+
+
+def touched_bytes_fp32(weighted: Weighted) -> int:
+    """How many of `weight_bytes_fp32` one run reads: the rows looked up (each as often as it is), else all."""
+    total = weight_bytes_fp32(weighted)
+    if weighted.kind not in ("EMBEDDING_LOOKUP", "GATHER") or not total:
+        return total
+    rows = shape_of(weighted.subgraph.tensors[weighted.weights[0]])[0]
+    ids = math.prod(shape_of(weighted.subgraph.tensors[weighted.data]))
+    return min(total, total // max(rows, 1) * ids)
 
 
 def is_int8(tensor: Any) -> bool:

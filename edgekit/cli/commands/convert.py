@@ -46,6 +46,9 @@ def command(
     preprocess: Annotated[Path | None, typer.Option(help="preprocess.toml: raw item to tensor.")] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX opset, 15 to 23; default 18.")] = None,
     min_engine: Annotated[str, typer.Option(help="onnxruntime=1.18,tflite=2.14")] = "",
+    costs: Annotated[
+        Path | None, typer.Option(help="Cost table to replay (reports/costs.json of a bundle); written if it is new.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seeds the factory.")] = 0,
     name: Annotated[str, typer.Option(help="Name for servers; default: the bundle's stem.")] = "",
     version: Annotated[int, typer.Option(help="Version for servers.")] = 1,
@@ -82,6 +85,7 @@ def command(
         preprocess=preprocess,
         opset=opset,
         min_engine=parse_min_engine(min_engine),
+        costs=costs,
         seed=seed,
         name=name,
         version=version,

@@ -32,6 +32,8 @@ def command(
     with open_bundle(bundle) as opened:
         opened.check_files()
         document = {"manifest": opened.manifest, "measurements": opened.measurements(), "bundle_id": opened.bundle_id}
+        if found := _tables(opened):
+            document["tables"] = found
         if ops:
             document["ops"] = _recipes(opened)
         if cuts:
@@ -58,6 +60,19 @@ def _cuts(bundle: Bundle) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def _tables(bundle: Bundle) -> dict[str, dict[str, int]]:
+    """For each int8 graph with look-up tables: their bytes, and those that a run at the example's size reads."""
+    found = {}
+    for graph_id, recipe in _recipes(bundle).items():
+        tables = [op for op in recipe["ops"] if op["scheme"] == "weight_row"]  # type: ignore[index]
+        if tables:
+            found[graph_id] = {
+                f"{which}_bytes": sum(op.get(key, 0) for op in tables) // 4  # int8, where the recipe counts fp32
+                for which, key in (("table", "weight_bytes"), ("touched", "touched_bytes"))
+            }
+    return found
+
+
 def _shape(tensor: Tensor) -> str:
     return f"{tensor.name} {tensor.dtype}[{', '.join(map(str, tensor.shape))}]"
 
@@ -79,6 +94,9 @@ def _render(console: Console, bundle: Bundle, *, ops: bool, cuts: bool) -> None:
         console.print(f"note      {note}", markup=False)
     console.print()
     console.print(graph_table(manifest))
+    for graph_id, count in _tables(bundle).items():
+        read = f"a run at the example's size reads {size(count['touched_bytes'])} of them"
+        console.print(f"tables    {graph_id}: {size(count['table_bytes'])} in int8, {read}", markup=False)
     for quality in manifest.quality:
         mark = "passed" if quality.gate == "passed" else "FAILED"
         console.print(

@@ -1,4 +1,4 @@
-"""`edgekit profile`: measures a bundle or a bare graph on this machine."""
+"""`edgekit profile`: measures a bundle or a bare graph here or on a board, or predicts."""
 
 from __future__ import annotations
 
@@ -7,34 +7,48 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
 from edgekit_runtime.errors import UsageError
 from edgekit_runtime.measurement import Measurement
 
-_COLOURS = {"sound": "green", "noisy": "yellow", "invalid": "red"}
-
 
 def command(
     source: Annotated[str, typer.Argument(metavar="BUNDLE|FILE", help="A bundle, or an .onnx or .tflite file.")],
-    device: Annotated[str, typer.Option(metavar="NAME", help="Only `local` (this machine) so far.")] = "local",
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|tcp://HOST:PORT|ssh://USER@HOST",
+            help="local (this machine, the default), an agent's address, or a device profile; repeatable.",
+        ),
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="onnxruntime, litert, ...; the first installed one.")] = None,
     graph: Annotated[str | None, typer.Option(metavar="ID", help="One graph of a bundle, say onnx.int8.")] = None,
     threads: Annotated[str, typer.Option(metavar="1,4", help="Numbers of threads to try.")] = "1",
     batch: Annotated[str, typer.Option(metavar="1,8", help="Batch sizes to try.")] = "1",
+    length: Annotated[
+        str | None, typer.Option(metavar="16,64", help="Lengths of a bundle's dynamic axis to try.")
+    ] = None,
     size: Annotated[
         list[str] | None, typer.Option(metavar="AXIS=N", help="Size of a bare file's dynamic axis; repeatable.")
     ] = None,
     duration: Annotated[
         float | None, typer.Option(metavar="S", help="Seconds of sampling a graph; by default all ends in 30 s.")
     ] = None,
+    duty: Annotated[
+        bool, typer.Option("--duty", help="Also after a pause, paced at 1, 5 and 30 Hz, in bursts: 25 s more a graph.")
+    ] = False,
     memory_limit: Annotated[
         float | None, typer.Option(metavar="MB", help="Memory the process may take; what needs more exits with 4.")
     ] = None,
+    token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="An agent's token.")] = None,
+    ca: Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate that an agent's is checked by.")] = None,
+    cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Own certificate, for mutual TLS.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its key.")] = None,
+    remote_python: Annotated[
+        str, typer.Option(metavar="PROGRAM", help="Python on a device reached by ssh.")
+    ] = "python3",
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the report there, too.")] = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -44,31 +58,47 @@ def command(
     Every graph runs in fresh processes that take turns. What a sample cannot support is withheld, and what
     disturbed the measurement is named. A bundle keeps its measurements (outside its identity).
 
+    Always: opening, first run, latency with percentiles, throughput, memory (file, by opening, by the first run, peak),
+    operators with who ran them, preprocessing and the session's own share. Only when asked: sweeps (--threads, --batch,
+    --length) and the rhythms of applications (--duty).
+
     Example:  edgekit profile student.edge --threads 1,2 --report report/
     """
-    from edgekit.profiler.measure import check_device, make_plan, run_plan
+    from edgekit.cli.measured import render
+    from edgekit.profiler.dispatch import take
+    from edgekit.profiler.request import Request
+    from edgekit.profiler.where import parse
 
-    check_device(device)
     output = Output(json=json, quiet=quiet)
-    plan = make_plan(
-        source,
+    places = [parse(text) for text in device or ["local"]]
+    request = Request(
         engine=engine,
         graph=graph,
         threads=integers("--threads", threads),
         batch=integers("--batch", batch),
+        length=integers("--length", length) if length is not None else (),
         sizes=axis_sizes(size or []),
         duration_s=duration,
         memory_limit_mb=memory_limit,
+        duty=duty,
     )
-    for remark in plan.remarks:
-        output.say(escape(f"left out: {remark}"))
-    with output.steps("profile", plan.steps) as steps:
-        measurements = run_plan(plan, steps.advance)
+    access = _access(token_file, ca, cert, key, remote_python)
+    measurements: list[Measurement] = []
+    for place in places:
+        title = "profile" if len(places) == 1 else place.text
+        with output.growing(title) as steps:
+
+            def announce(total: int, remarks: tuple[str, ...], steps: Any = steps) -> None:
+                steps.total = steps.done + total
+                for remark in remarks:
+                    output.note(f"left out: {remark}")
+
+            measurements += take(place, source, request, access, announce=announce, progress=steps.advance)
     document: dict[str, Any] = {"measurements": measurements}
     if report is not None:
-        document["report"] = str(_report(plan, measurements, report))
-        output.say(escape(f"report: {document['report']}"))
-    over = [m for m in measurements if memory_limit is not None and m.latency_ms.n == 0]
+        document["report"] = str(_report(source, measurements, report))
+        output.note(f"report: {document['report']}")
+    over = [m for m in measurements if memory_limit is not None and m.latency_ms.n == 0 and not m.predicted]
     if over:
         message = "; ".join(reason for m in over for reason in m.verdict.reasons)
         document["error"] = {"kind": "gate_failed", "message": message, "remedy": "see --memory-limit"}
@@ -103,56 +133,21 @@ def axis_sizes(pairs: list[str]) -> dict[str, int]:
     return found
 
 
-def render(console: Console, measurements: list[Measurement]) -> None:
-    """Two tables of 80 columns, one line a measurement, with the reasons of every verdict below."""
-    from edgekit.report.numbers import MISSING, bytes_, interval, significant
-    from edgekit.report.write import shapes
+def _access(token_file: Path | None, ca: Path | None, cert: Path | None, key: Path | None, python: str) -> Any:
+    from edgekit.profiler.where import Access
 
-    time, memory = (
-        _table("engine", "thr", "p50 ms", "95 % interval", "p99 ms", "verdict"),
-        _table("open ms", "first ms", "file", "opened", "peak", "inputs"),
-    )
-    for m in measurements:
-        latency, colour = m.latency_ms, _COLOURS[m.verdict.kind]
-        middle = interval(latency.interval_95).replace(" to ", MISSING)
-        name = escape(m.graph)
-        time.add_row(
-            name,
-            escape(m.engine),
-            str(m.threads),
-            significant(latency.p50),
-            middle,
-            significant(latency.p99),
-            f"[{colour}]{m.verdict.kind}[/]",
-        )
-        sizes = (bytes_(m.memory.file_bytes), bytes_(m.memory.open_bytes), bytes_(m.memory.peak_rss_bytes))
-        memory.add_row(name, significant(m.open_ms), significant(m.first_ms), *sizes, escape(shapes(m.inputs)))
-    console.print(time)
-    console.print()
-    console.print(memory)
-    for m in measurements:
-        held = [f"{name} withheld: {reason}" for name, reason in m.withheld.items()]
-        lines = [f"{m.verdict.kind}: {reason}" for reason in m.verdict.reasons] + held
-        if lines:
-            console.print(
-                escape(f"\n{m.graph}, {m.engine}, {m.threads} thread{'s' * (m.threads > 1)}, {shapes(m.inputs)}")
-            )
-        for line in lines:
-            console.print(escape(f"  {line}"))
+    for option, path in (("--token-file", token_file), ("--ca", ca), ("--cert", cert), ("--key", key)):
+        if path is not None and not path.is_file():
+            raise UsageError(f"{option}: there is no file {path}")
+    if (cert is None) != (key is None):
+        raise UsageError("--cert and --key belong together", remedy="give both, or neither")
+    token = token_file.read_text(encoding="utf-8").strip() if token_file is not None else ""
+    return Access(token=token, ca=ca, cert=cert, key=key, python=python)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    table.add_column("graph", overflow="fold", min_width=11)
-    for name in columns:
-        numbers = name not in ("engine", "verdict", "inputs")
-        fold = name in ("inputs",)
-        table.add_column(name, justify="right" if numbers else "left", no_wrap=not fold, overflow="fold")
-    return table
-
-
-def _report(plan: Any, measurements: list[Measurement], folder: Path) -> Path:
+def _report(source: str, measurements: list[Measurement], folder: Path) -> Path:
     from edgekit.report import write_report
+    from edgekit_runtime.bundle import open_bundle
 
-    bundles = {job.target.bundle.bundle_id: job.target.bundle for job in plan.jobs if job.target.bundle is not None}
-    return write_report([*bundles.values(), *measurements], folder)[0]
+    bundles = [open_bundle(source)] if any(m.bundle_id for m in measurements) else []
+    return write_report([*bundles, *measurements], folder)[0]

@@ -59,6 +59,13 @@ class Engine(Protocol):
         """Runs the file under the engine's own profiler and returns what was executed, operator by operator.
 
         The operators are those of the engine's optimised graph, not of the file: `kind` and `int8` tell what really
-        ran. `ms` is the mean over `runs`, None where the engine does not tell.
+        ran. `ms` is the mean over the middle half of `runs`, None where the engine does not tell.
         """
         ...
+
+
+def middle_mean(values: Sequence[float]) -> float:
+    """Mean of the middle half: a few interrupted runs do not count, and whole microseconds still average out."""
+    ordered = np.sort(np.asarray(values, dtype=float))
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())

@@ -76,6 +76,28 @@ class LiteRT:
             graph.run(inputs)
         return graph.costs()
 
+    def timed_trace(
+        self, path: Path, inputs: Mapping[str, np.ndarray], *, threads: int = 1, runs: int = 1
+    ) -> Sequence[OpCost]:
+        """As `trace`, with times from LiteRT's own profiler. For a process that does nothing else.
+
+        Raises:
+            Refused: This version or file cannot be profiled; says why.
+        """
+        from edgekit_runtime.engines import litert_profile
+
+        if self.name != "litert" or not litert_profile.supported(self.version):
+            raise Refused(
+                f"{self.name} {self.version} gives no times for single operators (ai-edge-litert "
+                f"{'.'.join(map(str, litert_profile.OLDEST))} or newer does)"
+            )
+        structure = tflite_file.read(path)
+        rung = _rung_for(structure, inputs)
+        rows = self.trace(path, inputs, threads=threads, runs=1)
+        seen = litert_profile.record(path, rung, inputs, threads=threads, runs=runs)
+        looped = any(op.body >= 0 for subgraph in structure.subgraphs for op in subgraph.operators)
+        return litert_profile.join(rows, seen, looped=looped)
+
     def _open(self, path: Path, threads: int, structure: tflite_file.TfliteFile) -> Any:
         try:
             if self._announced:
@@ -229,6 +251,9 @@ def _costs(
                 macs=None if work is None else work * calls,
                 bytes=moved * calls,
                 int8=_is_int8(op.kind, dtypes),
+                calls=calls,
+                inputs=tuple(given),
+                outputs=tuple(made),
             )
         )
     return rows

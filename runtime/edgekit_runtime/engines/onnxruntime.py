@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit_runtime.engines import onnx_bytes
-from edgekit_runtime.engines.base import Arrays
+from edgekit_runtime.engines.base import Arrays, middle_mean
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.macs import ONNX_INT8, macs
 from edgekit_runtime.manifest import Tensor
@@ -198,30 +198,33 @@ def _without_first(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _costs(
-    events: Iterable[dict[str, Any]], shapes: Mapping[tuple[str, str], Mapping[str, Any]], runs: int
+    events: Sequence[dict[str, Any]], shapes: Mapping[tuple[str, str], Mapping[str, Any]], runs: int
 ) -> tuple[OpCost, ...]:
     """One row a node in order of first execution; `ms` and counts are per run (a node in a loop runs several times)."""
-    micros: dict[tuple[str, str], int] = defaultdict(int)
-    times: dict[tuple[str, str], int] = defaultdict(int)
+    micros: dict[tuple[str, str], list[int]] = defaultdict(list)
     for event in events:
-        micros[_key(event)] += int(event["dur"])
-        times[_key(event)] += 1
+        micros[_key(event)].append(int(event["dur"]))
     rows = []
-    for key, total in micros.items():
+    providers = {_key(event): str(event["args"].get("provider", "")) for event in events}
+    for key, seen in micros.items():
         name, kind = key
         arguments = shapes.get(key, {})
         inputs = [next(iter(item.items())) for item in arguments.get("input_type_shape", []) if item]
         outputs = [next(iter(item.items())) for item in arguments.get("output_type_shape", []) if item]
-        repeats = max(1, round(times[key] / runs))
+        repeats = max(1, round(len(seen) / runs))
         count = macs(kind, [shape for _, shape in inputs], [shape for _, shape in outputs])
         rows.append(
             OpCost(
                 name=name.removesuffix("_kernel_time"),
                 kind=kind,
-                ms=total / runs / 1e3,
+                ms=middle_mean(seen) * len(seen) / runs / 1e3,
                 macs=None if count is None else count * repeats,
                 bytes=repeats * sum(_bytes(dtype, shape) for dtype, shape in (*inputs, *outputs)),
                 int8=_is_int8(kind, [dtype for dtype, _ in inputs]),
+                delegate=providers[key],
+                calls=repeats,
+                inputs=tuple(tuple(shape) for _, shape in inputs),
+                outputs=tuple(tuple(shape) for _, shape in outputs),
             )
         )
     return tuple(rows)

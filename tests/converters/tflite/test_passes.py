@@ -13,7 +13,7 @@ from edgekit_converters.tflite.passes.split_table import split_tables
 from edgekit_converters.tflite.passes.versions import raise_versions
 from edgekit_runtime.errors import Refused
 
-ROWS, WIDTH = 50, 8
+ROWS, WIDTH = 200, 8
 
 
 def empty_model() -> fb.Model:

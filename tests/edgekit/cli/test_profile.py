@@ -43,7 +43,7 @@ def test_a_graph_over_the_memory_limit_ends_with_4_and_one_document(tiny: Path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--device", "pi4"], "no device 'pi4'"),
+        (["--device", "toaster"], "no device 'toaster'"),
         (["--threads", "one"], "--threads takes whole numbers"),
         (["--size", "length"], "--size takes AXIS=N"),
         (["--duration", "0"], "--duration takes seconds above 0"),

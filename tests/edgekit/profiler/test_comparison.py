@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import edgekit
-from edgekit.profiler.comparison import Comparison, Turns, conclude, gate
+from edgekit.profiler.comparison import Comparison, Turns, conclude, equivalent, gate
 from edgekit_runtime.errors import GateFailed, Refused, UsageError
 from edgekit_runtime.testing import make_bundle, matmul_onnx
 
@@ -78,3 +78,13 @@ def test_nothing_there_and_impossible_numbers_are_refused(tmp_path: Path):
         edgekit.compare(tmp_path / "a.onnx", tmp_path / "b.onnx")
     with pytest.raises(UsageError, match="margin"):
         edgekit.compare("a.onnx", "b.onnx", margin=-1)
+
+
+def test_equal_graphs_are_called_equal_once_the_whole_interval_lies_within_the_margin():
+    assert equivalent((0.99, 1.01), 0.02)
+    assert not equivalent((0.97, 1.01), 0.02)
+    assert not equivalent((0.99, 1.03), 0.02)
+    rounds = [Turns([1.0, 1.001], [1.0, 1.0], 0.0, 1.0) for _ in range(6)]
+    shown = conclude("a", "b", rounds, 0.02, 1.0)
+    assert shown.verdict == "no_difference_shown"
+    assert "equal within 2.0%" in shown.reasons[0]

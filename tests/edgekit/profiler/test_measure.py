@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import edgekit
+from edgekit.profiler.environment import Before
 from edgekit.profiler.measure import combine, make_plan, precision_of, run_plan
 from edgekit.profiler.targets import plan, resolve, split_spec
-from edgekit.profiler.trial import Trial, Weighed
+from edgekit.profiler.trial import Trial
+from edgekit.profiler.weigh import Weighed
 from edgekit_runtime.bundle import open_bundle
 from edgekit_runtime.errors import BundleInvalid, Refused, UsageError
 from edgekit_runtime.machine import this_machine
@@ -88,9 +90,9 @@ def test_a_changed_byte_is_noticed_before_anything_runs(bundle: Path):
         edgekit.profile(bundle)
 
 
-def test_only_this_machine_exists_so_far(bundle: Path):
-    with pytest.raises(UsageError, match=r"no device 'pi4'.*local"):
-        edgekit.profile(bundle, "pi4")
+def test_an_unknown_device_is_told_beside_the_known_ones(bundle: Path):
+    with pytest.raises(UsageError, match=r"no device 'toaster'.*local, .*pi4"):
+        edgekit.profile(bundle, "toaster")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_a_document_is_made_of_what_the_processes_saw(tmp_path: Path):
     jobs, _ = plan(resolve(path))
     weighed = Weighed("1.0", Memory(file_bytes=9), (OpCost(name="m", kind="MatMul", macs=12, int8=True),), {})
     state = Environment(cpu="test", throttled=True)
-    document = combine(jobs[0], [trial([1.0] * 40, 5.0), trial([1.1] * 40)], weighed, state)
+    document = combine(jobs[0], [trial([1.0] * 40, 5.0), trial([1.1] * 40)], weighed, state, Before())
     assert document.latency_ms.p50 == pytest.approx(1.05)
     assert document.latency_ms.interval_95 == (1.0, 1.1)
     assert document.withheld == {"p99": "needs 662 samples, has 80"}

@@ -1,10 +1,11 @@
 """Pass: an int8 look-up table with one scale a row, in a form that costs 4 bytes a row and that every runtime reads.
 
     before: EMBEDDING_LOOKUP(ids, table int8 [V,E] with V scales and V zero points of 8 bytes each)
-    after:  EMBEDDING_LOOKUP(ids, table int8 [V,E], scale 1) * EMBEDDING_LOOKUP(ids, scales float32 [V,1])
+    after:  DEQUANTIZE(GATHER(table int8 [V,E], scale 1, ids)) * EMBEDDING_LOOKUP(ids, scales float32 [V,1])
 
 The schema demands a 64-bit zero point beside each scale, which are 12 bytes a row where 4 do. Runtimes before 2.17 take
-the first scale for all rows without a word.
+the first scale for all rows without a word. EMBEDDING_LOOKUP dequantizes int8 rows value by value; GATHER copies them
+and XNNPACK's DEQUANTIZE is vector code (512 rows of 256 values: 0.19 ms against 0.09 ms for the whole student, x86).
 """
 
 from __future__ import annotations
@@ -60,9 +61,17 @@ def _scales_after(model: Model, subgraph: Any, lookup: Any) -> list[Any]:
     table.quantization = single
 
     constant = add_constant(model, subgraph, f"{name}.row_scales", scales)
+    codes = add_tensor(model, subgraph, f"{name}.codes", shape)
+    subgraph.tensors[codes].type, subgraph.tensors[codes].quantization = table.type, single
     whole = add_tensor(model, subgraph, f"{name}.rows", shape)
     scale = add_tensor(model, subgraph, f"{name}.scale", (*shape[:-1], 1))
-    lookup.outputs = [whole]
+    lookup.opcodeIndex = opcode_index(model, "GATHER", 2)  # version 2 brought int8
+    lookup.inputs, lookup.outputs = [table_index, ids], [codes]
+    lookup.builtinOptionsType = schema().BuiltinOptions.GatherOptions
+    lookup.builtinOptions = schema().GatherOptionsT()
+    plain = schema().OperatorT()
+    plain.opcodeIndex = opcode_index(model, "DEQUANTIZE", 2)
+    plain.inputs, plain.outputs = [codes], [whole]
     second, multiply = schema().OperatorT(), schema().OperatorT()
     second.opcodeIndex = opcode_index(model, "EMBEDDING_LOOKUP")
     second.inputs, second.outputs = [ids, constant], [scale]
@@ -70,4 +79,4 @@ def _scales_after(model: Model, subgraph: Any, lookup: Any) -> list[Any]:
     multiply.inputs, multiply.outputs = [whole, scale], [answer]
     multiply.builtinOptionsType = schema().BuiltinOptions.MulOptions
     multiply.builtinOptions = schema().MulOptionsT()
-    return [second, multiply]
+    return [plain, second, multiply]

@@ -1,4 +1,4 @@
-"""The pass that writes LSTMs as calls of a step, on markers put in by hand, against torch."""
+"""The pass that writes recurrent layers as calls of a step, on markers put in by hand, against torch."""
 
 from __future__ import annotations
 
@@ -15,64 +15,129 @@ from edgekit_converters.tflite import apply
 from edgekit_converters.tflite import flatbuffer as fb
 from edgekit_converters.tflite.coverage import coverage
 from edgekit_converters.tflite.passes.compact import compact
-from edgekit_converters.tflite.passes.step_lstm import is_recurrent_product, step_lstm
+from edgekit_converters.tflite.passes.step_recurrent import is_recurrent_product, step_recurrent
 from edgekit_converters.tflite.resolve import resolve
-from edgekit_converters.tflite.torch_passes.mark_lstm import COMPOSITE
+from edgekit_converters.tflite.torch_passes.mark_recurrent import CELL, GIVEN, PREFIX
 from tests.converters.tflite.students import sqnr_db
 from tests.converters.tflite.test_passes import empty_model
 
 SIZES = st.integers(1, 5)
+KINDS = {
+    "lstm": torch.nn.LSTM,
+    "gru": torch.nn.GRU,
+    "rnn_tanh": torch.nn.RNN,
+    "rnn_relu": lambda *sizes, **options: torch.nn.RNN(*sizes, nonlinearity="relu", **options),
+}
 
 
-def weights_of(layer: torch.nn.LSTM) -> list[np.ndarray]:
+def weights_of(layer: torch.nn.RNNBase) -> list[np.ndarray]:
     return [parameter.detach().numpy() for parameter in layer.parameters()]
 
 
-def marked(layers: list[torch.nn.LSTM], shape: tuple[int, int, int], *, chained: bool = False) -> fb.Model:
-    """LSTMs over one input, side by side or each on the answer of the one before."""
+def kind_of(layer: torch.nn.RNNBase) -> str:
+    return layer.mode.lower()
+
+
+def marked(
+    layers: list[torch.nn.RNNBase], shape: tuple[int, int, int], *, chained: bool = False, given: bool = False
+) -> fb.Model:
+    """Layers over one input, side by side or each on the answer of the one before; with states as inputs if `given`."""
     model = empty_model()
     subgraph = model.subgraphs[0]
     data = fb.add_tensor(model, subgraph, "x", shape)
     subgraph.inputs = [data]
     for place, layer in enumerate(layers):
-        answer = fb.add_tensor(model, subgraph, f"{place}/STABLEHLO_COMPOSITE", (*shape[:2], layer.hidden_size))
+        small = (shape[0], layer.hidden_size)
+        lstm = kind_of(layer) == "lstm"
+        states = [fb.add_tensor(model, subgraph, f"state{place}.{k}", small) for k in range(given * (1 + lstm))]
+        subgraph.inputs += states
+        with_cell = given and lstm
+        size = (shape[0], shape[1] + with_cell, layer.hidden_size)
+        answer = fb.add_tensor(model, subgraph, f"{place}/STABLEHLO_COMPOSITE", size)
         operator = fb.schema().OperatorT()
         operator.opcodeIndex = fb.opcode_index(model, "STABLEHLO_COMPOSITE")
-        operator.inputs = [data, *(fb.add_constant(model, subgraph, "", values) for values in weights_of(layer))]
+        constants = (fb.add_constant(model, subgraph, "", values) for values in weights_of(layer))
+        operator.inputs = [data, *states, *constants]
         operator.outputs = [answer]
         operator.builtinOptions2Type = fb.schema().BuiltinOptions2.StableHLOCompositeOptions
         operator.builtinOptions2 = fb.schema().StableHLOCompositeOptionsT()
-        operator.builtinOptions2.name = COMPOSITE.encode()
+        operator.builtinOptions2.name = (
+            f"{PREFIX}{kind_of(layer)}{CELL if with_cell else ''}{GIVEN if given else ''}".encode()
+        )
         subgraph.operators.append(operator)
         subgraph.outputs.append(answer)
         data = answer if chained else data
     return model
 
 
-def run(model: fb.Model, data: np.ndarray) -> list[np.ndarray]:
+def run(model: fb.Model, *data: np.ndarray) -> list[np.ndarray]:
     from ai_edge_litert.interpreter import Interpreter
 
     with quiet_native():
         interpreter = Interpreter(model_content=fb.serialize(model))
         interpreter.allocate_tensors()
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], data)
+        for detail, values in zip(interpreter.get_input_details(), data, strict=True):
+            interpreter.set_tensor(detail["index"], values)
         interpreter.invoke()
         return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
 
 
-@settings(max_examples=25, deadline=None)
-@given(batch=SIZES, steps=SIZES, features=SIZES, units=SIZES, bias=st.booleans(), abreast=st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(sorted(KINDS)), batch=SIZES, steps=SIZES, features=SIZES, units=SIZES, bias=st.booleans(),
+    abreast=st.integers(1, 3),
+)  # fmt: skip
 def test_steps_compute_what_torch_computes(
-    batch: int, steps: int, features: int, units: int, bias: bool, abreast: int
+    kind: str, batch: int, steps: int, features: int, units: int, bias: bool, abreast: int
 ) -> None:
     torch.manual_seed(0)
-    layers = [torch.nn.LSTM(features, units, bias=bias, batch_first=True) for _ in range(abreast)]
+    layers = [KINDS[kind](features, units, bias=bias, batch_first=True) for _ in range(abreast)]
     data = torch.randn(batch, steps, features)
     model = marked(layers, (batch, steps, features))
-    assert step_lstm(model) == abreast
+    assert step_recurrent(model) == abreast
     compact(model)
     for layer, got in zip(layers, run(model, data.numpy()), strict=True):
         np.testing.assert_allclose(got, layer(data)[0].detach().numpy(), rtol=0, atol=2e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(kind=st.sampled_from(sorted(KINDS)), batch=SIZES, steps=SIZES, abreast=st.integers(1, 3))
+def test_steps_begin_with_the_state_given_and_tell_the_last_cell(
+    kind: str, batch: int, steps: int, abreast: int
+) -> None:
+    torch.manual_seed(0)
+    layers = [KINDS[kind](3, 4, batch_first=True) for _ in range(abreast)]
+    data = torch.randn(batch, steps, 3)
+    states = [torch.randn(1, batch, 4) for _ in range(abreast * (2 if kind == "lstm" else 1))]
+    model = marked(layers, (batch, steps, 3), given=True)
+    step_recurrent(model)
+    compact(model)
+    got = iter(run(model, data.numpy(), *(state[0].numpy() for state in states)))
+    for place, layer in enumerate(layers):
+        first = tuple(states[2 * place :][:2]) if kind == "lstm" else states[place]
+        expected, final = layer(data, first)
+        if kind == "lstm":
+            expected = torch.cat([expected, final[1].transpose(0, 1)], dim=1)
+        np.testing.assert_allclose(next(got), expected.detach().numpy(), rtol=0, atol=2e-6)
+
+
+def test_going_hand_in_hand_never_makes_a_circle() -> None:
+    # A (wide) -> D (narrow), F (narrow) -> E (wide): A with E and F with D would wait for each other.
+    torch.manual_seed(0)
+    layers = [torch.nn.GRU(*sizes, batch_first=True) for sizes in ((4, 4), (4, 2), (4, 2), (2, 4))]
+    model = marked(layers, (1, 3, 4))
+    subgraph = model.subgraphs[0]
+    a, f, d, e = subgraph.operators
+    d.inputs[0], e.inputs[0] = a.outputs[0], f.outputs[0]
+    step_recurrent(model)
+    compact(model)
+    data = torch.randn(1, 3, 4)
+    made_a, made_f, made_d, made_e = run(model, data.numpy())
+    for layer, source, got in zip(
+        layers, (data, data, torch.from_numpy(made_a), torch.from_numpy(made_f)),
+        (made_a, made_f, made_d, made_e), strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(got, layer(source)[0].detach().numpy(), rtol=0, atol=2e-6)
 
 
 def test_lstms_that_wait_for_each_other_do_not_go_hand_in_hand() -> None:
@@ -80,7 +145,7 @@ def test_lstms_that_wait_for_each_other_do_not_go_hand_in_hand() -> None:
     layers = [torch.nn.LSTM(6, 6, batch_first=True) for _ in range(3)]
     data = torch.randn(1, 4, 6)
     model = marked(layers, (1, 4, 6), chained=True)
-    step_lstm(model)
+    step_recurrent(model)
     assert len(model.subgraphs) == 1 + 3
     value = data
     for layer, got in zip(layers, run(model, data.numpy()), strict=True):
@@ -93,7 +158,7 @@ def test_a_step_is_written_once_however_many_there_are() -> None:
     sizes = {}
     for steps in (8, 9):
         model = marked(layers, (1, steps, 8))
-        step_lstm(model)
+        step_recurrent(model)
         compact(model)
         assert len(model.subgraphs) == 2
         assert [calls for _, calls in fb.executed(model, model.subgraphs[0])] == [1, steps]
@@ -105,7 +170,7 @@ def test_the_answer_does_not_depend_on_the_call_before() -> None:
     from ai_edge_litert.interpreter import Interpreter
 
     model = marked([torch.nn.LSTM(8, 16, batch_first=True)], (1, 4, 8))
-    step_lstm(model)
+    step_recurrent(model)
     with quiet_native():
         interpreter = Interpreter(model_content=fb.serialize(model))
     interpreter.allocate_tensors()
@@ -123,7 +188,7 @@ def test_in_int8_every_product_is_an_integer_one_also_inside_the_step(tmp_path: 
     steps, units = 12, 32
     layers = [torch.nn.LSTM(units, units, batch_first=True) for _ in range(2)]
     model = marked(layers, (1, steps, units))
-    step_lstm(model)
+    step_recurrent(model)
     recipe = resolve(model)
     assert [decision.op for decision in recipe.ops] == ["0/LSTM.input", "1/LSTM.input", "0/LSTM.state", "1/LSTM.state"]
     assert all(is_recurrent_product(decision.op) for decision in recipe.ops)
@@ -141,7 +206,7 @@ def test_in_int8_every_product_is_an_integer_one_also_inside_the_step(tmp_path: 
 
 def test_one_lstm_may_be_kept_in_floating_point() -> None:
     model = marked([torch.nn.LSTM(4, 4, batch_first=True) for _ in range(2)], (1, 3, 4))
-    step_lstm(model)
+    step_recurrent(model)
     schemes = {decision.op: decision.scheme for decision in resolve(model, ["0"]).ops}
     assert schemes == {
         "0/LSTM.input": "float",
@@ -159,8 +224,8 @@ def test_one_lstm_may_be_kept_in_floating_point() -> None:
     assert dtypes == {op: "float32" if scheme == "float" else "int8" for op, scheme in schemes.items()}
 
 
-@pytest.mark.parametrize("name", ["LSTMs/FULLY_CONNECTED", "LSTM.inputs", "my_LSTM.state", "fc/FULLY_CONNECTED"])
-def test_other_products_are_not_taken_for_an_lstms(name: str) -> None:
+@pytest.mark.parametrize("name", ["LSTMs/FULLY_CONNECTED", "LSTM.inputs", "my_GRU.state", "fc/FULLY_CONNECTED"])
+def test_other_products_are_not_taken_for_a_layers(name: str) -> None:
     assert not is_recurrent_product(name)
 
 
@@ -168,7 +233,7 @@ def test_a_trace_counts_the_work_of_every_step(tmp_path: Path) -> None:
     from edgekit_runtime import engines
 
     model = marked([torch.nn.LSTM(6, 4, batch_first=True)], (1, 9, 6))
-    step_lstm(model)
+    step_recurrent(model)
     compact(model)
     path = tmp_path / "lstm.tflite"
     path.write_bytes(fb.serialize(model))

@@ -1,0 +1,125 @@
+"""What the matrix knows of one student in one format, and whether that counts as working. Pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+FORMATS = ("onnx", "tflite")
+
+# students.md, "Works": the limits of a working row.
+FP32_ERROR = 1e-4
+DROP = 0.01
+AGREEMENT = 0.99
+COSINE = 0.995
+SQNR_DB = 35.0
+INT8_WEIGHTS = 0.95
+INVARIANCE = 0.9999
+# Two sessions of one graph differ by this much in a short alternation on a shared machine.
+NOT_SLOWER = 0.97
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """What int8 lost: the task's metric, and distance from the student."""
+
+    metric: str
+    drop: float
+    interval_95: tuple[float, float]
+    n: int
+    labels: bool
+    agreement: float | None
+    cosine: float
+    sqnr_db: float | None
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """One student in one format.
+
+    Attributes:
+        refused: Why there is no graph at all; empty when there is one.
+        int8_refused: Why there is no int8 graph beside fp32; empty when there is one.
+        fp32_error: Largest error of the fp32 graph relative to the output's range, over data and sizes.
+        quality: Of the int8 graph; None where there is none.
+        weights: Share of the weight bytes that are int8 in the file.
+        macs: Share of the multiply-accumulates that the engine runs in int8.
+        size: Bytes of the int8 graph over those of fp32.
+        batch: Worst cosine of an answer alone to the same answer in a batch; None without a batch axis.
+        padding: Worst cosine of an answer to itself padded; None without a length axis.
+        sizes: Sizes of each dynamic axis that ran right.
+        failures: What did not run at some size, a line each.
+        back_for_quality: Operators given back to float because int8 failed the gate.
+        back_for_speed: Operators given back because their int8 form was not faster.
+        why: What the bundle says of the int8 graph (else of fp32).
+    """
+
+    refused: str = ""
+    int8_refused: str = ""
+    fp32_error: float = 0.0
+    quality: Quality | None = None
+    weights: float = 0.0
+    macs: float = 0.0
+    size: float = 0.0
+    batch: float | None = None
+    padding: float | None = None
+    sizes: dict[str, list[int]] = {}
+    failures: list[str] = []
+    back_for_quality: int = 0
+    back_for_speed: int = 0
+    back_for_speed_bytes: float = 0.0
+    why: str = ""
+
+
+class Speed(msgspec.Struct, frozen=True):
+    """Medians in ms of everything timed in one alternation, and int8 against fp32 of each format with an interval."""
+
+    median_ms: dict[str, float]
+    gain: dict[str, tuple[float, float, float]]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One student."""
+
+    name: str
+    row: int
+    trained: bool
+    seconds: float
+    cells: dict[str, Cell]
+    stock: dict[str, str] = {}
+    speed: Speed | None = None
+    trouble: str = ""
+
+
+def verdict(row: Row, kind: str) -> tuple[bool, list[str]]:
+    """Whether a cell works, and what stands against it (or what makes a working cell special)."""
+    cell = row.cells.get(kind)
+    if cell is None:
+        return False, [row.trouble or "not run"]
+    if cell.refused:
+        return False, [f"refused: {cell.refused}"]
+    wrong = [f"fp32 differs by {cell.fp32_error:.1e}"] if cell.fp32_error > FP32_ERROR else []
+    wrong += cell.failures[:2]
+    for name, value in (("batch", cell.batch), ("padding", cell.padding)):
+        if value is not None and value < INVARIANCE:
+            wrong.append(f"{name} changes answers (cosine {value:.5f})")
+    notes = []
+    if cell.quality is None:
+        notes.append(f"ships fp32: {cell.int8_refused}")
+    else:
+        wrong += quality_trouble(cell.quality)
+        counted = cell.weights + cell.back_for_speed_bytes
+        if counted < INT8_WEIGHTS:
+            wrong.append(f"{cell.weights:.0%} of weight bytes are int8")
+        gain = row.speed.gain.get(kind) if row.speed else None
+        if gain is not None and gain[2] < NOT_SLOWER:
+            wrong.append(f"int8 is slower: {gain[0]:.2f}x [{gain[1]:.2f}, {gain[2]:.2f}]")
+    return not wrong, wrong or notes
+
+
+def quality_trouble(seen: Quality) -> list[str]:
+    """What stands against the quality of an int8 graph."""
+    if seen.labels:
+        return [f"loses {100 * seen.drop:.2f} points of {seen.metric}"] if seen.drop > DROP else []
+    if seen.metric.startswith(("top1", "f1")):
+        agreement = seen.agreement if seen.agreement is not None else 1 - seen.drop
+        return [f"{agreement:.1%} agreement"] if agreement < AGREEMENT else []
+    near = seen.cosine >= COSINE or (seen.sqnr_db or 99.0) >= SQNR_DB
+    return [] if near else [f"cosine {seen.cosine:.4f}, {seen.sqnr_db or 99.0:.0f} dB"]

@@ -1,0 +1,109 @@
+"""Measurements as tables of 80 columns on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from edgekit.report.numbers import MISSING, bytes_, interval, significant, times
+from edgekit.report.write import placed, shapes
+from edgekit_runtime.measurement import Measurement
+
+COLOURS = {"sound": "green", "noisy": "yellow", "invalid": "red"}
+
+
+def render(console: Console, measurements: Sequence[Measurement]) -> None:
+    """Time, memory and work of each measurement, then the reasons of every verdict and what could not be told."""
+    for device in dict.fromkeys(m.device for m in measurements):
+        here = [m for m in measurements if m.device == device]
+        if len(here) < len(measurements):
+            console.print(f"[bold]{escape(device)}[/], {escape(here[0].environment.cpu)}")
+        console.print(_time(here))
+        console.print()
+        console.print(_memory(here))
+        console.print()
+        console.print(_work(here))
+        _rhythms(console, here)
+        for m in here:
+            _reasons(console, m)
+        console.print()
+
+
+def _time(measurements: Sequence[Measurement]) -> Table:
+    table = _table("engine", "thr", "p50 ms", "95 % interval", "p99 ms", "verdict")
+    for m in measurements:
+        latency, colour = m.latency_ms, COLOURS[m.verdict.kind]
+        verdict = "predicted" if m.predicted else m.verdict.kind
+        table.add_row(
+            escape(m.graph),
+            escape(m.engine),
+            str(m.threads),
+            significant(latency.p50),
+            interval(latency.interval_95).replace(" to ", MISSING),
+            significant(latency.p99),
+            f"[{colour}]{verdict}[/]",
+        )
+    return table
+
+
+def _memory(measurements: Sequence[Measurement]) -> Table:
+    table = _table("open ms", "first ms", "per s", "file", "opened", "first run", "peak")
+    for m in measurements:
+        memory = (m.memory.file_bytes, m.memory.open_bytes, m.memory.arena_bytes, m.memory.peak_rss_bytes)
+        rate = significant(m.throughput_per_s)
+        table.add_row(
+            escape(m.graph), significant(m.open_ms), significant(m.first_ms), rate, *(bytes_(value) for value in memory)
+        )
+    return table
+
+
+def _work(measurements: Sequence[Measurement]) -> Table:
+    table = _table("runs on", "encode ms", "session ms", "outside ops ms", "inputs")
+    for m in measurements:
+        around = m.around
+        table.add_row(
+            escape(m.graph),
+            escape(placed(m)),
+            significant(around.encode_ms if around else None),
+            significant(around.session_ms if around else None),
+            significant(around.outside_operators_ms if around else None),
+            escape(shapes(m.inputs)),
+        )
+    return table
+
+
+def _rhythms(console: Console, measurements: Sequence[Measurement]) -> None:
+    rows = [(m, row) for m in measurements for row in m.duty]
+    if not rows:
+        return
+    table = _table("rhythm", "idle ms", "n", "p50 ms", "mean ms", "max ms", "of the loop")
+    for m, row in rows:
+        ratio = times(row.ratio) if row.ratio else MISSING
+        figures = (significant(row.p50), significant(row.mean), significant(row.max), ratio)
+        table.add_row(escape(m.graph), row.name.replace("_", " "), significant(row.idle_ms), str(row.n), *figures)
+    console.print()
+    console.print(table)
+
+
+def _reasons(console: Console, m: Measurement) -> None:
+    held = [f"{name} withheld: {reason}" for name, reason in m.withheld.items() if not m.predicted]
+    lines = [f"{m.verdict.kind}: {reason}" for reason in m.verdict.reasons] + held
+    lines += [f"{row.delegate} runs {', '.join(row.kinds[:6])}" for row in m.placement[1:]] + list(m.remarks)
+    if lines:
+        where = f"{m.graph}, {m.engine}, {m.threads} thread{'s' * (m.threads > 1)}, {shapes(m.inputs)}"
+        console.print(escape(f"\n{where}"))
+    for line in lines:
+        console.print(escape(f"  {line}"))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("graph", overflow="fold", min_width=11)
+    for name in columns:
+        words = name in ("engine", "verdict", "inputs", "runs on", "rhythm")
+        fold = name in ("inputs", "runs on")
+        table.add_column(name, justify="left" if words else "right", no_wrap=not fold, overflow="fold")
+    return table

@@ -1,0 +1,182 @@
+"""Sorts what an engine ran into families of operators that cost alike, and reads the sizes their cost depends on.
+
+A product of any sort is seen as a matrix product: `rows` outputs times `inner` products times `columns`.
+
+    dense      [rows, inner] x [inner, columns]          conv       rows = batch and pixels, inner = channels x kernel
+    recurrent  rows = steps one after the other          depthwise  inner = kernel, columns = channels
+    matmul     rows of all matrices of a batch           the others only have `elements`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from edgekit_runtime.measurement import OpCost
+
+Family = Literal[
+    "conv",
+    "pointwise",
+    "depthwise",
+    "dense",
+    "matmul",
+    "recurrent",
+    "attention",
+    "gather",
+    "elementwise",
+    "normalize",
+    "reduce",
+    "move",
+    "quantize",
+]
+
+# Kernels of one cost under several names, by the name that is calibrated.
+SAME: dict[str, str] = {
+    **dict.fromkeys(("FusedConv", "NhwcFusedConv", "NhwcConv"), "Conv"),
+    **dict.fromkeys(("Gemm", "FusedGemm", "FusedMatMul", "TransposeMatMul", "FusedMatMulActivation"), "MatMul"),
+    **dict.fromkeys(("QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm"), "MatMulIntegerToFloat"),
+    **dict.fromkeys(("Sub", "Max", "Min", "Relu", "Clip", "Abs", "Neg", "Not", "Equal", "Less"), "Add"),
+    **dict.fromkeys(("MAXIMUM", "MINIMUM", "SUB", "RELU", "ABS", "NEG", "SQUARED_DIFFERENCE"), "ADD"),
+    **dict.fromkeys(("Squeeze", "Unsqueeze", "Identity", "Flatten"), "Reshape"),
+    **dict.fromkeys(("SQUEEZE", "EXPAND_DIMS"), "RESHAPE"),
+    **dict.fromkeys(("Sigmoid", "Exp", "Erf", "Pow", "Gelu", "FastGelu"), "Tanh"),
+    **dict.fromkeys(("GELU", "EXP", "POW"), "LOGISTIC"),
+    **dict.fromkeys(("RSQRT",), "SQRT"),
+    **dict.fromkeys(("Split", "Expand", "Tile", "ReorderInput", "ReorderOutput"), "Concat"),
+    **dict.fromkeys(("Shape", "Range"), "Reshape"),
+    **dict.fromkeys(("DequantizeLinear", "DynamicQuantizeLinear", "Cast"), "QuantizeLinear"),
+    **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMin", "GlobalAveragePool", "GlobalMaxPool"), "ReduceMax"),
+    **dict.fromkeys(("SUM", "AVERAGE_POOL_2D", "MAX_POOL_2D"), "MEAN"),
+    **dict.fromkeys(("REDUCE_MIN", "REDUCE_PROD"), "REDUCE_MAX"),
+    **dict.fromkeys(("SLICE", "SPLIT", "PACK", "UNPACK", "BROADCAST_TO"), "CONCATENATION"),
+    **dict.fromkeys(("GATHER", "GATHER_ND"), "EMBEDDING_LOOKUP"),
+    **dict.fromkeys(("DEQUANTIZE",), "QUANTIZE"),
+    **dict.fromkeys(("EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "LOGICAL_AND"), "NOT_EQUAL"),
+    **dict.fromkeys(
+        ("LOGICAL_OR", "LOGICAL_NOT", "SELECT", "SELECT_V2", "WHERE", "REDUCE_ALL", "REDUCE_ANY"), "NOT_EQUAL"
+    ),
+    **dict.fromkeys(("CAST",), "NOT_EQUAL"),
+}
+
+_FAMILIES: dict[Family, tuple[str, ...]] = {
+    "recurrent": ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF"),
+    "attention": ("Attention", "QAttention", "MultiHeadAttention"),
+    "gather": ("Gather", "GatherND", "GatherBlockQuantized", "EMBEDDING_LOOKUP", "GATHER", "GATHER_ND"),
+    "normalize": ("LayerNormalization", "SkipLayerNormalization", "Softmax", "SOFTMAX", "BatchNormalization"),
+    "elementwise": ("CAST", "REDUCE_ALL", "REDUCE_ANY"),
+    "reduce": (
+        "ReduceMax", "ReduceSum", "ReduceMean", "ReduceMin", "GlobalAveragePool", "QLinearGlobalAveragePool", "MaxPool",
+        "AveragePool", "MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "AVERAGE_POOL_2D", "MAX_POOL_2D",
+    ),
+    "move": (
+        "Reshape", "Transpose", "Concat", "Slice", "Squeeze", "Unsqueeze", "Split", "Pad", "Expand", "Shape", "Flatten",
+        "ReorderInput", "ReorderOutput", "Identity", "Tile", "RESHAPE", "TRANSPOSE", "CONCATENATION", "STRIDED_SLICE",
+        "SLICE", "SPLIT", "PACK", "UNPACK", "PAD", "SQUEEZE", "EXPAND_DIMS", "BROADCAST_TO", "SHAPE", "IF", "Range",
+    ),
+    "quantize": ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast", "QUANTIZE", "DEQUANTIZE"),
+}  # fmt: skip
+_BY_KIND: dict[str, Family] = {kind: family for family, kinds in _FAMILIES.items() for kind in kinds}
+_WEIGHTS_AT = {"QLinearConv": 3}
+PRODUCTS: tuple[Family, ...] = ("conv", "pointwise", "depthwise", "dense", "matmul", "recurrent", "attention")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One call of one operator, as far as its cost depends on it.
+
+    Attributes:
+        family: What it is like.
+        kind: Name under which its kernel is calibrated.
+        int8: Whether it multiplies 8-bit integers.
+        sizes: rows, inner, columns of a product; elements otherwise.
+        macs: Multiply-accumulates.
+        bytes: Bytes read and written, of a table only the rows that are read.
+    """
+
+    family: Family
+    kind: str
+    int8: bool
+    sizes: tuple[int, ...]
+    macs: int
+    bytes: int
+
+    @property
+    def key(self) -> str:
+        """Name of the table that holds its measurements."""
+        return f"{self.family}/{self.kind}/{'int8' if self.int8 else 'float'}"
+
+
+def cell(op: OpCost) -> Cell:
+    """One call of an operator as an engine traced it."""
+    calls = max(op.calls, 1)
+    macs = (op.macs or 0) // calls
+    outputs = sum(math.prod(shape) for shape in op.outputs)
+    family = _family(op, macs)
+    kind = SAME.get(op.kind, op.kind)
+    if family in ("conv", "pointwise") and _is_narrow(op):
+        kind += "1d"  # blocked kernels are for pictures
+    if family in PRODUCTS and macs and op.outputs:
+        sizes = _product(op, family, macs)
+    else:
+        # A table counts with the rows that are read, a reduction with what goes in.
+        read = 0 if family == "gather" else max((math.prod(shape) for shape in op.inputs if shape), default=0)
+        sizes = (max(outputs, read, 1),)
+    moved = (op.bytes or 0) // calls
+    return Cell(family, kind, op.int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved)
+
+
+def _family(op: OpCost, macs: int) -> Family:
+    if op.kind in _BY_KIND:
+        return _BY_KIND[op.kind]
+    if not macs:
+        return "elementwise"
+    if "DEPTHWISE" in op.kind:
+        return "depthwise"
+    if op.calls > 1 and op.kind == "FULLY_CONNECTED":
+        return "recurrent"  # in the body that is called once a step
+    if "Conv" in op.kind or "CONV" in op.kind:
+        return _convolution(op)
+    if op.kind in ("MatMul", "FusedMatMul", "BATCH_MATMUL") and _both_are_batched(op.inputs):
+        return "matmul"
+    return "dense"
+
+
+def _convolution(op: OpCost) -> Family:
+    at = _WEIGHTS_AT.get(op.kind, 1)
+    weights = op.inputs[at] if len(op.inputs) > at else ()
+    last = op.kind.isupper()  # TFLite keeps channels last
+    if len(weights) < 3:
+        return "conv"
+    spatial = weights[1:-1] if last else weights[2:]
+    if not last and weights[1] == 1 and len(op.inputs[0]) > 1 and op.inputs[0][1] > 1:
+        return "depthwise"
+    return "pointwise" if math.prod(spatial) == 1 else "conv"
+
+
+def _is_narrow(op: OpCost) -> bool:
+    """A convolution over one axis."""
+    shape = op.outputs[0] if op.outputs else ()
+    spatial = shape[1:-1] if op.kind.isupper() else shape[2:]
+    return len(spatial) < 2 or min(spatial) == 1 < max(spatial)
+
+
+def _both_are_batched(inputs: Sequence[Sequence[int]]) -> bool:
+    return len(inputs) > 1 and len(inputs[1]) > 2
+
+
+def _product(op: OpCost, family: Family, macs: int) -> tuple[int, ...]:
+    if family == "recurrent" and len(op.inputs) > 2 and len(op.inputs[1]) == 3:
+        steps, batch, _ = op.inputs[0]
+        directions = op.inputs[1][0]
+        # The quantized kernel keeps its weights transposed: sizes are sorted out by the count.
+        gates = min(op.inputs[2][1:]) * 4
+        return steps * directions, max(macs // max(steps * directions * batch * gates, 1), 1), gates
+    output = op.outputs[0]
+    if family in ("conv", "pointwise", "depthwise"):
+        columns = output[-1] if op.kind.isupper() else output[1]
+    else:
+        columns = output[-1] if output else 1
+    rows = max(math.prod(output) // max(columns, 1), 1)
+    return rows, max(macs // max(rows * columns, 1), 1), max(columns, 1)

@@ -1,0 +1,258 @@
+"""The graphs of a calibration for ONNX Runtime: an input `x`, one kernel several times, an output `y`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from edgekit.devices import micro, onnx_file
+from edgekit.devices.micro import Micro
+from edgekit.devices.table import STREAM
+
+_ADD, _RESHAPE = "elementwise/Add/float", "move/Reshape/float"
+_ROW = 128  # elements of the last axis of the element-wise kernels
+_OPSET, _IR = 17, 9
+
+
+def plan() -> Iterator[Micro]:
+    """What is measured, helpers first."""
+    yield from micro.elements("elementwise", "Add")
+    yield from micro.elements("elementwise", "Mul")
+    yield from micro.elements("elementwise", "Div")
+    yield from micro.elements("elementwise", "Sum")
+    yield from micro.elements("elementwise", "Tanh")
+    yield from micro.elements("elementwise", "BiasGelu")
+    yield from micro.elements("elementwise", "QLinearAdd", int8=True)
+    yield from micro.elements("normalize", "Softmax")
+    yield from micro.elements("normalize", "LayerNormalization")
+    yield from micro.elements("reduce", "ReduceMax", helpers=(_ADD,))
+    yield from micro.elements("move", "Reshape", helpers=(_ADD,), per_link=2)
+    yield from micro.elements("move", "Transpose", helpers=(_ADD, _RESHAPE, _RESHAPE))
+    yield from micro.elements("move", "Concat")
+    yield from micro.elements("move", "Slice")
+    yield from micro.elements("move", "Pad")
+    yield from micro.elements("gather", "Gather", helpers=(_ADD,))
+    yield from micro.elements("quantize", "QuantizeLinear", helpers=("elementwise/Tanh/float",), per_link=2)
+    yield from micro.streams(STREAM)
+    yield from micro.dense("MatMul", False)
+    yield from micro.dense("MatMulIntegerToFloat", True, helper="quantize/QuantizeLinear/float")
+    yield from micro.convolutions({"conv": "Conv", "pointwise": "Conv", "depthwise": "Conv"}, False)
+    yield from micro.convolutions({"conv": "QLinearConv", "pointwise": "QLinearConv", "depthwise": "QLinearConv"}, True)
+    yield from micro.matmuls("MatMul")
+    yield from micro.recurrent("LSTM", False)
+    yield from micro.recurrent("DynamicQuantizeLSTM", True)
+
+
+def build(wanted: Micro | None) -> bytes:
+    """The graph of one entry; None: one that does nothing but be called."""
+    net = _Net()
+    if wanted is None:
+        net.chain("x", [("Identity", [], {})])
+        return net.save((1, 1))
+    if wanted.kind == STREAM:
+        width = micro.STREAM_WIDTH
+        net.chain("x", [("MatMul", [net.floats(width, width)], {}) for _ in range(wanted.repeats)])
+        return net.save((1, width))
+    if wanted.family == "dense":
+        return _dense(net, wanted)
+    if wanted.family in ("conv", "pointwise", "depthwise"):
+        return _convolution(net, wanted)
+    if wanted.family == "matmul":
+        return _matmul(net, wanted)
+    if wanted.family == "recurrent":
+        return _recurrent(net, wanted)
+    return _elements(net, wanted)
+
+
+class _Net:
+    """Nodes and constants that become a model."""
+
+    def __init__(self) -> None:
+        self.nodes: list[tuple[str, list[str], list[str], dict[str, Any], str]] = []
+        self.constants: list[bytes] = []
+        self.rng = np.random.default_rng(0)
+
+    def constant(self, value: np.ndarray) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(onnx_file.constant(name, value))
+        return name
+
+    def floats(self, *shape: int) -> str:
+        return self.constant((self.rng.standard_normal(shape) * 0.1).astype(np.float32))
+
+    def int8(self, *shape: int) -> str:
+        return self.constant(self.rng.integers(-127, 128, shape, dtype=np.int8))
+
+    def scalar(self, value: float, dtype: type = np.float32) -> str:
+        return self.constant(np.array(value, dtype))
+
+    def node(self, kind: str, inputs: list[str], *, domain: str = "", outputs: int = 1, **options: Any) -> str:
+        names = [f"v{len(self.nodes)}_{number}" for number in range(outputs)]
+        self.nodes.append((kind, inputs, names, options, domain))
+        return names[0]
+
+    def chain(self, start: str, links: list[tuple[str, list[str], dict[str, Any]]]) -> str:
+        for kind, more, options in links:
+            start = self.node(kind, [start, *more], **options)
+        return start
+
+    def save(self, shape: tuple[int, ...], dtype: type = np.float32) -> bytes:
+        """The model from `x` to the first answer of the last node."""
+        kind, inputs, names, options, domain = self.nodes[-1]
+        self.nodes[-1] = (kind, inputs, ["y", *names[1:]], options, domain)
+        return onnx_file.model(
+            [onnx_file.node(*each) for each in self.nodes],
+            self.constants,
+            ("x", np.dtype(dtype).name, shape),
+            ("y", "uint8" if kind in ("QLinearConv", "QLinearAdd") else "float32"),
+            opsets={"": _OPSET, "com.microsoft": 1},
+            ir_version=_IR,
+        )
+
+
+def _dense(net: _Net, wanted: Micro) -> bytes:
+    rows, inner, columns = wanted.sizes
+    value = "x"
+    for number in range(wanted.repeats):
+        k, n = (inner, columns) if number % 2 == 0 else (columns, inner)
+        if wanted.int8:
+            scale, zero = net.scalar(0.05), net.scalar(128, np.uint8)
+            codes = net.node("QuantizeLinear", [value, scale, zero])
+            scales = net.constant(np.full(n, 0.002, np.float32))
+            value = net.node(
+                "MatMulIntegerToFloat", [codes, net.int8(k, n), scale, scales, zero], domain="com.microsoft"
+            )
+        else:
+            value = net.node("MatMul", [value, net.floats(k, n)])
+    return net.save((rows, inner))
+
+
+def _convolution(net: _Net, wanted: Micro) -> bytes:
+    columns = wanted.sizes[2]
+    height, width, channels, *kernel = micro.picture(wanted)
+    narrow = wanted.kind.endswith("1d")
+    kernel = kernel[1:] if narrow else kernel
+    depthwise = wanted.family == "depthwise"
+    before = [side // 2 for side in kernel]
+    after = [side - 1 - side // 2 for side in kernel]
+    options: dict[str, Any] = {"kernel_shape": kernel, "pads": before + after, "group": columns if depthwise else 1}
+    shape = (columns, 1 if depthwise else channels, *kernel)
+    value = "x"
+    for _ in range(wanted.repeats):
+        if wanted.int8:
+            scale, zero = net.scalar(0.05), net.scalar(128, np.uint8)
+            weights = [net.int8(*shape), net.constant(np.full(columns, 0.002, np.float32))]
+            zeros = net.constant(np.zeros(columns, np.int8))
+            bias = net.constant(np.zeros(columns, np.int32))
+            value = net.node("QLinearConv", [value, scale, zero, *weights, zeros, scale, zero, bias], **options)
+        else:
+            value = net.node("Conv", [value, net.floats(*shape), net.floats(columns)], **options)
+    sides = (width,) if narrow else (height, width)
+    return net.save((1, channels, *sides), np.uint8 if wanted.int8 else np.float32)
+
+
+def _matmul(net: _Net, wanted: Micro) -> bytes:
+    batch, rows = micro.matrices(wanted)
+    _, inner, columns = wanted.sizes
+    # The second operand is an activation: made from the input, so that no kernel packs it ahead of time.
+    left = net.node("Reshape", ["x", net.constant(np.array([1, batch, rows, inner]))])
+    gate = net.node("ReduceMax", ["x"], keepdims=0)
+    rights = [net.node("Mul", [net.floats(1, batch, inner, columns), gate]) for _ in range(wanted.repeats)]
+    found = [net.node("MatMul", [left, right]) for right in rights]
+    net.node("Max", [net.node("ReduceMax", [value], keepdims=0) for value in found])
+    return net.save((batch * rows, inner))
+
+
+def _recurrent(net: _Net, wanted: Micro) -> bytes:
+    steps, features, hidden = micro.units(wanted)
+    bias = net.floats(1, 8 * hidden)
+    if wanted.int8:
+        weights = [net.int8(1, features, 4 * hidden), net.int8(1, hidden, 4 * hidden)]
+        scales = [net.constant(np.full((1, 4 * hidden), 0.002, np.float32)) for _ in range(2)]
+        zeros = [net.constant(np.zeros((1, 4 * hidden), np.int8)) for _ in range(2)]
+        given = ["x", *weights, bias, "", "", "", "", scales[0], zeros[0], scales[1], zeros[1]]
+        net.node("DynamicQuantizeLSTM", given, domain="com.microsoft", hidden_size=hidden)
+    else:
+        weights = [net.floats(1, 4 * hidden, features), net.floats(1, 4 * hidden, hidden)]
+        net.node("LSTM", ["x", *weights, bias], hidden_size=hidden)
+    return net.save((steps, 1, features))
+
+
+def _elements(net: _Net, wanted: Micro) -> bytes:
+    rows = max(wanted.sizes[0] // _ROW, 1)
+    value = "x"
+    for _ in range(micro.LINKS):
+        value = _CHAINS[wanted.kind](net, value, rows)
+    return net.save((rows, _ROW), np.uint8 if wanted.int8 else np.float32)
+
+
+def _quantized(net: _Net, value: str, rows: int) -> str:
+    scale, zero = net.scalar(0.05), net.scalar(128, np.uint8)
+    return net.node("QLinearAdd", [value, scale, zero, value, scale, zero, scale, zero], domain="com.microsoft")
+
+
+def _quantize(net: _Net, value: str, rows: int) -> str:
+    # A round trip: half of it goes to each. The operator between has no quantized form that it could be fused to.
+    scale, zero = net.scalar(0.05), net.scalar(128, np.uint8)
+    codes = net.node("QuantizeLinear", [value, scale, zero])
+    return net.node("Tanh", [net.node("DequantizeLinear", [codes, scale, zero])])
+
+
+def _transposed(net: _Net, value: str, rows: int) -> str:
+    split = net.node("Reshape", [value, net.constant(np.array([1, rows, 4, _ROW // 4]))])
+    turned = net.node("Transpose", [split], perm=[0, 2, 1, 3])
+    back = net.node("Reshape", [turned, net.constant(np.array([rows, _ROW]))])
+    return net.node("Add", [back, net.floats(_ROW)])
+
+
+def _reshaped(net: _Net, value: str, rows: int) -> str:
+    halves = net.node("Reshape", [value, net.constant(np.array([rows * 2, _ROW // 2]))])
+    raised = net.node("Add", [halves, net.floats(_ROW // 2)])
+    return net.node("Reshape", [raised, net.constant(np.array([rows, _ROW]))])
+
+
+def _joined(net: _Net, value: str, rows: int) -> str:
+    return net.node("Concat", [value, net.floats(rows, 1)], axis=1)  # a column more each time
+
+
+def _sliced(net: _Net, value: str, rows: int) -> str:
+    starts, ends, axes = (net.constant(np.array([number])) for number in (1, 1 << 30, 1))
+    return net.node("Slice", [value, starts, ends, axes])
+
+
+def _padded(net: _Net, value: str, rows: int) -> str:
+    return net.node("Pad", [value, net.constant(np.array([0, 0, 0, 1]))])
+
+
+def _gathered(net: _Net, value: str, rows: int) -> str:
+    # Indices that come from the input: constants would be looked up once, when the graph is opened.
+    zero = net.node("Cast", [net.node("Mul", [net.node("ReduceMax", ["x"], keepdims=0), net.scalar(0.0)])], to=7)
+    ids = net.node("Add", [zero, net.constant(net.rng.integers(0, 4096, rows))])
+    return net.node("Add", [value, net.node("Gather", [net.floats(4096, _ROW), ids])])
+
+
+_CHAINS: dict[str, Callable[[_Net, str, int], str]] = {
+    "Add": lambda net, value, rows: net.node("Add", [value, net.floats(_ROW)]),
+    "Mul": lambda net, value, rows: net.node("Mul", [value, net.floats(_ROW)]),
+    "Div": lambda net, value, rows: net.node("Div", [value, net.floats(rows, 1)]),
+    "Sum": lambda net, value, rows: net.node("Sum", [value, "x", net.floats(_ROW)]),
+    "Tanh": lambda net, value, rows: net.node("Tanh", [value]),
+    "BiasGelu": lambda net, value, rows: net.node("BiasGelu", [value, net.floats(_ROW)], domain="com.microsoft"),
+    "Softmax": lambda net, value, rows: net.node("Softmax", [value], axis=-1),
+    "LayerNormalization": lambda net, value, rows: net.node(
+        "LayerNormalization", [value, net.floats(_ROW), net.floats(_ROW)], axis=-1
+    ),
+    "ReduceMax": lambda net, value, rows: net.node(
+        "Add", [value, net.node("ReduceMax", [value], axes=[-1], keepdims=1)]
+    ),
+    "QLinearAdd": _quantized,
+    "QuantizeLinear": _quantize,
+    "Transpose": _transposed,
+    "Reshape": _reshaped,
+    "Concat": _joined,
+    "Slice": _sliced,
+    "Pad": _padded,
+    "Gather": _gathered,
+}

@@ -1,0 +1,95 @@
+"""Takes a profile where it was asked for, and keeps the documents beside the bundle."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgekit.profiler.measure import run_plan
+from edgekit.profiler.request import Request
+from edgekit.profiler.targets import resolve
+from edgekit.profiler.where import Access, Where
+from edgekit_runtime.errors import UsageError
+from edgekit_runtime.measurement import Measurement
+
+Announce = Callable[[int, tuple[str, ...]], None]  # number of steps, and what was left out with the reason
+Progress = Callable[[str], None]
+
+
+def take(
+    where: Where,
+    path: str | Path,
+    request: Request,
+    access: Access,
+    *,
+    announce: Announce = lambda steps, remarks: None,
+    progress: Progress = lambda label: None,
+) -> list[Measurement]:
+    """The documents of one device.
+
+    Args:
+        where: The device.
+        path: A bundle, or a bare graph file.
+        request: What is asked.
+        access: How an agent is entered.
+        announce: Called once the number of steps is known.
+        progress: Called as each step begins.
+
+    Raises:
+        UsageError: No such device, graph or engine.
+        Refused: The path cannot be read, or none of its graphs could be measured.
+        Unreachable: The agent cannot be reached, or was lost.
+    """
+    if where.kind == "local":
+        made = request.plan(path)
+        announce(made.steps, made.remarks)
+        return run_plan(made, progress)
+    if where.kind == "named":
+        return _predicted(where.text, path, request, announce, progress)
+    from edgekit.agent.client import profile
+
+    found = profile(where, Path(path), request, access, announce=announce, progress=progress)
+    keep(path, found)
+    return found
+
+
+def keep(path: str | Path, documents: list[Measurement]) -> None:
+    """Keeps documents beside the bundle they are of; bare files and packed bundles keep none."""
+    path = Path(path)
+    if not path.is_dir():
+        return
+    for target in resolve(path)[:1]:
+        for document in documents:
+            if target.bundle is not None and document.latency_ms.n + document.predicted:
+                target.bundle.add_measurement(document)
+
+
+def _predicted(
+    name: str, path: str | Path, request: Request, announce: Announce, progress: Progress
+) -> list[Measurement]:
+    devices = _devices()
+    if devices is None or name not in devices.known():
+        known = ", ".join(("local", *(devices.known() if devices is not None else ())))
+        raise UsageError(
+            f"there is no device {name!r}; there are: {known}",
+            remedy="name one of them, tcp://HOST:PORT of an agent, or ssh://USER@HOST",
+        )
+    if not hasattr(devices, "predict_all"):
+        raise UsageError(
+            f"this version of edgekit predicts nothing for {name}", remedy=f"edgekit devices {name} shows its profile"
+        )
+    announce(1, ())
+    progress(f"{name}: predicting")
+    found: list[Measurement] = devices.predict_all(path, name, request)
+    keep(path, found)
+    return found
+
+
+def _devices() -> Any:
+    """The package that knows devices, where this installation has it."""
+    if importlib.util.find_spec("edgekit.devices") is None:
+        return None
+    return importlib.import_module("edgekit.devices")

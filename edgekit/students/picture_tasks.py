@@ -1,0 +1,60 @@
+"""Data of the students that look at pictures and spectra, as `edgekit.students.train` takes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgekit.students import data, mlperf_tiny
+from edgekit.students.resnet_cifar import normalize
+from edgekit.students.task import Task
+
+# Zeros around a picture before a random window of its size is cut.
+SHIFT = 4
+
+
+def cifar_task(rows: int) -> Task:
+    """CIFAR-10, normalized: 4,000 training pictures, 500 held back. `rows` means nothing here."""
+    train, held = data.cifar10("train"), data.cifar10("eval")
+    return Task({"image": normalize(train.pixels)}, train.labels, {"image": normalize(held.pixels)}, held.labels)
+
+
+def raw_cifar_task(rows: int) -> Task:
+    """The same pictures from 0 to 255, as MLPerf Tiny's ResNet8 reads them."""
+    train, held = (data.cifar10(part) for part in ("train", "eval"))
+
+    def pixels(pictures: data.Images) -> np.ndarray:
+        return np.ascontiguousarray(pictures.pixels.transpose(0, 3, 1, 2).astype(np.float32))
+
+    return Task({"image": pixels(train)}, train.labels, {"image": pixels(held)}, held.labels)
+
+
+def keyword_task(rows: int) -> Task:
+    """MLPerf Tiny's keyword spectra: 100 to calibrate on, 200 held back. Too few to train on."""
+    codes, labels = data.keywords()
+    features = mlperf_tiny.keyword_features(codes)
+    return Task({"mfcc": features[:100]}, labels[:100], {"mfcc": features[100:]}, labels[100:])
+
+
+def reference_weights(name: str) -> nn.Module:
+    """A twin of MLPerf Tiny with the weights of the published fp32 file.
+
+    Args:
+        name: `resnet8` or `ds_cnn`.
+    """
+    file = {"resnet8": "pretrainedResnet.tflite", "ds_cnn": "kws_ref_model_float32.tflite"}[name]
+    twin = {"resnet8": mlperf_tiny.resnet8, "ds_cnn": mlperf_tiny.ds_cnn}[name]()
+    return mlperf_tiny.load(twin, data.folder() / "models" / "mlperf_tiny" / file)
+
+
+def shift_and_flip(batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Moves each picture by up to 4 pixels and mirrors every second one; `image` [B, C, H, W]."""
+    image = batch["image"]
+    count, _, height, width = image.shape
+    padded = nn.functional.pad(image, (SHIFT,) * 4)
+    tops, lefts = torch.randint(0, 2 * SHIFT + 1, (2, count), generator=generator).tolist()
+    moved = [p[:, y : y + height, x : x + width] for p, y, x in zip(padded, tops, lefts, strict=True)]
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    image = torch.stack(moved)
+    return {**batch, "image": torch.where(mirrored[:, None, None, None], image.flip(3), image)}
