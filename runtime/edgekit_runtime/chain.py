@@ -183,12 +183,14 @@ class Chain:
             UsageError: The chain has no exits, or the operating point belongs to another chain.
         """
         thresholds, mixes, rule = self._thresholds(point)
+        arrays, chosen = self._prepare(tensors)
+        if chosen is None or chosen.exact:
+            steps = self._steps(arrays, 0 if chosen is None else self._number(chosen.rung), None)
+            early = exits.answer_early(steps, thresholds, rule=rule, mixes=mixes)
+            return Answered({self.exits[-1].output: early.answers}, early.exits)
         found = [
-            exits.answer_early(steps, thresholds, rule=rule, mixes=mixes)
-            for steps in self._passes(self._prepare(tensors))
+            exits.answer_early(steps, thresholds, rule=rule, mixes=mixes) for steps in self._passes((arrays, chosen))
         ]
-        if len(found) == 1:
-            return Answered({self.exits[-1].output: found[0].answers}, found[0].exits)
         answers = np.concatenate([early.answers for early in found])
         return Answered({self.exits[-1].output: answers}, np.concatenate([early.exits for early in found]))
 
