@@ -29,6 +29,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("compare", "is A faster than B? paired and interleaved"),
     "devices": ("devices", "device profiles and their sources"),
     "run": ("run", "one or many requests through a bundle"),
+    "plan": ("plan", "which action wins where, by link and load"),
+    "why": ("why", "the reasons of recorded decisions"),
+    "simulate": ("simulate", "policies against the oracle on recorded links and loads"),
     "demo": ("demo", "the whole path on one student"),
 }
 

@@ -127,9 +127,7 @@ def _chain(manifest: Manifest, point: OperatingPoint, graphs: Mapping[str, Graph
     )
 
 
-def _offloads(
-    bundle: Bundle, tail: Graph, known: _Known, down: int, sizes: Mapping[str, int]
-) -> Iterator[ActionCost]:
+def _offloads(bundle: Bundle, tail: Graph, known: _Known, down: int, sizes: Mapping[str, int]) -> Iterator[ActionCost]:
     """The whole input to the server: as it is, and with the codec that measures smallest on the golden input."""
     manifest = bundle.manifest
     served = known.on_server([tail.id])
@@ -174,7 +172,9 @@ def _split(
         return None
     graphs = {graph.id: graph for graph in manifest.graphs}
     again = sum(_bytes(tensor, sizes) for tensor in manifest.inputs if tensor.name in point.tail_inputs)
-    listed = next((row for row in manifest.actions if row.kind == "split" and set(row.graphs) & set(point.before)), None)
+    listed = next(
+        (row for row in manifest.actions if row.kind == "split" and set(row.graphs) & set(point.before)), None
+    )
     lossless = all(tensor.dtype != "float32" for tensor in point.tensors)
     drop = listed.accuracy_drop if listed else 0.0 if lossless else None
     return ActionCost(

@@ -85,7 +85,9 @@ class Times:
         rates = [row.gmacs_per_s.value for row in self.profile.rates if row.precision == precision]
         if rates:
             return statistics.median(rates)
-        peak = self.profile.peak_gmacs_per_s(precision, self.threads) or self.profile.peak_gmacs_per_s("fp32", self.threads)
+        peak = self.profile.peak_gmacs_per_s(precision, self.threads) or self.profile.peak_gmacs_per_s(
+            "fp32", self.threads
+        )
         if not peak:
             raise Refused(
                 f"the profile {self.profile.name} knows no rate for {precision}",

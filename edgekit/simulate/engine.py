@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import heapq
 import itertools
 import math
@@ -48,7 +49,9 @@ _PING_MBIT = 100 * 8e-6
 class Simulation:
     """Runs days to their end. A request that no answer can reach (no link, no net) ends as infinite: lost."""
 
-    def __init__(self, days: Sequence[Day], deciders: Sequence[Decider], fallbacks: Sequence[int], workers: int) -> None:
+    def __init__(
+        self, days: Sequence[Day], deciders: Sequence[Decider], fallbacks: Sequence[int], workers: int
+    ) -> None:
         server = Server(workers)
         self._devices = [Device(day, server) for day in days]
         self._deciders = deciders
@@ -61,7 +64,7 @@ class Simulation:
     def run(self) -> list[list[Answered]]:
         """The requests of each device, in order of arrival."""
         for place, device in enumerate(self._devices):
-            self._at(float(device.day.arrivals_s[0]), lambda now, d=place: self._arrive(d, 0, now))
+            self._at(float(device.day.arrivals_s[0]), functools.partial(self._arrive, place, 0))
         while self._events:
             now, _, call = heapq.heappop(self._events)
             call(now)

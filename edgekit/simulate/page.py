@@ -131,7 +131,9 @@ def regrets(study: Study) -> str:
             f'<rect class="bar" x="180" y="{height + 4}" width="{max(width, 0.5):.1f}" height="16"/>',
             _text(186 + width, height + 16, f"{100 * value:+.1f} %"),
         ]
-    return _svg(parts, 24 * len(rows) + 4, "Mean latency over the oracle's: " + ", ".join(f"{n} {v:.2f}" for n, v in rows))
+    return _svg(
+        parts, 24 * len(rows) + 4, "Mean latency over the oracle's: " + ", ".join(f"{n} {v:.2f}" for n, v in rows)
+    )
 
 
 def _table(study: Study) -> str:
@@ -149,7 +151,7 @@ def _table(study: Study) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _used(rows: Sequence[Answered]) -> list[int]:

@@ -37,23 +37,31 @@ class Move:
 
 
 class Decider(Protocol):
-    """One policy on one device."""
+    """One policy on one device; the methods are those of `Controller`."""
 
-    def decide(self, request: int, now_s: float, device: Device) -> Move: ...
+    def decide(self, request: int, now_s: float, device: Device) -> Move:
+        """What to do with a request."""
 
-    def running(self, now_s: float, place: int) -> None: ...
+    def running(self, now_s: float, place: int) -> None:
+        """A run on the device begins."""
 
-    def stopped(self) -> None: ...
+    def stopped(self) -> None:
+        """A run on the device has ended."""
 
-    def sent(self, now_s: float, place: int) -> int: ...
+    def sent(self, now_s: float, place: int) -> int:
+        """A request is on its way; returns its number."""
 
-    def gave_up(self, now_s: float, flight: int) -> None: ...
+    def gave_up(self, now_s: float, flight: int) -> None:
+        """It was cancelled."""
 
-    def observe(self, now_s: float, flight: int, outcome: Outcome) -> None: ...
+    def observe(self, now_s: float, flight: int, outcome: Outcome) -> None:
+        """An action has ended; flight 0: on the device."""
 
-    def race_over(self, now_s: float, other_won: bool) -> None: ...
+    def race_over(self, now_s: float, other_won: bool) -> None:
+        """A race has ended."""
 
-    def ponged(self, now_s: float, round_trip_ms: float) -> None: ...
+    def ponged(self, now_s: float, round_trip_ms: float) -> None:
+        """An empty request came back."""
 
 
 class Silent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -114,7 +115,9 @@ def simulate(setting: Setting, progress: Callable[[str], None] = lambda name: No
         UsageError: There is no trace, or a number makes no sense.
     """
     if not setting.traces or setting.requests < 1 or setting.devices < 1 or setting.workers < 1:
-        raise UsageError("there is nothing to simulate", remedy="give a trace, and one request, device and worker or more")
+        raise UsageError(
+            "there is nothing to simulate", remedy="give a trace, and one request, device and worker or more"
+        )
     true = ActionSet(setting.actions)
     believed = ActionSet(setting.believed) if setting.believed is not None else true
     allowed = np.flatnonzero(admitted(true, setting.policy) == 0).tolist()
@@ -124,11 +127,10 @@ def simulate(setting: Setting, progress: Callable[[str], None] = lambda name: No
         if name == "best_fixed":
             continue
         progress(name)
-        answers[name] = _run(
-            days, lambda name=name: policies.made(name, believed, setting.policy, allowed, setting.settings), true, setting
-        )
+        made = functools.partial(policies.made, name, believed, setting.policy, allowed, setting.settings)
+        answers[name] = _run(days, made, true, setting)
     progress("best_fixed")
-    fixed = {place: _run(days, lambda place=place: policies.Fixed(place), true, setting) for place in allowed}
+    fixed = {place: _run(days, functools.partial(policies.Fixed, place), true, setting) for place in allowed}
     best = min(fixed, key=lambda place: _mean([row for rows in fixed[place] for row in rows]))
     answers["best_fixed"] = fixed[best]
     return Study(setting, answers, true.actions[best].id)
@@ -150,9 +152,7 @@ def _days(setting: Setting, true: ActionSet) -> list[list[Day]]:
         row = []
         for device in range(setting.devices):
             seed = setting.seed + 1000 * number + device
-            today = day(
-                true.actions, trace, setting.load, requests=setting.requests, interval_s=gap, seed=seed
-            )
+            today = day(true.actions, trace, setting.load, requests=setting.requests, interval_s=gap, seed=seed)
             row.append(dataclasses.replace(today, shift_s=device * trace.length_s / setting.devices))
         made.append(row)
     return made

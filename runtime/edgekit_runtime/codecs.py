@@ -127,9 +127,7 @@ def best(found: Iterable[Measured], uplink_mbps: float, slowdown: float = 1.0) -
         uplink_mbps: Of the link; above 0.
         slowdown: How much slower the sending device is than this machine.
     """
-    return min(
-        found, key=lambda row: row.encode_ms * slowdown + row.bytes * 8e-3 / uplink_mbps + row.decode_ms
-    )
+    return min(found, key=lambda row: row.encode_ms * slowdown + row.bytes * 8e-3 / uplink_mbps + row.decode_ms)
 
 
 def shuffled(data: bytes, itemsize: int) -> bytes:

@@ -59,6 +59,8 @@ def _render(console: Console, rows: list[Any], whole: bool) -> None:
     for entry, decision in rows:
         took = "" if entry.total_ms is None else f", took {entry.total_ms:.1f} ms"
         why = decision.alternatives[0].why
-        console.print(f"{entry.request}: {entry.action}, {entry.predicted_ms:.1f} ms expected{took}: {why}", markup=False)
+        console.print(
+            f"{entry.request}: {entry.action}, {entry.predicted_ms:.1f} ms expected{took}: {why}", markup=False
+        )
     counts = Counter(entry.action for entry, _ in rows)
     console.print(", ".join(f"{name} {count}" for name, count in counts.most_common()), markup=False)

@@ -49,7 +49,7 @@ class Settings:
     see_load: bool = True
     race_fraction: float = 0.1
     race_gain: float = 0.1
-    longest_pause_s: float = 10.0
+    longest_pause_s: float = 5.0
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 30.0
     ping_every_s: float = 5.0
@@ -64,8 +64,8 @@ class Plan:
         decision: The choice.
         hedge_ms: Start the local fall-back when no answer came after this time; None: the answer is local anyway.
         race: Id of a second action to run beside the chosen one; empty: none.
-        ping: Send an empty request beside it: only that tells the round trip from the bandwidth when all requests are of
-            one size.
+        ping: Send an empty request beside it: only that tells the round trip from the bandwidth when all requests are
+            of one size.
     """
 
     decision: Decision
@@ -188,7 +188,7 @@ class Controller:
             return
         waited_ms = (now_s - gone.sent_s) * 1e3
         if waited_ms > gone.expected_ms:
-            self.link.see(now_s, 1.5 * waited_ms, gone.action.bytes_up, gone.action.bytes_down, noise=0.5)
+            self.link.see(now_s, 1.5 * waited_ms, gone.action.bytes_up, gone.action.bytes_down, noise=0.15)
 
     def failed(self, now_s: float, flight: int, retry_after_s: float | None = None) -> None:
         """The server could not be reached, refused or answered wrongly: leave it alone for a while, with jitter."""

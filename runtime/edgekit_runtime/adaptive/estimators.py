@@ -186,7 +186,9 @@ class LoadEstimator:
         """Learns from a run on the device: its time over the profile's. `other` and the return as in `Level.see`."""
         return self._device.see(now_s, slowdown / self._busy, noise, other)
 
-    def see_reply(self, now_s: float, queue_ms: float, slowdown: float, noise: float = 0.2, other: float = 0.0) -> float:
+    def see_reply(
+        self, now_s: float, queue_ms: float, slowdown: float, noise: float = 0.2, other: float = 0.0
+    ) -> float:
         """Learns from what a reply says: its wait, and its service time over the profile's."""
         self._queue.see(now_s, queue_ms + 1.0, 0.3)
         return self._server.see(now_s, slowdown, noise, other)
