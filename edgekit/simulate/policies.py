@@ -33,6 +33,7 @@ class Move:
     place: int
     hedge_ms: float | None = None
     race: int | None = None
+    race_limit_ms: float = 0.0
     ping: bool = False
 
 
@@ -123,7 +124,7 @@ class Adaptive:
         self.controller.load.see_device(device.utilisation(now_s))
         plan = self.controller.plan(now_s)
         race = self.controller.profile.place(plan.race) if plan.race else None
-        return Move(plan.decision.place, plan.hedge_ms, race, plan.ping)
+        return Move(plan.decision.place, plan.hedge_ms, race, plan.race_limit_ms, plan.ping)
 
     def running(self, now_s: float, place: int) -> None:
         """Tells the controller."""

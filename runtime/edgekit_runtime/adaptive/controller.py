@@ -28,6 +28,7 @@ from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.state import Link, Load, Policy
 
 _SHORTEST_PAUSE_S = 0.2
+_RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
 _STALE_GAIN = 100.0
 
 
@@ -64,6 +65,7 @@ class Plan:
         decision: The choice.
         hedge_ms: Start the local fall-back when no answer came after this time; None: the answer is local anyway.
         race: Id of a second action to run beside the chosen one; empty: none.
+        race_limit_ms: A race that sends is given up after this time.
         ping: Send an empty request beside it: only that tells the round trip from the bandwidth when all requests are
             of one size.
     """
@@ -71,6 +73,7 @@ class Plan:
     decision: Decision
     hedge_ms: float | None
     race: str = ""
+    race_limit_ms: float = 0.0
     ping: bool = False
 
 
@@ -150,7 +153,11 @@ class Controller:
         decision = choose(self.actions, link, load, self.policy)
         self._races.count()
         return Plan(
-            decision, self._hedge_ms(decision), self._race(now_s, decision, link, load), self._ping(now_s, link)
+            decision,
+            self._hedge_ms(decision),
+            self._race(now_s, decision, link, load),
+            max(_RACE_LIMIT * decision.predicted_ms, _RACE_LEAST_MS),
+            self._ping(now_s, link),
         )
 
     def running(self, now_s: float, action_id: str) -> None:
