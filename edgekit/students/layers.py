@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -40,12 +42,64 @@ def take_steps(x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     return x.reshape(batch * steps, width).index_select(0, rows.reshape(-1)).reshape(batch, steps, width)
 
 
+Step = Callable[[list[torch.Tensor], torch.Tensor], tuple[list[torch.Tensor], torch.Tensor]]
+
+
+def over_time(step: Step, state: list[torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
+    """Calls a step for each row; the answers, stacked.
+
+    Exported it is one `torch.scan`, which both formats keep as a loop over any number of steps. Elsewhere it is a plain
+    loop, because `torch.scan` compiles its body, and learning through it is slow.
+
+    Args:
+        step: (state, row) -> (next state, answer).
+        state: Before the first step.
+        rows: [T, ...].
+    """
+    if torch.compiler.is_exporting():
+        from torch._higher_order_ops.scan import scan
+
+        answers: torch.Tensor = scan(step, state, rows, dim=0)[-1]
+        return answers
+    found = []
+    for row in rows:
+        state, answer = step(state, row)
+        found.append(answer)
+    return torch.stack(found)
+
+
 def word_table(words: int, width: int) -> nn.Embedding:
     """A table of word vectors to be trained from scratch: -0.25 to 0.25 as in Kim (2014), the padding row 0."""
     table = nn.Embedding(words, width, padding_idx=0)
     with torch.no_grad():
         table.weight[1:].uniform_(-0.25, 0.25)
     return table
+
+
+def ordered_product(matrices: torch.Tensor, levels: int = 7) -> torch.Tensor:
+    """The product M_1 M_2 ... M_T of each sample's matrices, as a balanced tree.
+
+    Each level multiplies neighbours and halves their number; identities stand in where a neighbour is missing. The
+    number of levels is fixed, the number of matrices is not: a loop over T would build T into the graph.
+
+    Args:
+        matrices: [B, T, d, d].
+        levels: Enough for T <= 2 ** levels.
+
+    Returns:
+        [B, d, d].
+    """
+    batch, _, side, _ = matrices.shape
+    ones = torch.eye(side, dtype=matrices.dtype, device=matrices.device).expand(batch, 3, side, side)
+    plain = torch.contiguous_format
+    for _ in range(levels):
+        # One pair more than there are, as torch.export takes a size that may be 1 for a constant: 3 are left at the
+        # end. Copied, because it ties T to the strides of slices that a product reads.
+        left = torch.cat([matrices, ones[:, :2]], dim=1)[:, 0::2].clone(memory_format=plain)
+        right = torch.cat([matrices, ones], dim=1)[:, 1::2].clone(memory_format=plain)
+        matrices = left @ right
+    last = torch.cat([matrices, ones], dim=1)
+    return last[:, 0] @ last[:, 1] @ last[:, 2]
 
 
 State = tuple[torch.Tensor, torch.Tensor]

@@ -65,8 +65,8 @@ class Student:
         """Seeded inputs, arrays named as `inputs`.
 
         Args:
-            batch: Samples.
-            length: Words; changes nothing for students without that axis.
+            batch: Samples; edges a node for graphs.
+            length: Words, or nodes of a graph; changes nothing for students without that axis.
             size: Size of the student that will read them (vocabularies differ).
             seed: Of the values.
         """
@@ -184,6 +184,68 @@ TABLE: tuple[Student, ...] = (
         axes=(_batch(), _length(512)),
         split_points=("embedding", "hidden"),
     ),
+    Student(
+        name="cmow",
+        row=8,
+        source="edgekit.students.cmow:build",
+        inputs=(_ids(12_000),),
+        axes=(_batch(), _length(128)),
+        split_points=("hidden",),
+    ),
+    Student(
+        name="large_vocabulary",
+        row=6,
+        source="edgekit.students.large_vocabulary:build",
+        inputs=(_ids(128_000), _MASK),
+        axes=(_batch(), _length(128)),
+        split_points=tuple(f"bert.encoder.layer.{layer}" for layer in range(4)),
+    ),
+    Student(
+        name="gated_cnn",
+        row=9,
+        source="edgekit.students.gated_cnn:build",
+        inputs=(_ids(5_000),),
+        axes=(_batch(), _length(64)),
+        split_points=tuple(f"blocks.{block}" for block in range(8)),
+    ),
+    Student(
+        name="cdil",
+        row=10,
+        source="edgekit.students.cdil:build",
+        inputs=(Tensor(name="chars", dtype="int64", shape=("B", 1024), min=0, max=255),),
+        axes=(_batch(),),
+        split_points=tuple(f"blocks.{block}" for block in range(9)),
+    ),
+    Student(
+        name="pair_classifier",
+        row=16,
+        source="edgekit.students.pair_classifier:build",
+        inputs=tuple(Tensor(name=n, dtype="int64", shape=("B", "T"), min=0, max=9_999) for n in ("first", "second")),
+        axes=(_batch(), _length(64)),
+        split_points=("hidden",),
+    ),
+    Student(
+        name="char_cnn",
+        row=21,
+        source="edgekit.students.char_cnn:build",
+        inputs=(
+            Tensor(name="grams", dtype="int64", shape=("B", "T"), min=0, max=49_999),
+            Tensor(name="chars", dtype="int64", shape=("B", 512), min=0, max=255),
+        ),
+        outputs=("ngrams", "output"),
+        axes=(_batch(), _length(512)),
+        exits=("ngrams", "output"),
+        split_points=("gram_head", "excite", "hidden"),
+    ),
+    Student(
+        name="few_shot",
+        row=17,
+        source="edgekit.students.few_shot:build",
+        inputs=(_ids(30_522), _MASK),
+        outputs=("embedding",),
+        axes=(_batch(), _length(256)),
+        split_points=tuple(f"bert.encoder.layer.{layer}" for layer in range(6)),
+    ),
     _resnet("resnet20"),
     _resnet("resnet32"),
     _resnet("resnet44"),
@@ -244,6 +306,45 @@ TABLE: tuple[Student, ...] = (
         ),
         axes=(_batch(16), _length(32), Axis(symbol="C", min=1, max=16, role="length")),
         split_points=("embedding", "word_layer", "character_layer"),
+    ),
+    Student(
+        name="vit",
+        row=19,
+        source="edgekit.students.vit:build",
+        inputs=(Tensor(name="image", dtype="float32", shape=("B", 3, 96, 96)),),
+        axes=(_batch(),),
+        split_points=tuple(f"layers.{layer}" for layer in range(6)),
+    ),
+    Student(
+        name="two_branch",
+        row=18,
+        source="edgekit.students.two_branch:build",
+        inputs=(
+            Tensor(name="image", dtype="float32", shape=("B", 1, 28, 28), min=0, max=1),
+            Tensor(name="spectrum", dtype="float32", shape=("B", 1, 40, 32)),
+        ),
+        axes=(_batch(),),
+        split_points=("seeing", "hearing"),
+    ),
+    Student(
+        name="transliterator",
+        row=15,
+        source="edgekit.students.transliterator:build",
+        inputs=(Tensor(name="chars", dtype="int64", shape=("B", "T"), min=0, max=28),),
+        outputs=("tokens",),
+        axes=(_batch(), _length(24)),
+        split_points=("read_norm",),
+    ),
+    Student(
+        name="gcn",
+        row=20,
+        source="edgekit.students.gcn:build",
+        inputs=(
+            Tensor(name="x", dtype="float32", shape=("N", 64)),
+            Tensor(name="edges", dtype="int64", shape=(2, "E")),
+        ),
+        axes=(Axis(symbol="N", min=1, max=1024, role="length"), Axis(symbol="E", min=1, max=4096, role="length")),
+        split_points=("first",),
     ),
 )
 

@@ -39,7 +39,7 @@ def converted(student: Student, folder: Path) -> Bundle:
 
 
 # Least signal to noise ratio of int8, dB: what a seeded tiny student reaches less some 3 dB.
-@pytest.mark.parametrize(("name", "least_db"), [("ds_cnn", 20.0), ("plain4", 25.0)])
+@pytest.mark.parametrize(("name", "least_db"), [("ds_cnn", 20.0), ("plain4", 25.0), ("vit", 20.0), ("gcn", 25.0)])
 def test_both_formats_answer_as_the_student(name: str, least_db: float, tmp_path: Path) -> None:
     student = registry.get(name)
     bundle = converted(student, tmp_path)

@@ -13,8 +13,10 @@ from edgekit_converters.tflite import lowerings
 from edgekit_converters.tflite.flatbuffer import Model, parse
 from edgekit_converters.tflite.ladder import shape_at
 from edgekit_converters.tflite.passes.step_scan import step_scan, take_bodies
+from edgekit_converters.tflite.torch_passes.fold_constants import fold_constants
 from edgekit_converters.tflite.torch_passes.mark_recurrent import mark_recurrent
 from edgekit_converters.tflite.torch_passes.mark_scan import MarkedScan, bodies, mark_scan
+from edgekit_converters.tflite.torch_passes.mark_scatter import mark_scatter
 from edgekit_converters.tflite.torch_passes.same_padding import write_out_same_padding
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Signature
@@ -50,7 +52,9 @@ def lower(student: Captured, signatures: Sequence[Signature], progress: Progress
     converter = Converter()
     module = student.program.module()
     mark_recurrent(module)
+    mark_scatter(module)
     write_out_same_padding(module)
+    fold_constants(module)
     lowerings.register()
     scans = mark_scan(module)
     for signature in signatures:

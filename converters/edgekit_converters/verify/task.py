@@ -12,7 +12,7 @@ from edgekit_converters.draft import Progress
 from edgekit_converters.options import Options
 from edgekit_converters.verify.gate import choose_metric, parse_max_drop
 from edgekit_converters.verify.labels import check_labels
-from edgekit_converters.verify.metrics import Metric, find_metric
+from edgekit_converters.verify.metrics import METRICS, Metric, find_metric
 from edgekit_converters.verify.stream import streamed
 from edgekit_runtime.errors import Refused, UsageError
 
@@ -53,7 +53,7 @@ def make_task(student: Captured, data: Samples, options: Options, progress: Prog
     # The last exit is the full answer; without exits the first output is the one people measure.
     judged = options.exits[-1] if options.exits else names[0]
     answers = [answer[judged] for answer in reference]
-    metric = named or choose_metric(answers, data.labels)
+    metric = named or (METRICS["cer"] if student.decoding else choose_metric(answers, data.labels))
     if data.labels is not None:
         check_labels(metric, data.labels, answers, data.origin)
     stream = {}

@@ -1,0 +1,14 @@
+"""Which action wins where: from a bundle, device profiles, links and loads to a table, a picture and crossovers.
+
+bundle_actions.py  every way a bundle can answer a request -> ActionCost
+times.py           how long a graph takes on a device or a server: measured, or from its profile
+plan.py            the best action over a grid of links and loads, crossover bandwidths, the verdict
+page.py            the picture
+"""
+
+from __future__ import annotations
+
+from edgekit.planner.bundle_actions import actions_of
+from edgekit.planner.plan import Grid, Plan, plan
+
+__all__ = ["Grid", "Plan", "actions_of", "plan"]

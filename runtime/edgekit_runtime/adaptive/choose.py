@@ -1,0 +1,203 @@
+"""choose(actions, link, load, policy) -> Decision: a pure function, quick enough for every request.
+
+1. what the policy forbids is out: privacy, bytes, accuracy risk (never relaxed; the local fall-back always stays)
+2. with a deadline: only actions whose probability of a miss is small enough; when there is none, the least likely
+   miss wins
+3. among those the objective decides; equal ones by time
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgekit_runtime.adaptive import costs
+from edgekit_runtime.adaptive.actions import ActionCost, ActionSet, Kind, compiled
+from edgekit_runtime.adaptive.state import Link, Load, Objective, Policy
+from edgekit_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit_runtime.adaptive.explain import Alternative
+
+
+class Decision:
+    """The chosen action with what it rests on. Reasons, alternatives and interval are worked out when asked for.
+
+    Attributes:
+        action: Id of the chosen action.
+        kind: Its kind.
+        predicted_ms: Expected time of the whole request.
+        place: Its index in `actions`.
+        actions: What was chosen from.
+        link: The network as believed.
+        load: Device and server as believed.
+        policy: What was wanted.
+    """
+
+    __slots__ = ("action", "actions", "kind", "link", "load", "place", "policy", "predicted_ms")
+
+    def __init__(
+        self, actions: ActionSet, place: int, predicted_ms: float, link: Link, load: Load, policy: Policy
+    ) -> None:
+        chosen = actions.actions[place]
+        self.action: str = chosen.id
+        self.kind: Kind = chosen.kind
+        self.predicted_ms = predicted_ms
+        self.place = place
+        self.actions, self.link, self.load, self.policy = actions, link, load, policy
+
+    @property
+    def estimates(self) -> dict[str, Link | Load]:
+        """What was believed: `link` and `load`."""
+        return {"link": self.link, "load": self.load}
+
+    @property
+    def interval_ms(self) -> tuple[float, float]:
+        """95 % interval of the time of this one request."""
+        mean, spread2 = self.moments()
+        return costs.quantile_ms(mean, spread2, -1.96), costs.quantile_ms(mean, spread2, 1.96)
+
+    @property
+    def alternatives(self) -> tuple[Alternative, ...]:
+        """Every action with its prediction and why it lost, the chosen one first, then by time."""
+        from edgekit_runtime.adaptive.explain import alternatives
+
+        return alternatives(self)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why this action, a sentence each."""
+        from edgekit_runtime.adaptive.explain import reasons
+
+        return reasons(self)
+
+    def explain(self) -> str:
+        """The decision in plain words."""
+        from edgekit_runtime.adaptive.explain import explain
+
+        return explain(self)
+
+    def moments(self, place: int | None = None) -> tuple[float, float]:
+        """Mean (ms) and variance (ms²) of one action's time, the chosen one's by default."""
+        place = self.place if place is None else place
+        theta, theta_variance = costs.state(self.link, self.load)
+        mean = float(self.actions.terms[place] @ theta)
+        return mean, float(costs.variance(self.actions, theta, theta_variance)[place])
+
+    def document(self) -> dict[str, Any]:
+        """The decision as plain data."""
+        from edgekit_runtime.adaptive.explain import document
+
+        return document(self)
+
+    def __repr__(self) -> str:
+        return f"Decision({self.action!r}, {self.kind}, {self.predicted_ms:.2f} ms)"
+
+
+def choose(actions: Sequence[ActionCost] | ActionSet, link: Link, load: Load, policy: Policy) -> Decision:
+    """Chooses the action for one request.
+
+    Args:
+        actions: Everything that could be done; compiled once (`ActionSet`) where many requests follow.
+        link: The network as believed now.
+        load: Device and server as believed now.
+        policy: What the person wants.
+
+    Raises:
+        UsageError: The policy names a split point that no action has.
+    """
+    actions = compiled(actions)
+    theta, theta_variance = costs.state(link, load)
+    times = actions.terms @ theta
+    barred = admitted(actions, policy)
+    wanted = objective(load, policy)
+    if policy.deadline_ms is None:
+        if wanted == "latency":
+            place = int((times + barred).argmin())
+            return Decision(actions, place, float(times[place]), link, load, policy)
+        open_to = barred == 0
+    else:
+        spread2 = costs.variance(actions, theta, theta_variance)
+        margins = costs.margin(times, spread2, policy.deadline_ms) - barred
+        open_to = (margins >= costs.margin_needed(policy.miss_probability)) & (barred == 0)
+        if not open_to.any():
+            # Beyond three standard deviations a miss is a miss, and the faster one misses by less.
+            place = best(-np.maximum(margins, -3.0), times, barred == 0)
+            return Decision(actions, place, float(times[place]), link, load, policy)
+    place = best(scores(actions, wanted, theta, times), times, open_to)
+    return Decision(actions, place, float(times[place]), link, load, policy)
+
+
+def objective(load: Load, policy: Policy) -> Objective:
+    """The policy's objective; energy when the battery is below its limit."""
+    low = policy.min_battery is not None and load.battery_fraction is not None
+    if low and load.battery_fraction < policy.min_battery:  # type: ignore[operator]  # neither is None
+        return "energy"
+    return policy.objective
+
+
+def scores(actions: ActionSet, wanted: Objective, theta: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """What the objective makes small, by action [n]."""
+    if wanted == "latency":
+        return times
+    if wanted == "energy":
+        return costs.energy_mj(actions, theta)
+    return actions.server_cost if wanted == "server_cost" else actions.drop
+
+
+def best(score: np.ndarray, times: np.ndarray, open_to: np.ndarray) -> int:
+    """Index of the smallest score among those open; equal ones by time."""
+    limited = np.where(open_to, score, np.inf)
+    lowest = limited.min()
+    ties = limited <= lowest + 1e-12 * abs(lowest) if math.isfinite(lowest) else open_to
+    return int(np.where(ties, times, np.inf).argmin())
+
+
+def admitted(actions: ActionSet, policy: Policy) -> np.ndarray:
+    """0 where the policy allows an action and infinity where it does not [n]. Kept by policy."""
+    known = actions.admitted.get(policy)
+    if known is None:
+        known = np.array([math.inf if forbidden(action, actions, policy) else 0.0 for action in actions.actions])
+        # The full local run is what "never lose a request" rests on: it stays even where its risk is too large.
+        known[actions.fallback] = 0.0
+        actions.admitted[policy] = known
+    return known
+
+
+def forbidden(action: ActionCost, actions: ActionSet, policy: Policy) -> str:
+    """Why the policy forbids an action; empty when it does not.
+
+    Raises:
+        UsageError: `privacy` names a split point that no action has.
+    """
+    if action.leaves and policy.privacy != "":
+        if policy.privacy == "local":
+            return "nothing may leave the device (privacy)"
+        least = _least_depth(actions, policy.privacy)
+        if action.depth < least:
+            what = f"split point {action.split_point}" if action.split_point else "the input itself"
+            return f"{what} may not leave the device (privacy: from {policy.privacy} on)"
+    if policy.max_bytes is not None and action.leaves and action.bytes_up > policy.max_bytes:
+        return f"sends {action.bytes_up} bytes, {policy.max_bytes} are allowed"
+    if policy.max_risk is not None:
+        drop = action.highest_drop
+        if drop is None:
+            return f"its accuracy was not measured, and the risk may be {policy.max_risk:g} at most"
+        if drop > policy.max_risk:
+            return f"may lose {drop:.4g} of accuracy, {policy.max_risk:g} is allowed"
+    return ""
+
+
+def _least_depth(actions: ActionSet, privacy: str | int) -> int:
+    if isinstance(privacy, int):
+        return privacy
+    if privacy not in actions.depths:
+        known = ", ".join(sorted(actions.depths, key=actions.depths.__getitem__)) or "this bundle has none"
+        raise UsageError(
+            f"privacy names the split point {privacy!r}, which no action has",
+            remedy=f"'local', or one of: {known}",
+        )
+    return actions.depths[privacy]

@@ -1,0 +1,382 @@
+"""Estimators and choice together: what to do with the next request, and what was learned from the last.
+
+A plan is a decision with two nets under it:
+
+    hedge   the local run starts when the answer has not come by then: at the predicted 99th percentile of the action,
+            and at the latest when only the local 99th percentile is left of the deadline
+    race    the other side is tried beside the chosen one, because little is known of it and it may well be better.
+            The first answer wins, so that a probe never costs the request any time; it is kept to a small share
+
+The clock is the caller's: the same object serves the device, the simulator and the tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from edgekit_runtime.adaptive import costs
+from edgekit_runtime.adaptive.actions import DEVICE, UPLINK, ActionCost, ActionSet, compiled
+from edgekit_runtime.adaptive.choose import Decision, admitted, choose
+from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
+from edgekit_runtime.adaptive.state import Link, Load, Policy
+
+_SHORTEST_PAUSE_S = 0.2
+_RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
+_STALE_GAIN = 100.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What may be changed, and switched off for an ablation.
+
+    Attributes:
+        see_load: Reckon with the load of device and server.
+        race_fraction: Largest share of requests that are raced.
+        race_gain: A race needs an optimistic gain of this fraction.
+        longest_pause_s: Longest time between two races that both showed nothing new.
+        first_backoff_s: Pause after a failure of the server; doubled with each one that follows.
+        longest_backoff_s: Its limit.
+        ping_every_s: Shortest time between two empty requests.
+        corrections: Learn a factor an action where the profile is wrong for one action only.
+    """
+
+    see_load: bool = True
+    race_fraction: float = 0.1
+    race_gain: float = 0.1
+    longest_pause_s: float = 5.0
+    first_backoff_s: float = 0.5
+    longest_backoff_s: float = 30.0
+    ping_every_s: float = 5.0
+    corrections: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to do with one request.
+
+    Attributes:
+        decision: The choice.
+        hedge_ms: Start the local fall-back when no answer came after this time; None: the answer is local anyway.
+        race: Id of a second action to run beside the chosen one; empty: none.
+        race_limit_ms: A race that sends is given up after this time.
+        ping: Send an empty request beside it: only that tells the round trip from the bandwidth when all requests are
+            of one size.
+    """
+
+    decision: Decision
+    hedge_ms: float | None
+    race: str = ""
+    race_limit_ms: float = 0.0
+    ping: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one finished action took. Fields of a part that did not happen are None.
+
+    Attributes:
+        action: Its id.
+        device_ms: Head and encoding on the device, without waiting for the device.
+        network_ms: Round trip less the server's residence time.
+        bytes_up: Sent.
+        bytes_down: Received.
+        queue_ms: Wait on the server, as it says.
+        server_ms: Its service time, as it says.
+    """
+
+    action: str
+    device_ms: float | None = None
+    network_ms: float | None = None
+    bytes_up: int = 0
+    bytes_down: int = 0
+    queue_ms: float | None = None
+    server_ms: float | None = None
+
+
+@dataclasses.dataclass
+class _Flight:
+    """A request that is out: when it left, and what its network part was expected to take."""
+
+    sent_s: float
+    action: ActionCost
+    expected_ms: float
+
+
+class Controller:
+    """One for each session. Not thread-safe: the session holds a lock."""
+
+    def __init__(
+        self,
+        actions: Sequence[ActionCost] | ActionSet,
+        policy: Policy,
+        *,
+        settings: Settings | None = None,
+        link: Link | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Starts knowing nothing but the profile.
+
+        Args:
+            actions: What can be done, as measured or predicted.
+            policy: What the person wants.
+            settings: Limits and switches.
+            link: A first guess.
+            seed: Of the jitter after failures.
+        """
+        self.profile = compiled(actions)
+        self.actions = self.profile
+        self.policy = policy
+        self.settings = settings or Settings()
+        self.link = LinkEstimator(link)
+        self.load = LoadEstimator()
+        self._random = random.Random(seed)
+        self._flights: dict[int, _Flight] = {}
+        self._runs = 0  # of this session on the device, waiting ones included
+        self._free_s = -math.inf  # when the device is expected to be free of them
+        self._sent = 0
+        self._races = _Budget(self.settings)
+        self._factors = _Factors(self.profile, self.settings.corrections)
+        self._down_until_s = -math.inf
+        self._failures = 0
+        self._pinged_s = -math.inf
+
+    def plan(self, now_s: float) -> Plan:
+        """Decides the next request."""
+        link, load = self._link(now_s), self._load(now_s)
+        decision = choose(self.actions, link, load, self.policy)
+        self._races.count()
+        return Plan(
+            decision,
+            self._hedge_ms(decision),
+            self._race(now_s, decision, link, load),
+            max(_RACE_LIMIT * decision.predicted_ms, _RACE_LEAST_MS),
+            self._ping(now_s, link),
+        )
+
+    def running(self, now_s: float, action_id: str) -> None:
+        """Says that a run on the device begins, or waits for those before it. `observe` or `stopped` ends it."""
+        place = self.profile.place(action_id)
+        expected_ms = self.actions.terms[place, DEVICE] * self.load.read(now_s).device_slowdown
+        self._runs += 1
+        self._free_s = max(self._free_s, now_s) + expected_ms / 1e3
+
+    def stopped(self) -> None:
+        """A run on the device has ended."""
+        self._runs = max(self._runs - 1, 0)
+        if not self._runs:
+            self._free_s = -math.inf
+
+    def sent(self, now_s: float, action_id: str) -> int:
+        """Says that a request is on its way to the server. Returns a number for `back` or `gave_up`."""
+        action = self.profile[action_id]
+        link = self.link.read(now_s)
+        expected = link.rtt_ms + action.bytes_up * 8e-3 / link.uplink_mbps
+        self._sent += 1
+        self._flights[self._sent] = _Flight(now_s, action, expected)
+        return self._sent
+
+    def back(self, flight: int) -> None:
+        """The request's answer came."""
+        self._flights.pop(flight, None)
+        self._failures = 0
+        self._down_until_s = -math.inf
+
+    def gave_up(self, now_s: float, flight: int) -> None:
+        """The request was cancelled: its time was at least what it has waited."""
+        gone = self._flights.pop(flight, None)
+        if gone is None:
+            return
+        waited_ms = (now_s - gone.sent_s) * 1e3
+        if waited_ms > gone.expected_ms:
+            self.link.see(now_s, 1.5 * waited_ms, gone.action.bytes_up, gone.action.bytes_down, noise=0.15)
+
+    def failed(self, now_s: float, flight: int, retry_after_s: float | None = None) -> None:
+        """The server could not be reached, refused or answered wrongly: leave it alone for a while, with jitter."""
+        self._flights.pop(flight, None)
+        self._failures += 1
+        pause = min(self.settings.first_backoff_s * 2 ** (self._failures - 1), self.settings.longest_backoff_s)
+        pause = max(pause, retry_after_s or 0.0)
+        self._down_until_s = now_s + pause * self._random.uniform(0.75, 1.25)
+
+    def observe(self, now_s: float, outcome: Outcome) -> None:
+        """Learns from a finished action."""
+        place = self.profile.place(outcome.action)
+        action = self.profile.actions[place]
+        if outcome.device_ms is not None and action.head_ms + action.encode_ms > 0:
+            slowdown = outcome.device_ms / (action.head_ms + action.encode_ms)
+            noise = math.hypot(0.1, action.head_sd_ms / max(action.head_ms, 1e-6))
+            own = self._factors.of(0, place)
+            pull = self.load.see_local_run(now_s, slowdown / own.factor, noise, own.variance)
+            self._factors.correct(0, place, pull)
+        if outcome.network_ms is not None:
+            self.link.see(now_s, outcome.network_ms, outcome.bytes_up, outcome.bytes_down)
+        if outcome.queue_ms is not None and outcome.server_ms is not None and action.server_ms > 0:
+            slowdown = outcome.server_ms / action.server_ms
+            own = self._factors.of(1, place)
+            pull = self.load.see_reply(now_s, outcome.queue_ms, slowdown / own.factor, 0.2, own.variance)
+            self._factors.correct(1, place, pull)
+        self.actions = self._factors.applied(self.actions)
+
+    def ponged(self, now_s: float, round_trip_ms: float) -> None:
+        """An empty request came back."""
+        self.link.see(now_s, round_trip_ms, 0, 0)
+
+    def race_over(self, now_s: float, other_won: bool) -> None:
+        """Says how a race ended, so that races that show nothing new become rare."""
+        self._races.over(now_s, other_won)
+
+    def _link(self, now_s: float) -> Link:
+        if now_s < self._down_until_s:
+            return Link(uplink_mbps=0.0, downlink_mbps=0.0)
+        link = self.link.read(now_s)
+        if not self._flights:
+            return link
+        still_ms = sum(max(f.expected_ms - (now_s - f.sent_s) * 1e3 - link.rtt_ms, 0.0) for f in self._flights.values())
+        link = msgspec.structs.replace(link, backlog_ms=still_ms)
+        for flight in self._flights.values():
+            waited_ms = (now_s - flight.sent_s) * 1e3
+            if waited_ms > 1.5 * flight.expected_ms and flight.action.bytes_up:
+                # An answer that is overdue: the longer it has taken, the longer it will (Lindy).
+                mbps = flight.action.bytes_up * 8e-3 / max(1.5 * waited_ms - link.rtt_ms, 1e-3)
+                if mbps < link.uplink_mbps:
+                    link = msgspec.structs.replace(link, uplink_mbps=mbps)
+        return link
+
+    def _load(self, now_s: float) -> Load:
+        load = self.load.read(now_s)
+        if not self.settings.see_load:
+            load = Load(battery_fraction=load.battery_fraction)
+        wait_ms = max(self._free_s - now_s, 0.0) * 1e3
+        return msgspec.structs.replace(load, device_wait_ms=wait_ms) if wait_ms else load
+
+    def _ping(self, now_s: float, link: Link) -> bool:
+        """Only over an idle uplink, and only where something may be sent at all."""
+        due = now_s - self._pinged_s >= self.settings.ping_every_s and not self._flights and link.up
+        if not due or not np.isfinite(admitted(self.actions, self.policy)[self.actions.remote]).any():
+            return False
+        self._pinged_s = now_s
+        return True
+
+    def _hedge_ms(self, decision: Decision) -> float | None:
+        actions = self.actions
+        if actions.offload[decision.place] == 0.0:
+            return None
+        patience = costs.quantile_ms(*decision.moments(), 2.33)
+        if self.policy.deadline_ms is not None:
+            left = self.policy.deadline_ms - costs.quantile_ms(*decision.moments(actions.fallback), 2.33)
+            patience = min(patience, max(left, 0.0))
+        return patience
+
+    def _race(self, now_s: float, decision: Decision, link: Link, load: Load) -> str:
+        """The action of the other side that is worth a try, if the budget has one left."""
+        if not self._races.open_at(now_s) or not link.up or self.policy.objective not in ("latency", "accuracy"):
+            return ""
+        actions = self.actions
+        remote = actions.offload[decision.place] > 0.0
+        others = actions.local if remote else actions.remote
+        if not len(others):
+            return ""
+        stale = not remote and (link.age_s is None or link.age_s >= self._races.pause_s)
+        theta, _ = costs.state(_brighter(link, stale), _brighter_load(load))
+        times = (actions.terms[others] @ theta) + admitted(actions, self.policy)[others]
+        worth = others[times < (1 - self.settings.race_gain) * decision.predicted_ms]
+        if not len(worth):
+            return ""
+        self._races.take(now_s)
+        # Of those that may win, the one that takes least from the device, then from the link.
+        burden = actions.terms[worth, DEVICE] * decision.predicted_ms + actions.terms[worth, UPLINK]
+        return actions.actions[int(worth[burden.argmin()])].id
+
+
+def _brighter(link: Link, stale: bool) -> Link:
+    """The link one standard deviation better; one that was not heard of for a pause may be as good as any."""
+    up, down = (_STALE_GAIN, _STALE_GAIN) if stale else (math.exp(link.uplink_spread), math.exp(link.downlink_spread))
+    return Link(
+        rtt_ms=link.rtt_ms * math.exp(-link.rtt_spread),
+        uplink_mbps=link.uplink_mbps * up,
+        downlink_mbps=link.downlink_mbps * down,
+        backlog_ms=link.backlog_ms,
+    )
+
+
+def _brighter_load(load: Load) -> Load:
+    """The load one standard deviation better."""
+    return Load(
+        device_slowdown=load.device_slowdown * math.exp(-load.device_spread),
+        server_slowdown=load.server_slowdown * math.exp(-load.server_spread),
+        queue_ms=max(load.queue_ms - load.queue_sd_ms, 0.0),
+        device_wait_ms=load.device_wait_ms,
+    )
+
+
+class _Budget:
+    """Keeps races rare: a share of the requests, and pauses that double while races show nothing new."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tokens = 2.0
+        self.pause_s = _SHORTEST_PAUSE_S
+        self._next_s = -math.inf
+
+    def count(self) -> None:
+        self._tokens = min(self._tokens + self._settings.race_fraction, 3.0)
+
+    def open_at(self, now_s: float) -> bool:
+        return self._tokens >= 1.0 and now_s >= self._next_s
+
+    def take(self, now_s: float) -> None:
+        self._tokens -= 1.0
+        self._next_s = now_s + self.pause_s
+
+    def over(self, now_s: float, other_won: bool) -> None:
+        self.pause_s = _SHORTEST_PAUSE_S if other_won else min(2 * self.pause_s, self._settings.longest_pause_s)
+        self._next_s = now_s + self.pause_s
+
+
+class _Factor(NamedTuple):
+    factor: float
+    variance: float  # of its logarithm
+
+
+class _Factors:
+    """A factor an action where the profile is wrong for that action only, beyond what slows all of them.
+
+    The logarithm of the factor starts at 0 with a standard deviation of 0.3. A surprise is shared out between it and
+    what all actions have in common by how unsure each is. Row 0: on the device, row 1: on the server.
+    """
+
+    _PRIOR, _FLOOR, _NOTICE = 0.3**2, 0.03**2, 0.03
+
+    def __init__(self, actions: ActionSet, learn: bool) -> None:
+        n = len(actions)
+        self._base = actions
+        self._log = np.zeros((2, n))
+        self._variance = np.full((2, n), self._PRIOR if learn else 0.0)
+        self._used = np.zeros((2, n))
+
+    def of(self, side: int, place: int) -> _Factor:
+        return _Factor(math.exp(self._log[side, place]), float(self._variance[side, place]))
+
+    def correct(self, side: int, place: int, pull: float) -> None:
+        """Takes its share of a surprise (`Level.see`)."""
+        variance = self._variance[side, place]
+        if variance == 0.0 or pull == 0.0:
+            return
+        self._log[side, place] += variance * pull
+        # Each run tells the factor to within 15 %; the variance keeps a floor, so that it can still change.
+        self._variance[side, place] = max(variance / (1 + variance / 0.15**2), self._FLOOR)
+
+    def applied(self, current: ActionSet) -> ActionSet:
+        """The set with the factors, made anew only when one has moved by more than 3 %."""
+        if np.abs(self._log - self._used).max() < self._NOTICE:
+            return current
+        self._used = self._log.copy()
+        device, server = np.exp(self._used)
+        return self._base.slowed(device, server)

@@ -1,0 +1,79 @@
+"""Time, spread, energy and probability of a miss of every action at once.
+
+Every term counts: head and codec on the device, round trip, bytes over uplink, queue, tail, answer over downlink. The
+answer's distribution is taken as lognormal with the mean and variance of the sum (moments matched, Fenton 1960).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+
+import numpy as np
+
+from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, SERVER, ActionSet
+from edgekit_runtime.adaptive.state import Link, Load, mean_and_variance
+
+# Stands for "never" where a link carries nothing: an hour, so that sums stay finite and comparable.
+NEVER_MS = 3.6e6
+
+
+def state(link: Link, load: Load) -> tuple[np.ndarray, np.ndarray]:
+    """The state that the terms are linear in, and the variance of each entry; both float64 [7]."""
+    device, device_var = mean_and_variance(load.device_slowdown, load.device_spread)
+    server, server_var = mean_and_variance(load.server_slowdown, load.server_spread)
+    rtt, rtt_var = mean_and_variance(link.rtt_ms, link.rtt_spread)
+    if link.up:
+        up, up_var = mean_and_variance(1 / link.uplink_mbps, link.uplink_spread)
+        down, down_var = mean_and_variance(1 / link.downlink_mbps, link.downlink_spread)
+    else:
+        rtt, up, up_var, down, down_var = NEVER_MS, 0.0, 0.0, 0.0, 0.0
+    return (
+        np.array((device, load.device_wait_ms, rtt + link.backlog_ms, up, load.queue_ms, server, down)),
+        np.array((device_var, 0.0, rtt_var, up_var, load.queue_sd_ms**2, server_var, down_var)),
+    )
+
+
+def variance(actions: ActionSet, theta: np.ndarray, theta_variance: np.ndarray) -> np.ndarray:
+    """Variance of each action's time, ms² [n]: what the state causes, and the action's own."""
+    total = actions.squares @ np.concatenate((theta_variance, (theta[DEVICE] ** 2, theta[SERVER] ** 2)))
+    if actions.mixed:  # some requests stop on the device: the remote part comes or does not
+        sent = actions.offload
+        remote = actions.terms[:, ROUND_TRIP:] @ theta[ROUND_TRIP:]
+        total += np.divide(remote**2 * (1 - sent), sent, out=np.zeros_like(remote), where=sent > 0)
+    return total
+
+
+def margin(mean_ms: np.ndarray, variance_ms2: np.ndarray, deadline_ms: float) -> np.ndarray:
+    """How many standard deviations (of the logarithm) each action's time lies before the deadline [n].
+
+    The probability of a miss is that of a normal deviate above it: `miss_probability`.
+    """
+    mean = np.maximum(mean_ms, 1e-9)
+    spread2 = np.log1p(variance_ms2 / (mean * mean)) + 1e-9
+    return (np.log(deadline_ms / mean) + 0.5 * spread2) / np.sqrt(spread2)
+
+
+def miss_probability(margin_sd: float) -> float:
+    """P(time > deadline) of an action that lies so many standard deviations before it."""
+    return 0.5 * math.erfc(margin_sd / math.sqrt(2))
+
+
+@functools.lru_cache(maxsize=64)
+def margin_needed(miss: float) -> float:
+    """The margin at which a miss has this probability."""
+    return math.inf if miss <= 0 else -math.inf if miss >= 1 else -statistics.NormalDist().inv_cdf(miss)
+
+
+def quantile_ms(mean_ms: float, variance_ms2: float, z: float) -> float:
+    """The time that is exceeded with the probability of a normal deviate above z (z = 2.33: 1 %)."""
+    if mean_ms <= 0:
+        return 0.0
+    spread2 = math.log1p(variance_ms2 / mean_ms**2)
+    return mean_ms * math.exp(-spread2 / 2 + z * math.sqrt(spread2))
+
+
+def energy_mj(actions: ActionSet, theta: np.ndarray) -> np.ndarray:
+    """Millijoules of a request on the device, by action [n]: computing, waiting and radio."""
+    return actions.energy[:, :-1] @ theta + actions.energy[:, -1]

@@ -1,0 +1,209 @@
+"""Link and load, estimated from what real requests took.
+
+Everything estimated here is positive and wanders: its logarithm is taken as an Ornstein-Uhlenbeck process, so that an
+estimate keeps its spread, grows less sure with age, and returns to the long-run level when nothing was heard for long.
+
+    time of a request on the network = round trip + kbit up / uplink + kbit down / downlink          (+ noise)
+
+One request gives one number, so its surprise is shared out among the three by how unsure each is (a Kalman filter with
+a diagonal covariance): small requests teach the round trip, large ones the bandwidth. A surprise beyond three standard
+deviations is a change of the link: the spread is opened as far as the surprise says, and the filter follows at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from edgekit_runtime.adaptive.state import Link, Load
+
+_HOME_RATE = 0.03  # how quickly the long-run level follows
+_SURPRISE = 9.0  # squared standard deviations: beyond it, a change
+_WIDEST = 1.0  # variance of a logarithm that stands for "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class Wandering:
+    """How a quantity wanders.
+
+    Attributes:
+        prior: Its median before anything was seen.
+        spread: Standard deviation of its logarithm in the long run.
+        memory_s: Time in which a deviation from the long-run level decays to 1/e.
+        prior_spread: Standard deviation of the logarithm of the prior.
+    """
+
+    prior: float
+    spread: float
+    memory_s: float
+    prior_spread: float
+
+
+class Level:
+    """One wandering positive quantity. `value` is its median."""
+
+    __slots__ = ("_at_s", "_home", "_log", "_memory_s", "_variance", "_wide")
+
+    def __init__(self, kind: Wandering) -> None:
+        self._log = self._home = math.log(kind.prior)
+        self._variance = kind.prior_spread**2
+        self._wide = kind.spread**2
+        self._memory_s = kind.memory_s
+        self._at_s: float | None = None
+
+    def read(self, now_s: float) -> tuple[float, float]:
+        """Median and variance of the logarithm, as of now."""
+        if self._at_s is None:
+            return math.exp(self._log), self._variance
+        keep = math.exp(-max(now_s - self._at_s, 0.0) / self._memory_s)
+        log = self._home + keep * (self._log - self._home)
+        return math.exp(log), keep * keep * self._variance + (1 - keep * keep) * self._wide
+
+    def correct(self, now_s: float, value: float, variance: float) -> None:
+        """Takes a new median and variance of the logarithm, and lets the long-run level follow."""
+        self._log = math.log(value)
+        if self._at_s is None:
+            self._home = self._log
+        self._home += _HOME_RATE * (self._log - self._home)
+        self._variance = variance
+        self._at_s = now_s
+
+    def see(self, now_s: float, value: float, noise: float, other: float = 0.0) -> float:
+        """Corrects by a direct reading.
+
+        Args:
+            now_s: Monotonic.
+            value: The reading.
+            noise: Standard deviation of its logarithm.
+            other: Variance of the logarithm of something else that the surprise may also be due to.
+
+        Returns:
+            The surprise in the logarithm, divided by its variance: times `other`, the correction of that something.
+        """
+        median, variance = self.read(now_s)
+        error = math.log(max(value, 1e-6) / median)
+        total = variance + other + noise * noise
+        if error * error > _SURPRISE * total:
+            variance += error * error
+            total += error * error
+        gain = variance / total
+        self.correct(now_s, median * math.exp(gain * error), (1 - gain) * variance)
+        return error / total
+
+
+class LinkEstimator:
+    """Round trip and bandwidth from requests of mixed sizes. Not thread-safe; the session holds a lock."""
+
+    _NOISE = 0.1  # jitter of one request's network time, as a fraction
+
+    def __init__(self, first: Link | None = None) -> None:
+        """Starts from a first guess, or from a 4G-like one of which it is not at all sure."""
+        guess = first or Link()
+        self._round_trip = Level(Wandering(guess.rtt_ms, 0.3, 60.0, 0.7))
+        self._up = Level(Wandering(1 / max(guess.uplink_mbps, 1e-3), 0.7, 8.0, 1.2))
+        self._down = Level(Wandering(1 / max(guess.downlink_mbps, 1e-3), 0.7, 8.0, 1.2))
+        self._seen_s: float | None = None
+
+    def see(self, now_s: float, network_ms: float, bytes_up: int, bytes_down: int, noise: float = _NOISE) -> None:
+        """Learns from one request.
+
+        Args:
+            now_s: Monotonic.
+            network_ms: Round trip less what the server says it kept the request.
+            bytes_up: Sent; 0: an empty request, which tells the round trip alone.
+            bytes_down: Received.
+            noise: Standard deviation of `network_ms` as a fraction of it.
+        """
+        if not bytes_up:
+            self._round_trip.see(now_s, network_ms, 0.15)
+            return
+        levels = (self._round_trip, self._up, self._down)
+        coefficients = (1.0, bytes_up * 8e-3, bytes_down * 8e-3)
+        read = [level.read(now_s) for level in levels]
+        parts = [c * median for c, (median, _) in zip(coefficients, read, strict=True)]
+        error = network_ms - sum(parts)
+        own = (noise * max(network_ms, 0.1)) ** 2
+        variances = [variance for _, variance in read]
+        seen = sum(part * part * v for part, v in zip(parts, variances, strict=True))
+        if error * error > _SURPRISE * (seen + own):
+            # A change. What got slower is the bandwidth: a stall must not pass for a longer way. What got quicker may
+            # be either. The parts are opened until the surprise is one standard deviation.
+            way = (parts[0] * parts[0] * variances[0]) if error > 0 else 0.0
+            opened = max(error * error - own - way, 0.0) / max(seen - way, 1e-12)
+            variances = [v if place == 0 and error > 0 else v * opened for place, v in enumerate(variances)]
+            seen = way + (seen - way) * opened
+        for level, c, (median, _), part, variance in zip(levels, coefficients, read, parts, variances, strict=True):
+            if c == 0.0:
+                continue
+            gain = part * variance / (seen + own)  # of `error`, in the logarithm of this part at its median
+            value = max(median * (1 + gain * error), 0.05 * median)
+            if c == 1.0:
+                value = min(value, network_ms)  # nothing is quicker than the way there and back
+            level.correct(now_s, value, min(max(variance * (1 - part * gain), 1e-4), _WIDEST))
+        self._seen_s = now_s
+
+    def read(self, now_s: float) -> Link:
+        """The link as believed now."""
+        (rtt, rtt_v), (up, up_v), (down, down_v) = (
+            level.read(now_s) for level in (self._round_trip, self._up, self._down)
+        )
+        return Link(
+            rtt_ms=rtt,
+            uplink_mbps=1 / up,
+            downlink_mbps=1 / down,
+            rtt_spread=math.sqrt(rtt_v),
+            uplink_spread=math.sqrt(up_v),
+            downlink_spread=math.sqrt(down_v),
+            age_s=None if self._seen_s is None else now_s - self._seen_s,
+        )
+
+
+class LoadEstimator:
+    """Slow-down of the device and the server, and the server's queue.
+
+    The device's slow-down is what its utilisation by others says, times a factor learned from real runs: so a new
+    burden shows at once, and a profile that is wrong is corrected.
+    """
+
+    def __init__(self) -> None:
+        self._device = Level(Wandering(1.0, 0.15, 120.0, 0.35))
+        self._server = Level(Wandering(1.0, 0.3, 30.0, 0.4))
+        self._queue = Level(Wandering(1.0, 0.7, 10.0, 0.7))
+        self._busy = 1.0
+        self._battery: float | None = None
+
+    def see_device(self, utilisation: float, battery_fraction: float | None = None) -> None:
+        """Takes a reading of the device.
+
+        Args:
+            utilisation: Share of the cores that the graph would use which others hold, 0 to 1.
+            battery_fraction: None: mains or unknown.
+        """
+        self._busy = 1 / (1 - min(max(utilisation, 0.0), 0.95))
+        self._battery = battery_fraction
+
+    def see_local_run(self, now_s: float, slowdown: float, noise: float = 0.1, other: float = 0.0) -> float:
+        """Learns from a run on the device: its time over the profile's. `other` and the return as in `Level.see`."""
+        return self._device.see(now_s, slowdown / self._busy, noise, other)
+
+    def see_reply(
+        self, now_s: float, queue_ms: float, slowdown: float, noise: float = 0.2, other: float = 0.0
+    ) -> float:
+        """Learns from what a reply says: its wait, and its service time over the profile's."""
+        self._queue.see(now_s, queue_ms + 1.0, 0.3)
+        return self._server.see(now_s, slowdown, noise, other)
+
+    def read(self, now_s: float) -> Load:
+        """The load as believed now."""
+        device, device_v = self._device.read(now_s)
+        server, server_v = self._server.read(now_s)
+        queue, queue_v = self._queue.read(now_s)
+        return Load(
+            device_slowdown=device * self._busy,
+            device_spread=math.sqrt(device_v),
+            server_slowdown=server,
+            server_spread=math.sqrt(server_v),
+            queue_ms=max(queue - 1.0, 0.0),
+            queue_sd_ms=queue * math.sqrt(queue_v),
+            battery_fraction=self._battery,
+        )

@@ -1,0 +1,158 @@
+"""Decisions in a log: a line of JSON each, from which the choice can be made again.
+
+    {"schema": "edgekit.journal/1", "bundle_id": …, "actions": [ActionCost …], "power": Power}      the first line
+    {"request": 0, "at_s": 12.3, "action": "offload", "link": …, "load": …, "policy": …, "factors": …, "timing": …}
+
+Nothing is logged that can be worked out again: the reasons of a decision are those that `choose` gives for the logged
+estimates, so that a log proves its own choices.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Literal
+
+import msgspec
+import numpy as np
+
+from edgekit_runtime.adaptive.actions import ActionCost, ActionSet, Power
+from edgekit_runtime.adaptive.choose import Decision, choose
+from edgekit_runtime.adaptive.state import Link, Load, Policy
+from edgekit_runtime.errors import Refused
+from edgekit_runtime.manifest import Base
+
+SCHEMA = "edgekit.journal/1"
+
+
+class Head(Base, frozen=True, kw_only=True):
+    """First line: what was chosen from."""
+
+    schema: Literal["edgekit.journal/1"] = "edgekit.journal/1"
+    bundle_id: str = ""
+    actions: tuple[ActionCost, ...]
+    power: Power = Power()
+
+
+class Entry(Base, frozen=True, kw_only=True):
+    """One request.
+
+    Attributes:
+        request: Its number.
+        at_s: Monotonic.
+        action: What was chosen.
+        predicted_ms: Of the whole request.
+        link: As believed.
+        load: As believed.
+        policy: As wanted.
+        factors: By action: learned factors on its device and server time; those of 1 are left out.
+        total_ms: What it took; None: not known.
+        fallback: Why the answer came from the local run after all; empty: it did not.
+    """
+
+    request: int
+    at_s: float
+    action: str
+    predicted_ms: float
+    link: Link
+    load: Load
+    policy: Policy
+    factors: dict[str, tuple[float, float]] = {}
+    total_ms: float | None = None
+    fallback: str = ""
+
+
+class Writer:
+    """Appends decisions to a file. Safe from several threads."""
+
+    def __init__(self, path: Path, profile: ActionSet, bundle_id: str = "") -> None:
+        self._file: IO[bytes] = path.open("wb")
+        self._lock = threading.Lock()
+        self._profile = profile
+        self._count = 0
+        self._write(Head(bundle_id=bundle_id, actions=profile.actions, power=profile.power))
+
+    def add(self, decision: Decision, at_s: float, total_ms: float | None = None, fallback: str = "") -> None:
+        """Appends one request."""
+        with self._lock:
+            entry = Entry(
+                request=self._count,
+                at_s=at_s,
+                action=decision.action,
+                predicted_ms=decision.predicted_ms,
+                link=decision.link,
+                load=decision.load,
+                policy=decision.policy,
+                factors=decision.actions.factors_against(self._profile),
+                total_ms=total_ms,
+                fallback=fallback,
+            )
+            self._count += 1
+            self._write(entry)
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._file.close()
+
+    def _write(self, line: Base) -> None:
+        self._file.write(msgspec.json.encode(line) + b"\n")
+        self._file.flush()
+
+
+def read(path: Path) -> tuple[Head, list[Entry]]:
+    """A whole log.
+
+    Raises:
+        Refused: It is none, or a line of it is damaged.
+    """
+    return read_head(path), list(entries(path))
+
+
+def read_head(path: Path) -> Head:
+    """The first line of a log.
+
+    Raises:
+        Refused: It is no log.
+    """
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.readline(), type=Head)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Refused(
+            f"{path} is not a log of decisions: {error}",
+            remedy="er.open(..., log=FILE) writes one",
+        ) from error
+
+
+def entries(path: Path) -> Iterator[Entry]:
+    """The requests of a log, in order.
+
+    Raises:
+        Refused: A line is damaged (which one).
+    """
+    with path.open("rb") as file:
+        file.readline()
+        for number, line in enumerate(file, start=2):
+            try:
+                yield msgspec.json.decode(line, type=Entry)
+            except msgspec.MsgspecError as error:
+                raise Refused(f"{path}, line {number}: {error}", remedy="cut the log off before this line") from error
+
+
+def again(head: Head, entry: Entry, profile: ActionSet | None = None) -> Decision:
+    """The decision made again from what was logged.
+
+    Args:
+        head: The log's first line.
+        entry: One request.
+        profile: `ActionSet(head.actions, head.power)`, when it is there already.
+    """
+    actions = profile or ActionSet(head.actions, head.power)
+    if entry.factors:
+        device, server = np.ones(len(actions)), np.ones(len(actions))
+        for name, (on_device, on_server) in entry.factors.items():
+            place = actions.place(name)
+            device[place], server[place] = on_device, on_server
+        actions = actions.slowed(device, server)
+    return choose(actions, entry.link, entry.load, entry.policy)

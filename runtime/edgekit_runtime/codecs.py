@@ -1,0 +1,267 @@
+"""Codecs for a tensor on the wire: none, lz4, zstd, both after a bit shuffle, JPEG and WebP for images.
+
+A bit shuffle puts the first bits of all elements side by side, then the second bits, and so on: neighbours in a tensor
+are alike in their high bits, so that runs appear which lz4 and zstd find.
+
+    elements   e0 = b0 b1 … b7     e1 = b0 b1 … b7     …
+    shuffled   all b0 | all b1 | … | all b7
+
+What is sent says nothing of itself: codec, dtype and shape travel in the request, and `decode` checks them against the
+bytes. `lz4` and `zstandard` are optional (`edgekit[remote]`), as is `pillow` (`edgekit[image]`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgekit_runtime.errors import Refused, UsageError
+
+_MAX_BYTES = 1 << 30  # no tensor of a request is larger; a hostile length is refused before anything is made
+_LZ4_FAST, _ZSTD_FAST = 1, 1  # acceleration and level: on these sizes the higher ones cost more than they save
+JPEG_QUALITY, WEBP_QUALITY = 90, 85
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a codec did to some tensors on this machine: bytes in all, and milliseconds (the best of three)."""
+
+    codec: str
+    bytes: int
+    encode_ms: float
+    decode_ms: float
+
+
+def encode(codec: str, array: np.ndarray) -> bytes:
+    """Encodes a tensor.
+
+    Args:
+        codec: One of `known()`.
+        array: Any numeric dtype and shape; for `jpeg` and `webp` uint8 [height, width], [height, width, 3], or with
+            a batch of one in front.
+
+    Raises:
+        UsageError: There is no such codec, or it does not take this tensor.
+        Refused: Its package is not installed.
+    """
+    made, _ = _codec(codec)
+    return made(array)
+
+
+def decode(codec: str, data: bytes, dtype: str, shape: Sequence[int]) -> np.ndarray:
+    """Decodes a tensor and checks it.
+
+    Args:
+        codec: One of `known()`.
+        data: What `encode` gave.
+        dtype: numpy name of a numeric dtype.
+        shape: Of the tensor.
+
+    Raises:
+        UsageError: There is no such codec.
+        Refused: The bytes are not such a tensor, or its package is not installed.
+    """
+    _, read = _codec(codec)
+    kind = _numeric(dtype)
+    wanted = math.prod(shape) * kind.itemsize
+    if any(size < 0 for size in shape) or wanted > _MAX_BYTES:
+        raise Refused(f"a tensor of shape {tuple(shape)} {dtype} is not taken", remedy=f"{_MAX_BYTES} bytes at most")
+    try:
+        raw = read(data, kind.itemsize, wanted)
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        raise Refused(f"{len(data)} bytes are no {codec} of {wanted} bytes: {error}", remedy="send it again") from error
+    if len(raw) != wanted:
+        raise Refused(f"{codec} gave {len(raw)} bytes, {tuple(shape)} {dtype} has {wanted}", remedy="send it again")
+    return np.frombuffer(raw, kind).reshape(shape)
+
+
+def known() -> tuple[str, ...]:
+    """Every codec, installed or not."""
+    return tuple(_TABLE)
+
+
+def available(lossless: bool = True) -> tuple[str, ...]:
+    """The codecs whose packages are installed."""
+    return tuple(name for name in (LOSSLESS if lossless else _TABLE) if _installed(name))
+
+
+def measure(codec: str, arrays: Iterable[np.ndarray], runs: int = 3) -> Measured:
+    """Encodes and decodes tensors with one codec on this machine.
+
+    Args:
+        codec: One of `available()`.
+        arrays: All of one request.
+        runs: The best of these counts.
+    """
+    tensors = list(arrays)
+    encode_ms = decode_ms = math.inf
+    sent: list[bytes] = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        sent = [encode(codec, array) for array in tensors]
+        middle = time.perf_counter()
+        for data, array in zip(sent, tensors, strict=True):
+            decode(codec, data, array.dtype.name, array.shape)
+        encode_ms = min(encode_ms, (middle - start) * 1e3)
+        decode_ms = min(decode_ms, (time.perf_counter() - middle) * 1e3)
+    return Measured(codec, sum(map(len, sent)), encode_ms, decode_ms)
+
+
+def measure_all(arrays: Iterable[np.ndarray]) -> tuple[Measured, ...]:
+    """Every lossless codec that is installed, on the same tensors."""
+    tensors = list(arrays)
+    return tuple(measure(name, tensors) for name in available())
+
+
+def best(found: Iterable[Measured], uplink_mbps: float, slowdown: float = 1.0) -> Measured:
+    """The codec with the least time to encode, send and decode.
+
+    Args:
+        found: Measured on this machine.
+        uplink_mbps: Of the link; above 0.
+        slowdown: How much slower the sending device is than this machine.
+    """
+    return min(found, key=lambda row: row.encode_ms * slowdown + row.bytes * 8e-3 / uplink_mbps + row.decode_ms)
+
+
+def shuffled(data: bytes, itemsize: int) -> bytes:
+    """Bit-shuffles whole groups of eight elements; what is left over follows as it is."""
+    body = len(data) - len(data) % (8 * itemsize)
+    bits = np.unpackbits(np.frombuffer(data[:body], np.uint8).reshape(-1, itemsize), axis=1)
+    return np.packbits(np.ascontiguousarray(bits.T), axis=1).tobytes() + data[body:]
+
+
+def unshuffled(data: bytes, itemsize: int) -> bytes:
+    """What `shuffled` was given."""
+    body = len(data) - len(data) % (8 * itemsize)
+    if not body:
+        return data
+    bits = np.unpackbits(np.frombuffer(data[:body], np.uint8).reshape(8 * itemsize, -1), axis=1)
+    return np.packbits(np.ascontiguousarray(bits.T), axis=1).tobytes() + data[body:]
+
+
+_Encode = Callable[[np.ndarray], bytes]
+_Decode = Callable[[bytes, int, int], bytes]
+
+
+def _raw(array: np.ndarray) -> bytes:
+    return np.ascontiguousarray(array).tobytes()
+
+
+def _lz4() -> Any:
+    import lz4.block
+
+    return lz4.block
+
+
+def _zstd() -> Any:
+    import zstandard
+
+    return zstandard
+
+
+def _lz4_encode(data: bytes) -> bytes:
+    return _lz4().compress(data, mode="fast", acceleration=_LZ4_FAST, store_size=False)
+
+
+def _lz4_decode(data: bytes, wanted: int) -> bytes:
+    block = _lz4()
+    try:
+        return block.decompress(data, uncompressed_size=wanted) if wanted else b""
+    except block.LZ4BlockError as error:
+        raise ValueError(str(error)) from error
+
+
+def _zstd_encode(data: bytes) -> bytes:
+    return _zstd().ZstdCompressor(level=_ZSTD_FAST).compress(data)
+
+
+def _zstd_decode(data: bytes, wanted: int) -> bytes:
+    zstd = _zstd()
+    try:
+        # The size that the frame claims is not believed: at most `wanted` bytes are made.
+        if zstd.frame_content_size(data) not in (wanted, -1):
+            raise ValueError(f"the frame claims {zstd.frame_content_size(data)} bytes")
+        return zstd.ZstdDecompressor().decompress(data, max_output_size=max(wanted, 1))
+    except zstd.ZstdError as error:
+        raise ValueError(str(error)) from error
+
+
+def _image_encode(kind: str, quality: int, array: np.ndarray) -> bytes:
+    image = array[0] if array.ndim == 4 and array.shape[0] == 1 else array
+    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise UsageError(
+            f"{kind} takes one uint8 image [height, width] or [height, width, 3], not {array.dtype} {array.shape}",
+            remedy=f"for other tensors: {', '.join(LOSSLESS)}",
+        )
+    file = io.BytesIO()
+    _pillow().fromarray(image).save(file, kind.upper(), quality=quality)
+    return file.getvalue()
+
+
+def _image_decode(data: bytes, itemsize: int, wanted: int) -> bytes:
+    with _pillow().open(io.BytesIO(data), formats=("JPEG", "WEBP")) as image:
+        width, height = image.size
+        bands = len(image.getbands())
+        if width * height * bands != wanted:  # before a single pixel is made
+            raise ValueError(f"it is {height} x {width} x {bands}")
+        return np.asarray(image).tobytes()
+
+
+def _pillow() -> Any:
+    from PIL import Image
+
+    return Image
+
+
+_TABLE: dict[str, tuple[_Encode, _Decode, str]] = {
+    "none": (_raw, lambda data, size, wanted: data, ""),
+    "lz4": (lambda a: _lz4_encode(_raw(a)), lambda data, size, wanted: _lz4_decode(data, wanted), "lz4"),
+    "zstd": (lambda a: _zstd_encode(_raw(a)), lambda data, size, wanted: _zstd_decode(data, wanted), "zstandard"),
+    "bitshuffle-lz4": (
+        lambda a: _lz4_encode(shuffled(_raw(a), a.itemsize)),
+        lambda data, size, wanted: unshuffled(_lz4_decode(data, wanted), size),
+        "lz4",
+    ),
+    "bitshuffle-zstd": (
+        lambda a: _zstd_encode(shuffled(_raw(a), a.itemsize)),
+        lambda data, size, wanted: unshuffled(_zstd_decode(data, wanted), size),
+        "zstandard",
+    ),
+    "jpeg": (lambda a: _image_encode("jpeg", JPEG_QUALITY, a), _image_decode, "PIL"),
+    "webp": (lambda a: _image_encode("webp", WEBP_QUALITY, a), _image_decode, "PIL"),
+}
+LOSSLESS = ("none", "lz4", "zstd", "bitshuffle-lz4", "bitshuffle-zstd")
+_PIP = {"lz4": "edgekit[remote]", "zstandard": "edgekit[remote]", "PIL": "edgekit[image]"}
+
+
+def _codec(name: str) -> tuple[_Encode, _Decode]:
+    if name not in _TABLE:
+        raise UsageError(f"there is no codec {name!r}", remedy=f"one of: {', '.join(_TABLE)}")
+    if not _installed(name):
+        package = _TABLE[name][2]
+        raise Refused(f"the codec {name} needs {package}", remedy=f"pip install '{_PIP[package]}'")
+    return _TABLE[name][:2]
+
+
+def _installed(name: str) -> bool:
+    import importlib.util
+
+    package = _TABLE[name][2]
+    return not package or importlib.util.find_spec(package) is not None
+
+
+def _numeric(dtype: str) -> np.dtype[Any]:
+    try:
+        kind = np.dtype(dtype)
+    except TypeError as error:
+        raise Refused(f"there is no dtype {dtype!r}", remedy="int8, uint8, float32 …") from error
+    if kind.kind not in "biuf":
+        raise Refused(f"a tensor of {dtype} is not taken", remedy="int8, uint8, float32 …")
+    return kind

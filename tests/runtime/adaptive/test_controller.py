@@ -1,0 +1,131 @@
+"""Hedges, races, pings, failures and learned corrections."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgekit_runtime.adaptive import ActionCost, Controller, Link, Outcome, Policy
+from edgekit_runtime.adaptive.controller import Settings
+
+LOCAL = ActionCost(id="local", kind="local", head_ms=50, head_sd_ms=2)
+OFFLOAD = ActionCost(id="offload", kind="offload", offload_fraction=1.0, bytes_up=10_000, bytes_down=100, tail_ms=2)
+
+
+def answered(controller: Controller, now_s: float, *, network_ms: float = 20.0, server_ms: float = 2.0) -> None:
+    flight = controller.sent(now_s, "offload")
+    controller.back(flight)
+    controller.observe(
+        now_s + network_ms / 1e3,
+        Outcome("offload", network_ms=network_ms, bytes_up=10_000, bytes_down=100, queue_ms=0.0, server_ms=server_ms),
+    )
+
+
+def test_a_remote_action_has_a_hedge_and_a_local_one_has_none() -> None:
+    controller = Controller((LOCAL, OFFLOAD), Policy())
+    for number in range(20):
+        answered(controller, number * 0.2)
+    plan = controller.plan(4.0)
+    assert plan.decision.action == "offload"
+    assert plan.hedge_ms is not None and plan.decision.predicted_ms < plan.hedge_ms < 10 * plan.decision.predicted_ms
+    for number in range(20):
+        answered(controller, 4 + number * 0.2, network_ms=400)
+    assert controller.plan(8.0).hedge_ms is None
+
+
+def test_the_hedge_leaves_the_local_run_its_time_before_the_deadline() -> None:
+    controller = Controller((LOCAL, OFFLOAD), Policy(deadline_ms=100))
+    for number in range(20):
+        answered(controller, number * 0.2, network_ms=40)
+        controller.observe(number * 0.2, Outcome("local", device_ms=50.0))
+    hedge_ms = controller.plan(4.0).hedge_ms
+    assert hedge_ms is not None and 20 < hedge_ms < 100 - 50
+
+
+def test_an_overdue_answer_makes_the_next_request_local() -> None:
+    controller = Controller((LOCAL, OFFLOAD), Policy())
+    for number in range(20):
+        answered(controller, number * 0.2)
+    controller.sent(4.0, "offload")
+    assert controller.plan(4.02).decision.action == "offload"
+    assert controller.plan(5.0).decision.action == "local"
+
+
+def test_a_failed_server_is_left_alone_and_tried_again() -> None:
+    controller = Controller((LOCAL, OFFLOAD), Policy(), link=Link(rtt_ms=5, uplink_mbps=100))
+    for number in range(20):
+        answered(controller, number * 0.2, network_ms=6)
+    pauses = []
+    now = 4.0
+    for _ in range(8):
+        controller.failed(now, controller.sent(now, "offload"))
+        begin = now
+        while controller.plan(now).decision.action == "local":
+            now += 0.05
+        pauses.append(now - begin)
+    assert 0.3 < pauses[0] < 0.8
+    assert max(pauses) < 30 * 1.25 + 0.1
+    assert pauses[-1] > 10 * pauses[0]
+    answered(controller, now, network_ms=6)
+    assert controller.plan(now + 0.1).decision.action == "offload"
+
+
+def test_the_pause_a_server_asks_for_is_kept() -> None:
+    controller = Controller((LOCAL, OFFLOAD), Policy())
+    controller.failed(0.0, controller.sent(0.0, "offload"), retry_after_s=10.0)
+    assert controller.plan(7.0).decision.action == "local"
+
+
+def test_races_are_rare_and_only_where_something_may_be_won() -> None:
+    def raced(policy: Policy, mbps: float) -> int:
+        controller, count = Controller((LOCAL, OFFLOAD), policy), 0
+        for number in range(500):
+            now = number * 0.2
+            plan = controller.plan(now)
+            if plan.race:
+                count += 1
+                answered(controller, now, network_ms=20 + 80 / mbps)
+                controller.race_over(now, other_won=False)
+            elif plan.decision.action == "offload":
+                answered(controller, now, network_ms=20 + 80 / mbps)
+        return count
+
+    assert 3 <= raced(Policy(), 0.2) <= 50
+    assert raced(Policy(privacy="local"), 0.2) == 0
+
+
+def test_nothing_is_pinged_when_nothing_may_leave() -> None:
+    assert not Controller((LOCAL, OFFLOAD), Policy(privacy="local")).plan(0.0).ping
+    controller = Controller((LOCAL, OFFLOAD), Policy())
+    assert controller.plan(0.0).ping
+    assert not controller.plan(1.0).ping
+    assert controller.plan(6.0).ping
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_profile_that_is_wrong_by_two_is_corrected_within_fifty_requests(factor) -> None:
+    controller = Controller((LOCAL, OFFLOAD), Policy())
+    rng = np.random.default_rng(0)
+    for number in range(50):
+        controller.observe(number * 0.2, Outcome("local", device_ms=50 * factor * rng.normal(1, 0.05)))
+    local = {row.action: row for row in controller.plan(10.0).decision.alternatives}["local"]
+    assert local.predicted_ms == pytest.approx(50 * factor, rel=0.1)
+
+
+def test_one_action_whose_profile_is_wrong_is_corrected_alone() -> None:
+    other = ActionCost(id="small", kind="variant", head_ms=40, accuracy_drop=0.01)
+    controller = Controller((LOCAL, other), Policy())
+    for number in range(50):
+        now = number * 0.2
+        controller.observe(now, Outcome("local", device_ms=50.0))
+        controller.observe(now + 0.1, Outcome("small", device_ms=80.0))
+    rows = {row.action: row.predicted_ms for row in controller.plan(10.0).decision.alternatives}
+    assert rows["local"] == pytest.approx(50, rel=0.15)
+    assert rows["small"] == pytest.approx(80, rel=0.15)
+
+
+def test_the_twin_without_load_sees_none() -> None:
+    controller = Controller((LOCAL, OFFLOAD), Policy(), settings=Settings(see_load=False))
+    controller.load.see_device(0.9)
+    load = controller.plan(0.0).decision.estimates["load"]
+    assert load.device_slowdown == 1.0

@@ -1,0 +1,67 @@
+"""A log proves its own choices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit_runtime.adaptive import ActionCost, Controller, Link, Outcome, Policy, journal
+from edgekit_runtime.errors import Refused
+
+ACTIONS = (
+    ActionCost(id="local", kind="local", head_ms=50, head_sd_ms=2),
+    ActionCost(id="offload", kind="offload", offload_fraction=1.0, bytes_up=10_000, bytes_down=100, tail_ms=2),
+    ActionCost(
+        id="split", kind="split", head_ms=20, offload_fraction=1.0, bytes_up=2_000, tail_ms=1, split_point="p", depth=0
+    ),
+)
+
+
+def test_the_log_of_a_thousand_requests_gives_each_choice_again(tmp_path: Path) -> None:
+    controller, rng = Controller(ACTIONS, Policy(), link=Link(rtt_ms=10, uplink_mbps=20)), np.random.default_rng(0)
+    writer = journal.Writer(tmp_path / "log.jsonl", controller.profile, "id")
+    chosen = []
+    for number in range(1000):
+        now = number * 0.1
+        decision = controller.plan(now).decision
+        writer.add(decision, now, total_ms=1.0)
+        chosen.append(decision.action)
+        action = controller.profile[decision.action]
+        mbps = 4.0 if number // 100 % 2 else 20.0
+        network = 10 + action.bytes_up * 8e-3 / mbps if action.leaves else None
+        controller.observe(
+            now + 0.05,
+            Outcome(
+                action.id,
+                device_ms=1.3 * action.head_ms * rng.normal(1, 0.05) if action.head_ms else None,
+                network_ms=network,
+                bytes_up=action.bytes_up,
+                bytes_down=100,
+                queue_ms=0.0 if network else None,
+                server_ms=3.0 if network else None,
+            ),
+        )
+    writer.close()
+    head, entries = journal.read(tmp_path / "log.jsonl")
+    assert len(set(chosen)) > 1
+    assert [journal.again(head, entry).action for entry in entries] == chosen
+    assert any(entry.factors for entry in entries)
+    assert all(journal.again(head, entry).reasons for entry in entries[::100])
+
+
+@pytest.mark.parametrize("text", ["", "{}", "not json\n"])
+def test_what_is_no_log_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x").write_text(text)
+    with pytest.raises(Refused, match="not a log"):
+        journal.read(tmp_path / "x")
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    writer = journal.Writer(path, Controller(ACTIONS, Policy()).profile)
+    writer.close()
+    path.write_bytes(path.read_bytes() + b'{"request": 1}\n')
+    with pytest.raises(Refused, match="line 2"):
+        journal.read(path)
