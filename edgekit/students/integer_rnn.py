@@ -5,8 +5,8 @@ ids [B, T] -> table (V, 64) -> LSTM(128), its gates normalised -> attention over
 - Layer norm in its mean-absolute-deviation form: (x - mean) / mean |x - mean|, a gain and a bias a gate.
 - Sigmoid, tanh and exp are piecewise linear: minima and maxima of shifted lines.
 - Weights are int8, sums int32. Values carry fixed points: 7 bits behind the point for states, gates and table, 6 for
-  matrices and for what goes into a sigmoid or tanh. Matrices stay within +-63, where uint8 x int8 cannot saturate on any
-  processor, so that every engine gives the same bits.
+  matrices and for what goes into a sigmoid or tanh. Matrices stay within +-63, where uint8 x int8 cannot saturate on
+  any processor, so that every engine gives the same bits.
 
 The same arithmetic is written once (`Arithmetic`) and runs in three ways: in integers (the student), in floating point
 with roundings through which gradients pass (training), and in plain floating point (the twin to measure against).
@@ -161,6 +161,7 @@ class Learner(nn.Module):
     def __init__(self, vocabulary: int, width: int, units: int, way: Arithmetic = TRAINING) -> None:
         super().__init__()
         self.way = way
+        self._student: list[IntegerRNN] = []  # in a list, so that it is no part of the learner
         wide = 4 * units
         self.table = nn.Parameter(torch.empty(vocabulary, width).uniform_(-0.5, 0.5))
         self.input = nn.Parameter(torch.empty(width, wide).uniform_(-0.6, 0.6))
@@ -189,6 +190,13 @@ class Learner(nn.Module):
             scaled = scaled.clamp(-largest, largest)
         return scaled + (torch.round(scaled) - scaled).detach()
 
+    def train(self, mode: bool = True) -> Learner:
+        """As in torch; a student that is taught holds what was learnt whenever its learner is not learning."""
+        super().train(mode)
+        if not mode and self._student:
+            self._student[0].load_state_dict(self.finished().state_dict())
+        return self
+
     def finished(self) -> IntegerRNN:
         """The student with the weights learnt."""
         with torch.no_grad():
@@ -205,6 +213,14 @@ def learner(size: str = "full", seed: int = 0) -> Learner:
     check_size(size)
     with seeded(seed):
         return Learner(VOCABULARY[size], WIDTH[size], UNITS[size])
+
+
+def teach(student: IntegerRNN) -> Learner:
+    """What is trained in the student's place; in evaluation mode the student has its weights."""
+    with seeded(0):
+        made = Learner(*student.table.shape, units=len(student.state))
+    made._student.append(student)
+    return made
 
 
 def twin(size: str = "full", seed: int = 0) -> Learner:
