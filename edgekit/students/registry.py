@@ -327,6 +327,15 @@ TABLE: tuple[Student, ...] = (
         split_points=("seeing", "hearing"),
     ),
     Student(
+        name="transliterator",
+        row=15,
+        source="edgekit.students.transliterator:build",
+        inputs=(Tensor(name="chars", dtype="int64", shape=("B", "T"), min=0, max=28),),
+        outputs=("tokens",),
+        axes=(_batch(), _length(24)),
+        split_points=("read_norm",),
+    ),
+    Student(
         name="gcn",
         row=20,
         source="edgekit.students.gcn:build",
