@@ -26,6 +26,7 @@ class Draft:
         min_engine_version: Oldest engine that runs the file.
         recipe: How it was quantized; None for fp32.
         role: What the graph is for; `full` for the whole student.
+        targets: Device profiles it was made for; empty: all.
         why: Why it ships, where that was decided already.
     """
 
@@ -41,6 +42,7 @@ class Draft:
     recipe: Recipe | None = None
     extra_files: tuple[Path, ...] = ()
     role: Role = "full"
+    targets: tuple[str, ...] = ()
     why: str = ""
 
     @property
@@ -64,6 +66,8 @@ class FormatConverter(Protocol):
         calibration: Sequence[Arrays],
         work: Path,
         progress: Progress,
+        variant: str = "",
+        *,
         given: Given | None = None,
     ) -> Draft:
         """Resolves a recipe on the fp32 graph, applies it and writes the int8 graph.
@@ -74,6 +78,7 @@ class FormatConverter(Protocol):
             calibration: Samples; each array has a leading sample axis of 1 unless the student has no batch axis.
             work: Folder for files.
             progress: Called with a short line for each step.
+            variant: Numeric form, of those the format has; empty: its usual one.
             given: Decisions that go before the recipe's own. Calibration is not repeated for another set of them.
 
         Raises:

@@ -16,8 +16,10 @@ from edgekit_converters.mixed.speed import not_slower, timer
 from edgekit_converters.mixed.trial import judged
 from edgekit_converters.options import Options
 from edgekit_converters.recipe.types import Given
+from edgekit_converters.target import no_int8, variants
 from edgekit_converters.verify.metrics import METRICS
 from edgekit_converters.verify.task import Task, student_outputs
+from edgekit_runtime import this_machine
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.manifest import Refusal, Role
 
@@ -75,9 +77,11 @@ def make_drafts(
         if options.precision in ("auto", "int8") and calibration is not None and not student.quantized:
             for fp32 in exported:
                 try:
-                    drafts.append(job.quantize(fp32, work / name, judging))
+                    made, reasons = job.quantize(fp32, work / name, judging)
                 except Refused as error:
-                    refused.append(Refusal(format=name, precision="int8", reason=error.told))
+                    made, reasons = [], [error.told]
+                drafts += made
+                refused += [Refusal(format=name, precision="int8", reason=reason) for reason in reasons]
     if not drafts:
         raise Refused(
             "no format takes this student:\n    " + "\n    ".join(f"{r.format}: {r.reason}" for r in refused),
@@ -110,30 +114,40 @@ class _Format:
             made.append(dataclasses.replace(draft, role=role))
         return made
 
-    def quantize(self, fp32: Draft, work: Path, judging: Judging) -> Draft:
-        """The int8 graph of a part that passes the gate and is not slower than fp32.
+    def quantize(self, fp32: Draft, work: Path, judging: Judging) -> tuple[list[Draft], list[str]]:
+        """The int8 graphs of a part, one for each numeric form that the targets need.
+
+        Returns:
+            The graphs, and why some targets get none.
 
         Raises:
             Refused: Nothing can become int8, or int8 is slower in every form and was not asked for by name.
         """
         assert self.calibration is not None
+        targets = self.options.targets
+        made = []
         self.progress(f"{self.name}: quantizing to int8{_of(fp32.role)}")
         try:
-            return dataclasses.replace(self._int8(fp32, work / fp32.role, judging), role=fp32.role)
+            for variant, names in variants(targets, fp32.format).items():
+                draft = self._int8(fp32, work / fp32.role, judging, variant, names)
+                made.append(dataclasses.replace(draft, role=fp32.role))
         except Refused:
             raise
         except Exception:  # an engine that fails while it calibrates: are the data to blame?
             student_outputs(self.student, self.calibration, self.progress)
             raise
+        return made, [reason for target in targets if (reason := no_int8(target, fp32.format))]
 
-    def _int8(self, fp32: Draft, work: Path, judging: Judging) -> Draft:
+    def _int8(self, fp32: Draft, work: Path, judging: Judging, variant: str, names: tuple[str, ...]) -> Draft:
+        """The int8 graph of one numeric form that passes the gate and is not slower than fp32."""
         assert self.calibration is not None
         part = self._part(fp32.role)
         samples = part_samples(self.student, fp32.role, self.calibration.inputs)
         data, task = _judged_on(self.student, fp32.role, judging)
 
         def make(given: Given) -> Draft:
-            return self.converter.quantize(part, fp32, samples, work, self.progress, given)
+            draft = self.converter.quantize(part, fp32, samples, work, self.progress, variant, given=given)
+            return dataclasses.replace(draft, targets=names)
 
         first = make({})
         passed = pass_gate(
@@ -146,6 +160,11 @@ class _Format:
         )
         if not passed.passes:
             return passed.draft  # the seal says why it may not ship
+        here = this_machine()
+        foreign = [target.name for target in self.options.targets if target.name in names and not target.like(here)]
+        if foreign:
+            why = f"smaller than fp32 and within the gate; its speed is told by {', '.join(foreign)}, not here"
+            return dataclasses.replace(passed.draft, why=why)
         duel = timer(part, judging.costs, part.example)
         draft, why = not_slower(fp32, passed.draft, passed.given, make, duel, self.progress)
         if draft is None and self.options.precision == "auto":

@@ -101,6 +101,7 @@ def _manifest(job: Job, graphs: list[Graph]) -> Manifest:
         inputs=tuple(_with_range(tensor, job.data) for tensor in student.inputs),
         outputs=student.outputs,
         axes=student.axes,
+        states=student.states,
         decoding=student.decoding,
         graphs=tuple(graphs),
         exits=tuple(Exit(id=name, output=name) for name in options.exits),

@@ -23,6 +23,7 @@ class Task:
         slices: [N] a group a held-back sample, for which the quality gate holds too.
         judged: Labels the converted student is judged on, where they are not those it learns from.
         preprocess: Text of the `preprocess.toml` that makes the same inputs on a device; may be empty.
+        metric: What int8 is judged by where that is not accuracy; may be empty.
     """
 
     train: Arrays
@@ -34,3 +35,4 @@ class Task:
     slices: np.ndarray | None = None
     judged: np.ndarray | None = None
     preprocess: str = ""
+    metric: str = ""

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.students import data, made_up_tasks, ngram, picture_tasks, recurrent_tasks
+from edgekit.students import data, made_up_tasks, picture_tasks, recurrent_tasks, text_tasks
 from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
 from edgekit.students.task import Task
+from edgekit.students.text_tasks import LONGEST_SENTENCE
 from edgekit.students.vocabulary import build_vocabulary
 from edgekit_runtime.errors import UsageError
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Arrays = dict[str, np.ndarray]
-LONGEST_SENTENCE = 52
-LONGEST_GRAMS = 4 * LONGEST_SENTENCE - 6
 CALIBRATION_SAMPLES = 200
 
 
@@ -67,6 +66,7 @@ class Material:
         evaluation: `eval.npz`, the held-back set with `labels`.
         vocabulary: `vocab.txt`, or None.
         preprocess: `preprocess.toml`, or None.
+        metric: What int8 is judged by where that is not accuracy.
         accuracy: Of each exit on the held-back set, in order of depth.
     """
 
@@ -77,11 +77,13 @@ class Material:
     vocabulary: Path | None
     accuracy: tuple[float, ...]
     preprocess: Path | None = None
+    metric: str = ""
 
     @property
     def command(self) -> str:
         """The command that makes a bundle of it."""
         rule = f" --preprocess {self.preprocess}" if self.preprocess else ""
+        rule += f" --metric {self.metric}" if self.metric else ""
         return (
             f"edgekit convert {self.source} --weights {self.weights} --calibration {self.calibration} "
             f"--eval {self.evaluation}{rule} -o {self.weights.parent.name}.edge"
@@ -126,24 +128,23 @@ def _plain(layers: int, epochs: int) -> Recipe:
     return Recipe(source, picture_tasks.cifar_task, plan, picture_tasks.shift_and_flip)
 
 
-def ngram_task(rows: int) -> Task:
-    """SST-2 as hashed n-grams of 1 to 4 words."""
-    train, held = data.sst2("train"), data.sst2("dev")
-    return Task(
-        train={"ids": ngram.encode(train.texts, rows, LONGEST_GRAMS)},
-        labels=train.labels,
-        held={"ids": ngram.encode(held.texts, rows, LONGEST_GRAMS)},
-        held_labels=held.labels,
-        preprocess=f'[inputs.ids]\nkind = "ngrams"\nrows = {rows}\nmax_length = {LONGEST_GRAMS}\n',
-    )
-
-
 RECIPES: dict[str, Recipe] = {
     "text_cnn": Recipe("edgekit.students.text_cnn:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
     "bilstm_classifier": Recipe(
         "edgekit.students.bilstm_classifier:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=2e-3)
     ),
-    "ngram": Recipe("edgekit.students.ngram:build", ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
+    "ngram": Recipe("edgekit.students.ngram:build", text_tasks.ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
+    "cmow": Recipe("edgekit.students.cmow:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
+    "gated_cnn": Recipe(
+        "edgekit.students.gated_cnn:build", text_tasks.language_task, Plan(epochs=10, batch=32, peak_rate=3e-3)
+    ),
+    "cdil": Recipe("edgekit.students.cdil:build", text_tasks.news_bytes_task, Plan(epochs=6, batch=32, peak_rate=3e-3)),
+    "pair_classifier": Recipe(
+        "edgekit.students.pair_classifier:build", text_tasks.pair_task, Plan(epochs=8, batch=32, peak_rate=1e-3)
+    ),
+    "char_cnn": Recipe(
+        "edgekit.students.char_cnn:build", text_tasks.news_stack_task, Plan(epochs=6, batch=32, peak_rate=2e-3)
+    ),
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
     "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
     "ds_cnn": _reference("ds_cnn", picture_tasks.keyword_task),
@@ -248,6 +249,7 @@ def save(
         vocabulary=folder / "vocab.txt" if task.vocabulary else None,
         accuracy=found,
         preprocess=folder / "preprocess.toml" if task.preprocess else None,
+        metric=task.metric,
     )
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, material.weights)
     held: dict[str, Any] = {name: array for name, array in task.held.items() if name in asked}

@@ -25,6 +25,7 @@ from edgekit_runtime.selection import Choice, Engines, Key, Reason, Wanted
 if TYPE_CHECKING:
     from edgekit_runtime.decoding import Loop
     from edgekit_runtime.preprocess import Answer, Preprocessor
+    from edgekit_runtime.stream import Stream
 
     Runners = dict[Key, Runner | Loop]
 
@@ -61,6 +62,28 @@ class Session:
     def outputs(self) -> tuple[Tensor, ...]:
         """What `run` gives."""
         return self._runner.outputs
+
+    def stream(
+        self, *, fixed: Mapping[str, np.ndarray] | None = None, initial: Mapping[str, np.ndarray] | None = None
+    ) -> Stream:
+        """Begins a sequence of steps whose state is carried by the runtime.
+
+        Args:
+            fixed: Inputs that are the same in every step, for example a sampling rate.
+            initial: States before the first step by input name; others are zeros.
+
+        Raises:
+            UsageError: The bundle tells no states, or a name is none.
+        """
+        from edgekit_runtime.stream import Stream
+
+        states = self.bundle.manifest.states if self.bundle is not None else ()
+        if not states:
+            raise UsageError(
+                "this student has no state to carry from step to step",
+                remedy="convert it with --state INPUT=OUTPUT for each of its states",
+            )
+        return Stream(self.run, self.inputs, states, fixed=fixed, initial=initial)
 
     def encode(self, **items: object) -> Arrays:
         """Turns raw items into inputs with the bundle's own tokenizer and preprocessing.

@@ -12,6 +12,7 @@ from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.data import Samples
 from edgekit_converters.verify.gate import judge
 from edgekit_converters.verify.parity import FP32_TOLERANCE, parity
+from edgekit_converters.verify.stream import stream_problem, streamed
 from edgekit_converters.verify.task import Task
 from edgekit_runtime.manifest import Graph, Parity, Quality
 
@@ -65,6 +66,11 @@ def verify_graph(bundle: Path, graph: Graph, student: Captured, data: Samples, g
     with er.open(bundle, graph=graph.id, engine=graph.engine, threads=1) as session:
         outputs = [session.run(sample) for sample in data.inputs]
         answer = session.run(golden)
+        problem = ""
+        if task.streamed:
+            assert session.bundle is not None
+            made = streamed(session.run, session.inputs, session.bundle.manifest.states, data.inputs)
+            problem = stream_problem(task.streamed, made, exact=graph.precision == "fp32")
     if graph.role == "encoder":  # answers nothing by itself: what int8 costs is judged with the decode step
         reference = [student.part("encoder").reference(sample) for sample in data.inputs]
         seen = parity(graph.id, reference, outputs)
@@ -72,7 +78,7 @@ def verify_graph(bundle: Path, graph: Graph, student: Captured, data: Samples, g
         seen = parity(graph.id, task.reference, outputs)
     if graph.precision == "fp32":
         worst = max(seen, key=lambda p: p.max_error_fraction)
-        failed = ""
+        failed = problem
         if worst.max_error_fraction > FP32_TOLERANCE:
             failed = (
                 f"fp32 graph differs from the student: output {worst.output}, largest error "
@@ -84,5 +90,5 @@ def verify_graph(bundle: Path, graph: Graph, student: Captured, data: Samples, g
     want, got = ([answer[task.output] for answer in answers] for answers in (task.reference, outputs))
     quality = judge(graph.id, task.metric, want, got, data, task.limit)
     wrong = [q for q in quality if q.gate == "failed"]
-    failed = "; ".join(f"{q.metric} on {q.slice}: {q.reason}" for q in wrong)
+    failed = "; ".join([*(f"{q.metric} on {q.slice}: {q.reason}" for q in wrong), *([problem] if problem else [])])
     return Verified(graph, seen, quality, failed, answer)
