@@ -88,7 +88,7 @@ def answer(way: Arithmetic, w: Mapping[str, torch.Tensor], ids: torch.Tensor) ->
         hidden, cell = state
         gates = _normalise(way, way.shift(row + way.product(hidden, w["state"]), MATRIX))
         gates = (way.shift(gates * w["gain"], MATRIX) + w["bias"]).clamp(-512, 511)
-        into, forget, candidate, out = gates.split(units, dim=1)
+        into, forget, candidate, out = (gates[:, gate * units : (gate + 1) * units] for gate in range(4))
         kept = _sigmoid(way, forget) * cell + _sigmoid(way, into) * _tanh(way, candidate)
         cell = way.shift(kept, STATE).clamp(-1024, 1023)
         hidden = way.shift(_sigmoid(way, out) * _tanh(way, way.shift(cell, 1)), STATE).clamp(-127, 127)
