@@ -218,7 +218,7 @@ def learner(size: str = "full", seed: int = 0) -> Learner:
 def teach(student: IntegerRNN) -> Learner:
     """What is trained in the student's place; in evaluation mode the student has its weights."""
     with seeded(0):
-        made = Learner(*student.table.shape, units=len(student.state))
+        made = Learner(student.table.shape[0], student.table.shape[1], len(student.state))
     made._student.append(student)
     return made
 

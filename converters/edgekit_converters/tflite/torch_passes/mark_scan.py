@@ -69,7 +69,7 @@ def mark_scan(module: torch.fx.GraphModule) -> list[MarkedScan]:
     """Replaces the scans in place and returns them."""
     import torch
 
-    found = []
+    found: list[MarkedScan] = []
     for node in list(module.graph.nodes):
         if node.target is torch.ops.higher_order.scan:
             found.append(_replace(module, node, f"{PREFIX}{len(found)}"))
@@ -107,10 +107,10 @@ def _replace(module: torch.fx.GraphModule, node: torch.fx.Node, name: str) -> Ma
     used = tuple(sorted({int(user.args[1]) for user in users}))
     inner = getattr(module, body.target)
     scan = MarkedScan(name, _body(inner, len(carries) + len(sequences), held), len(carries), len(sequences), used)
-    place = name.replace(".", "_")
-    module.add_submodule(place, _call(scan))
+    called = name.replace(".", "_")
+    module.add_submodule(called, _call(scan))
     with graph.inserting_before(node):
-        new = graph.call_module(place, (*carries, *sequences, *given))
+        new = graph.call_module(called, (*carries, *sequences, *given))
         for place, position in enumerate(used):
             part = graph.call_function(operator.getitem, (new, place))
             for user in users:
