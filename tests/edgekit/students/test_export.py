@@ -16,6 +16,7 @@ from edgekit.students import registry
 from edgekit.students.registry import Student
 from edgekit.students.sampling import run
 from edgekit_converters.capture.recurrent import symbolic_time
+from edgekit_converters.capture.rewrite import rewriting
 
 Tiny = Callable[[str], nn.Module]
 
@@ -32,7 +33,7 @@ def exported(tiny: Tiny, student: Student) -> torch.export.ExportedProgram:
     dims = {axis.symbol: torch.export.Dim(axis.symbol, min=axis.min, max=axis.max) for axis in student.axes}
     shapes = {t.name: {i: dims[s] for i, s in enumerate(t.shape) if isinstance(s, str)} for t in student.inputs}
     example = {name: torch.from_numpy(array) for name, array in student.example(3, 12, size="tiny").items()}
-    with symbolic_time(), warnings.catch_warnings():
+    with symbolic_time(), rewriting(), warnings.catch_warnings():
         # nn.LSTM keeps a list of its weights and sets it anew in every run.
         warnings.filterwarnings("ignore", message="The tensor attribute")
         return torch.export.export(tiny(student.name), (), example, dynamic_shapes=shapes, strict=False)
