@@ -18,6 +18,7 @@ NAMES = (
     "minilm",
     "text_cnn",
     "bilstm",
+    "recurrent",
     "overhead",
     "conversion",
     "matrix",

@@ -313,6 +313,13 @@ TABLE: tuple[Student, ...] = (
         split_points=("embedding", "layer"),
     ),
     Student(
+        name="integer_rnn",
+        row=14,
+        source="edgekit.students.integer_rnn:build",
+        inputs=(_ids(12_000),),
+        axes=(_batch(), _length(64)),
+    ),
+    Student(
         name="truecaser",
         row=13,
         source="edgekit.students.truecaser:build",

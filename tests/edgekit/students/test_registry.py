@@ -58,7 +58,7 @@ def test_the_same_seed_builds_the_same_student_and_leaves_the_global_seed_alone(
     torch.manual_seed(11)
     first, second, other = (registry.get(name).build("tiny", seed) for seed in (0, 0, 1))
     assert torch.equal(torch.rand(1), expected)
-    states = [torch.cat([p.flatten() for p in m.parameters()]) for m in (first, second, other)]
+    states = [torch.cat([v.flatten().float() for v in m.state_dict().values()]) for m in (first, second, other)]
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
     assert not first.training
