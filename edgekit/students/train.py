@@ -26,12 +26,14 @@ from edgekit.students.vocabulary import build_vocabulary
 from edgekit_runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 Arrays = dict[str, np.ndarray]
 LONGEST_SENTENCE = 52
 LONGEST_GRAMS = 4 * LONGEST_SENTENCE - 6
 CALIBRATION_SAMPLES = 200
+BERT_ROWS = 30_522
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,17 @@ def sst2_task(rows: int) -> Task:
     )
 
 
+def bert_task(rows: int) -> Task:
+    """SST-2 for students that read ids and mask and answer from the first word: [CLS] is the last row of the table."""
+    plain = sst2_task(BERT_ROWS - 1)
+
+    def marked(arrays: Arrays) -> Arrays:
+        ids = np.pad(arrays["ids"], ((0, 0), (1, 0)), constant_values=BERT_ROWS - 1)
+        return {"ids": ids, "mask": (ids != 0).astype(ids.dtype)}
+
+    return dataclasses.replace(plain, train=marked(plain.train), held=marked(plain.held), vocabulary=None)
+
+
 def mnist_task(rows: int) -> Task:
     """MNIST: 10,000 pictures to train on, the last 2,000 held back. `rows` means nothing here."""
     digits = data.mnist()
@@ -129,11 +142,24 @@ def ngram_task(rows: int) -> Task:
     )
 
 
+def without_padding(batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Cuts the columns that are padding in every sentence of a batch: nothing is learnt from them. Draws nothing."""
+    longest = int((batch["ids"] != 0).sum(1).max())
+    return {name: array[:, :longest] for name, array in batch.items()}
+
+
+def _bert(size: str, plan: Plan) -> Recipe:
+    return Recipe(f"edgekit.students.bert:bert_{size}", bert_task, plan, without_padding)
+
+
 RECIPES: dict[str, Recipe] = {
     "text_cnn": Recipe("edgekit.students.text_cnn:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
     "bilstm_classifier": Recipe(
         "edgekit.students.bilstm_classifier:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=2e-3)
     ),
+    "bert_tiny": _bert("tiny", Plan(epochs=6, batch=32, peak_rate=5e-4)),
+    "bert_mini": _bert("mini", Plan(epochs=4, batch=32, peak_rate=3e-4)),
+    "bert_small": _bert("small", Plan(epochs=2, batch=32, peak_rate=2e-4)),
     "ngram": Recipe("edgekit.students.ngram:build", ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
     "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
