@@ -36,6 +36,7 @@ class Options:
         dynamic: `NAME:AXIS[=SYMBOL][:MIN-MAX]`.
         exits: Names of outputs in order of depth; the last is the full answer.
         split_points: `auto`, `all`, `none`, or names of places. See `cut.choose`.
+        states: `INPUT=OUTPUT`: outputs of a streaming student that are inputs of its next step.
         keep_float: Patterns of operators or modules that stay in floating point.
         min_engine: Oldest versions the graphs must run on, by engine.
         targets: Devices to decide for; empty: one graph a precision, for all.
@@ -55,6 +56,7 @@ class Options:
     dynamic: tuple[str, ...] = ()
     exits: tuple[str, ...] = ()
     split_points: tuple[str, ...] = ("auto",)
+    states: tuple[str, ...] = ()
     keep_float: tuple[str, ...] = ()
     tokenizer: Path | None = None
     labels: Path | None = None

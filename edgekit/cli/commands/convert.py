@@ -38,6 +38,9 @@ def command(
     dynamic: Annotated[list[str] | None, typer.Option(help="NAME:AXIS[=SYMBOL][:MIN-MAX]; repeatable.")] = None,
     exits: Annotated[str, typer.Option(help="Outputs in order of depth, the full answer last: A,B,C")] = "",
     split_points: Annotated[str, typer.Option(help="Where it may be cut: auto, all, none or NAME,...")] = "auto",
+    state: Annotated[
+        list[str] | None, typer.Option(help="INPUT=OUTPUT: a streaming student's state, carried on; repeatable.")
+    ] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="Pattern of operators left in float; repeatable.")
     ] = None,
@@ -83,6 +86,7 @@ def command(
         dynamic=tuple(dynamic or ()),
         exits=tuple(part for part in exits.split(",") if part),
         split_points=tuple(part for part in split_points.split(",") if part),
+        states=tuple(state or ()),
         keep_float=tuple(keep_float or ()),
         tokenizer=tokenizer,
         labels=labels,
