@@ -3,8 +3,8 @@
 before: x float ──► MatMul(W float) ──► y float
 after:  x float ──► Cast ──► MatMul(W float16) ──► Cast ──► y float
 
-For GPUs, whose provider has no int8 kernels. Operators without a float16 kernel keep a Cast on either side. On a CPU the
-engine computes most of it in fp32: there fp16 saves bytes, not time.
+For GPUs, whose provider has no int8 kernels. Operators without a float16 kernel keep a Cast on either side. On a CPU
+the engine computes most of it in fp32: there fp16 saves bytes, not time.
 """
 
 from __future__ import annotations
