@@ -220,6 +220,7 @@ def combine(
         withheld=statistics.withheld(latency.n),
         open_ms=standard.median(trial.open_ms for trial in trials),
         first_ms=standard.median(trial.first_ms for trial in trials),
+        length=job.length,
         throughput_per_s=job.batch * sum(trial.runs for trial in trials) / seconds if seconds else None,
         memory=weighed.memory,
         energy=NOT_MEASURED,

@@ -188,6 +188,8 @@ class Measurement(Base, frozen=True, kw_only=True):
         graph: Graph id within the bundle, or the file's name for a bare file.
         graph_sha256: Hash of the graph file, so that a measurement finds its graph again.
         inputs: Shape of each input as measured.
+        length: Size of the length axes where one was asked for (a sweep): such a document does not decide which graph
+            runs, as other graphs may have been measured at another length. None: that of the golden inputs.
         throughput_per_s: Samples a second of one caller in a tight loop (batch over time).
         placement: Share of the work by delegate or execution provider.
         duty: Latency in the rhythms of applications, where asked for.
@@ -215,6 +217,7 @@ class Measurement(Base, frozen=True, kw_only=True):
     environment: Environment
     verdict: Verdict
     predicted: bool = False
+    length: int | None = None
     throughput_per_s: float | None = None
     placement: tuple[Placement, ...] = ()
     duty: tuple[Duty, ...] = ()
