@@ -22,6 +22,7 @@ NAMES = (
     "conversion",
     "matrix",
     "profiler",
+    "prediction",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
