@@ -104,7 +104,7 @@ def make_plan(
         enough=ENOUGH_STATED // processes if duration_s else ENOUGH,
         memory_limit_bytes=int(memory_limit_mb * 1_000_000) if memory_limit_mb else None,
         duty=duty,
-        metered=meter_for_this_machine() is not None,
+        metered=any(meter_for_this_machine(gpu=gpu) is not None for gpu in {job.on_card for job in jobs}),
     )
 
 
@@ -148,7 +148,7 @@ class _Seen:
 
 def _take_turns(made: Plan, folder: Path, before: environment.Before, progress: Progress) -> list[_Seen]:
     seen = [_Seen() for _ in made.jobs]
-    meter = meter_for_this_machine() if made.metered else None
+    meters = {gpu: meter_for_this_machine(gpu=gpu) for gpu in (False, True)} if made.metered else {}
     turns = ["memory", *(f"{number}/{made.processes}" for number in range(1, made.processes + 1))]
     turns += ["energy"] * made.metered + ["rhythms"] * made.duty
     for turn in turns:
@@ -160,7 +160,7 @@ def _take_turns(made: Plan, folder: Path, before: environment.Before, progress: 
                 if turn == "memory":
                     each.weighed = weigh(job, folder, memory_limit_bytes=made.memory_limit_bytes)
                 elif turn == "energy":
-                    each.energy = measure_energy(job, folder, meter)
+                    each.energy = measure_energy(job, folder, meters[job.on_card])
                 elif turn == "rhythms":
                     each.duty = duty(job, folder)
                 else:

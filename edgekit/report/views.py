@@ -85,6 +85,7 @@ def memory(measurement: Measurement) -> Any:
         ("added by opening", seen.open_bytes),
         ("added by the first run", seen.arena_bytes),
         ("peak of the process, engine included", seen.peak_rss_bytes),
+        ("held on the card", seen.card_bytes),
     )
     rows = [(name, float(value), numbers.bytes_(value), "bar fp32") for name, value in named if value is not None]
     return charts.bars(rows, "Memory")

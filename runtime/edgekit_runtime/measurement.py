@@ -38,13 +38,15 @@ class Memory(Base, frozen=True, kw_only=True):
     """Bytes: the file on disk, resident growth by opening and by the first run, and the peak of an isolated process.
 
     `arena_bytes` is what the first run adds: the activations, where the engine allocates them then (ONNX Runtime);
-    LiteRT plans its arena while opening, and they are part of `open_bytes`.
+    LiteRT plans its arena while opening, and they are part of `open_bytes`. `card_bytes` is what the process holds on a
+    graphics card.
     """
 
     file_bytes: int
     open_bytes: int | None = None
     peak_rss_bytes: int | None = None
     arena_bytes: int | None = None
+    card_bytes: int | None = None
 
 
 class Energy(Base, frozen=True, kw_only=True):

@@ -105,7 +105,7 @@ def test_a_machine_with_a_meter_tells_measured_energy(bundle: Path, monkeypatch)
             seconds = time.monotonic() - self._since
             return EnergyReading(joules=seconds, seconds=seconds, method="made up", source="a test", covers="nothing")
 
-    monkeypatch.setattr(measure, "meter_for_this_machine", Watt)
+    monkeypatch.setattr(measure, "meter_for_this_machine", lambda gpu=False: Watt())
     monkeypatch.setattr(power, "_BUSY_S", 0.2)
     monkeypatch.setattr(power, "IDLE_S", 0.05)
     made = make_plan(bundle, graph="onnx.fp32", duration_s=0.05)
