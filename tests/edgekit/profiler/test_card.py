@@ -13,17 +13,17 @@ class Library:
     def __init__(self, *, broken: bool = False) -> None:
         self.broken = broken
 
-    def nvmlInit(self) -> None:  # noqa: N802 - NVML's names
+    def nvmlInit(self) -> None:
         if self.broken:
             raise self.NVMLError("no driver")
 
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+    def nvmlDeviceGetCount(self) -> int:
         return 2
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
         return index
 
-    def nvmlDeviceGetComputeRunningProcesses(self, card: int) -> list[Stub]:  # noqa: N802
+    def nvmlDeviceGetComputeRunningProcesses(self, card: int) -> list[Stub]:
         other = Stub(pid=8, usedGpuMemory=None)
         return [Stub(pid=7, usedGpuMemory=100 + card), other]
 
