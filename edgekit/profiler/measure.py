@@ -39,6 +39,8 @@ Progress = Callable[[str], None]
 PROCESSES = 3
 BUDGET_S = 24.0  # all jobs together, by default
 _PROCESS_COST_S = 0.9  # starting, opening and warming up one process
+_WEIGHING_S = 1.5  # memory, surroundings and operators of one job
+_MANY = 4  # jobs above which two processes each must do
 ENOUGH = 700  # samples a process: three of them support p99
 ENOUGH_STATED = 10_000  # ... when the person names a duration
 
@@ -94,8 +96,8 @@ def make_plan(
     if memory_limit_mb is not None and memory_limit_mb <= 0:
         raise UsageError(f"--memory-limit takes megabytes above 0, got {memory_limit_mb:g}")
     jobs, remarks = plan(resolve(path, graph), engine=engine, threads=threads, batch=batch, length=length, sizes=sizes)
-    processes = PROCESSES if len(jobs) <= 6 else 2
-    each = BUDGET_S / len(jobs) / (processes + 1) - _PROCESS_COST_S
+    processes = PROCESSES if len(jobs) <= _MANY else PROCESSES - 1
+    each = (BUDGET_S / len(jobs) - _WEIGHING_S) / processes - _PROCESS_COST_S
     return Plan(
         jobs=tuple(jobs),
         remarks=tuple(remarks),

@@ -65,9 +65,11 @@ def test_a_bundle_is_profiled_there_travels_once_and_keeps_its_documents_here(ru
     assert steps == [4]
     assert "sending" in labels[0] and len(labels) == 5
     assert open_bundle(bundle).measurements() == (found,)
-    again: list[str] = []
-    measured(agent, bundle, progress=again.append)
-    assert not any("sending" in label for label in again)
+    with connected(agent) as wired:  # a second time nothing has to be sent
+        wired.say(client.offered(bundle)[0])
+        need = wired.hear(5)
+        assert isinstance(need, wire.Need) and need.paths == ()
+        assert isinstance(wired.hear(5), wire.Stored)
 
 
 def test_the_api_takes_an_agents_address_and_a_bare_graph(run_agent, bundle: Path):
