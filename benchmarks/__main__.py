@@ -22,6 +22,8 @@ NAMES = (
     "conversion",
     "matrix",
     "profiler",
+    "few_shot",
+    "tables",
     "prediction",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
