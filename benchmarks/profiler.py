@@ -200,7 +200,7 @@ def _page() -> str:
     return "\n\n".join(
         [
             "A/A: one graph against itself (an ONNX chain and a TFLite network in turn). Planted: 22 equal layers "
-            "against 20. Overhead: medians of fresh processes one after the other, the least disturbed one of each side.",
+            "against 20. Overhead: medians of fresh processes one after the other, the least disturbed of each side.",
             table(("what", "seen", "target", ""), rows),
             f"Other processes used {foreign:.2f} cores (median over comparisons) meanwhile.",
         ]
