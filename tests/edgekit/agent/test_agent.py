@@ -359,6 +359,18 @@ def test_the_oldest_content_goes_when_room_is_needed(tmp_path: Path):
         kept.path(first)
 
 
+def test_what_a_lost_workstation_began_is_removed_after_a_while(tmp_path: Path, monkeypatch):
+    kept = Store(tmp_path, most_bytes=100)
+    offer = Offer(name="x", bare=False, files=(OfferedFile(path="f", bytes=6, sha256="0" * 64),))
+    begun, _ = kept.open(offer)
+    other = msgspec.structs.replace(offer, name="y")
+    kept.open(other)
+    assert (tmp_path / begun).is_dir()
+    monkeypatch.setattr(store, "_ABANDONED_S", -1.0)
+    kept.open(other)
+    assert not (tmp_path / begun).exists()
+
+
 def test_the_job_has_limits_and_no_secrets(run_agent, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("SECRET_TOKEN", "x")
     order = server.Order(path=str(tmp_path / "none.onnx"), request=SHORT, cpu_s=60)
