@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -53,7 +54,7 @@ def rows() -> list[Row]:
     """All published figures of the profiles whose networks are known here."""
     try:
         data: Path | None = folder()
-    except UsageError:  # the networks that are files are left out then
+    except UsageError:  # it is not here: without its files those networks are left out
         data = None
     found = []
     for name in devices.known():
