@@ -1,11 +1,10 @@
 """A bottleneck at a split point: fewer values cross, and the tail still gets what it knows.
 
-    before: … ──► layer2 ──► layer3 ──► …                    32 x 16 x 16 values cross
-    after:  … ──► layer2 ──► encode ─┊► decode ──► layer3 ──► …   8 x 8 x 8 values cross at ┊
+    before: … ──► layer2 ──► layer3 ──► …                          32 x 16 x 16 values cross
+    after:  … ──► layer2 ──► encode ─┊► decode ──► layer3 ──► …    8 x 8 x 8 values cross at ┊
 
-Encoder and decoder learn by head distillation (Matsubara et al. 2019, 1910.00178): what the decoder gives is drawn towards
-the original tensor, on the student's own inputs and without labels. Rounding to int8 is part of the training, so the
-split that ships has been learnt with it.
+Encoder and decoder learn by head distillation (Matsubara et al. 2019, 1910.00178): what the decoder gives is drawn
+towards the original tensor, on the student's own inputs and without labels. Rounding to int8 is part of the training.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import dataclasses
 import difflib
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ from edgekit_runtime.engines.base import Arrays, Engine, LoadedGraph
 from edgekit_runtime.errors import EngineMissing, Refused, UsageError
 from edgekit_runtime.manifest import Exit, Graph, Manifest, OperatingPoint, Signature, SplitPoint, Tensor
 from edgekit_runtime.tensors import check
+
+_MAX_KNOWN = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +147,7 @@ class Chain:
         self._points = {point.id: len(point.before) for point in points}
         self._heads = {item.graph: bundle.graph(item.graph) for item in self.exits if item.graph}
         self._chain = chain_of(manifest, graph)
+        self._known: dict[tuple[object, ...], ladder.Plan | None] = {}
         self._groups: list[_Group] | None = None
         self._lock = threading.Lock()
 
@@ -159,6 +162,8 @@ class Chain:
         if chosen is None:
             return self._pick(self._all.run(arrays, 0), arrays)
         number = self._number(chosen.rung)
+        if chosen.exact:
+            return self._pick(self._all.run(arrays, number), arrays)
         return ladder.run(
             chosen,
             lambda given: self._pick(self._all.run(given, number), given),
@@ -179,29 +184,33 @@ class Chain:
         """
         thresholds, mixes, rule = self._thresholds(point)
         arrays, chosen = self._prepare(tensors)
-        if chosen is None:
-            steps = self._steps(arrays, 0, arrays)
-            found = [exits.answer_early(steps, thresholds, rule=rule, mixes=mixes)]
-        else:
-            number, found = self._number(chosen.rung), []
-            for piece, padded in ladder.pieces(chosen, self.inputs, arrays):
-                steps = self._steps(padded, number, piece)
-                found.append(exits.answer_early(steps, thresholds, rule=rule, mixes=mixes))
-        answers = found[0].answers if len(found) == 1 else np.concatenate([early.answers for early in found])
+        if chosen is None or chosen.exact:
+            steps = self._steps(arrays, 0 if chosen is None else self._number(chosen.rung), None)
+            early = exits.answer_early(steps, thresholds, rule=rule, mixes=mixes)
+            return Answered({self.exits[-1].output: early.answers}, early.exits)
+        found = [
+            exits.answer_early(steps, thresholds, rule=rule, mixes=mixes) for steps in self._passes((arrays, chosen))
+        ]
+        answers = np.concatenate([early.answers for early in found])
         return Answered({self.exits[-1].output: answers}, np.concatenate([early.exits for early in found]))
 
     def scores(self, tensors: Mapping[str, object]) -> list[np.ndarray]:
         """What every exit says of every sample: logits [samples, ..., classes] of each, the full answer last."""
-        arrays, chosen = self._prepare(tensors)
-        rows = [(arrays, arrays)] if chosen is None else list(ladder.pieces(chosen, self.inputs, arrays))
-        number = 0 if chosen is None else self._number(chosen.rung)
-        found = [[step(None) for step in self._steps(padded, number, piece)] for piece, padded in rows]
+        found = [[step(None) for step in steps] for steps in self._passes(self._prepare(tensors))]
         return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
-    def _steps(self, arrays: Arrays, rung: int, piece: Arrays) -> list[exits.Step]:
+    def _passes(self, request: tuple[Arrays, ladder.Plan | None]) -> Iterator[list[exits.Step]]:
+        """The steps of each slice of a request: one slice where the graphs take it as it is."""
+        arrays, chosen = request
+        if chosen is None or chosen.exact:
+            yield self._steps(arrays, 0 if chosen is None else self._number(chosen.rung), None)
+            return
+        for piece, padded in ladder.pieces(chosen, self.inputs, arrays):
+            yield self._steps(padded, self._number(chosen.rung), ladder.sizes_of(self.inputs, piece))
+
+    def _steps(self, arrays: Arrays, rung: int, sizes: dict[str, int] | None) -> list[exits.Step]:
         """One step an exit: the segments up to it and its head, run on what the steps before have left in `values`."""
         values = dict(arrays)
-        sizes = ladder.sizes_of(self.inputs, piece)
 
         def step(group: _Group, output: str) -> exits.Step:
             def run(keep: np.ndarray | None) -> np.ndarray:
@@ -209,11 +218,12 @@ class Chain:
                     for name in list(values):
                         values[name] = self._rows(name, values[name], keep)
                 values.update(group.run(values, rung))
-                return ladder.crop(values[output], self._shape_of(output), sizes)
+                made = values[output]
+                return made if sizes is None else ladder.crop(made, self._shape_of(output), sizes)
 
             return run
 
-        return [step(*pair) for pair in zip(self._opened(), [e.output for e in self.exits], strict=True)]
+        return [step(group, item.output) for group, item in zip(self._opened(), self.exits, strict=True)]
 
     def _rows(self, name: str, array: np.ndarray, keep: np.ndarray) -> np.ndarray:
         shape = self._shape_of(name)
@@ -239,6 +249,8 @@ class Chain:
                 f"{self.graph.id} has no exits here",
                 remedy="convert with --exits A,B,C (outputs in order of depth), and open the whole chain",
             )
+        if self._groups is not None:
+            return self._groups
         with self._lock:
             if self._groups is None:
                 parts: list[list[Graph]] = []
@@ -269,9 +281,18 @@ class Chain:
         return point.thresholds, point.mixes, point.score_rule
 
     def _prepare(self, tensors: Mapping[str, object]) -> tuple[Arrays, ladder.Plan | None]:
+        """The request checked, and how it runs. Names, dtypes and shapes seen before are not checked again."""
+        key = tuple([(name, getattr(v, "dtype", None), getattr(v, "shape", None)) for name, v in tensors.items()])
+        if key in self._known:
+            return dict(tensors), self._known[key]  # type: ignore[arg-type]
         arrays, sizes = check(self.inputs, self._axes, tensors)
         rungs = self._rungs or ladder.slices(self._axes, sizes)
-        return arrays, ladder.plan(rungs, self._axes, sizes) if rungs else None
+        chosen = ladder.plan(rungs, self._axes, sizes) if rungs else None
+        if all(arrays[name] is value for name, value in tensors.items()):
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = chosen
+        return arrays, chosen
 
     def _number(self, rung: Signature) -> int:
         return next((i for i, own in enumerate(self._rungs) if own.name == rung.name), 0)

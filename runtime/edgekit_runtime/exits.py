@@ -11,6 +11,7 @@ A step is the next piece of one student (`chain.Chain`) or the next larger stude
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -34,8 +35,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _max_softmax(logits: np.ndarray) -> np.ndarray:
-    top = logits.max(-1, keepdims=True)
-    return _weakest(1.0 / np.exp(logits.astype(np.float64) - top).sum(-1))
+    total: np.ndarray = np.add.reduce(
+        np.exp(logits - np.maximum.reduce(logits, -1, keepdims=True), dtype=np.float64), -1
+    )
+    return _weakest(1.0 / total)
 
 
 def _margin(logits: np.ndarray) -> np.ndarray:
@@ -51,7 +54,7 @@ def _certainty(logits: np.ndarray) -> np.ndarray:
 
 def _weakest(scores: np.ndarray) -> np.ndarray:
     """One score a sample: an answer of many parts (one a word) is as sure as its least sure part."""
-    return scores.reshape(len(scores), -1).min(1)
+    return scores if scores.ndim == 1 else scores.reshape(len(scores), -1).min(1)
 
 
 # How sure an answer is, in [0, 1], from logits [samples, ..., classes].
@@ -127,30 +130,64 @@ def answer_early(
     """
     if len(thresholds) != len(steps):
         raise UsageError(f"{len(thresholds)} thresholds for {len(steps)} exits", remedy="give one an exit")
+    first = steps[0](None)
+    if len(first) == 1:  # one sample leaves or stays as a whole: no rows to keep apart
+        return _answer_one(first, steps, thresholds, rule, mixes)
+    exits, active = np.zeros(len(first), np.int64), np.arange(len(first))
     answers: np.ndarray | None = None
-    exits = np.zeros(0, np.int64)
-    active = np.zeros(0, np.int64)
     seen: list[np.ndarray] = []
     keep: np.ndarray | None = None
     for number, (step, threshold) in enumerate(zip(steps, thresholds, strict=True)):
-        logits = step(keep)
-        seen = [one if keep is None else one[keep] for one in seen] if mixes else []
-        seen.append(logits)
-        said = mixed(seen, mixes[number]) if mixes and any(mixes[number][:-1]) else logits
-        last = number == len(steps) - 1
-        sure = np.ones(len(said), bool) if last else score(rule, said) >= threshold
+        logits = step(keep) if number else first
+        seen = [*(one if keep is None else one[keep] for one in seen), logits] if mixes else []
+        said = _said(logits, seen, mixes, number)
+        sure = np.ones(len(said), bool) if number == len(steps) - 1 else score(rule, said) >= threshold
         if answers is None:
-            if sure.all():
-                return Early(said, np.zeros(len(said), np.int64))
-            answers, exits, active = np.empty_like(said), np.zeros(len(said), np.int64), np.arange(len(said))
+            answers = np.empty((len(first), *said.shape[1:]), said.dtype)
         left = active[sure]
         answers[left], exits[left] = said[sure], number
         if sure.all():
             break
-        keep = None if not sure.any() else np.flatnonzero(~sure)
+        keep = np.flatnonzero(~sure) if sure.any() else None
         active = active[~sure]
     assert answers is not None
     return Early(answers, exits)
+
+
+def _answer_one(
+    first: np.ndarray,
+    steps: Sequence[Step],
+    thresholds: Sequence[float],
+    rule: str,
+    mixes: Sequence[Sequence[float]],
+) -> Early:
+    logits, seen, last = first, [first], len(steps) - 1
+    for number in range(len(steps)):
+        if number:
+            logits = steps[number](None)
+            seen.append(logits)
+        said = _said(logits, seen, mixes, number)
+        if number == last or _score_one(rule, said) >= thresholds[number]:
+            break
+    return Early(said, _NUMBERS[number] if number < len(_NUMBERS) else np.full(1, number))
+
+
+# The exit of a single sample, made once: [0], [1], ...
+_NUMBERS = tuple(np.full(1, number) for number in range(16))
+# Up to so many classes Python's own numbers are faster than numpy's arrays.
+_FEW = 64
+
+
+def _score_one(rule: str, logits: np.ndarray) -> float:
+    if rule == "max_softmax" and logits.ndim == 2 and logits.shape[1] <= _FEW:
+        row = logits[0].tolist()
+        top = max(row)
+        return 1.0 / sum([math.exp(value - top) for value in row])
+    return float(score(rule, logits)[0])
+
+
+def _said(logits: np.ndarray, seen: Sequence[np.ndarray], mixes: Sequence[Sequence[float]], number: int) -> np.ndarray:
+    return mixed(seen, mixes[number]) if mixes and any(mixes[number][:-1]) else logits
 
 
 class Runs(Protocol):

@@ -3,16 +3,17 @@
     image ──► s ──► s ──┬──► s ──► s ──┬──► s ──► the full answer    trunk: all that leads to the full answer
                         └─► head ─► A  └─► head ─► B                 branch: what leads to an exit and is no trunk
 
-The exit stands on the earliest place where everything that its branch reads of the trunk crosses.
+The exit stands on the earliest place where everything that its branch reads of the trunk crosses, or is made of what
+crosses without multiplying (a padded copy of it).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 
-from edgekit_converters.cut.flow import Flow, Place, copied, trunk
+from edgekit_converters.cut.flow import Flow, Place, Step, copied, trunk
 from edgekit_runtime.errors import UsageError
 
 
@@ -57,16 +58,31 @@ def branches(flow: Flow, exits: Sequence[str], legal: Sequence[Place]) -> tuple[
                 f"the exit {output!r} depends on no split point: it is computed from the inputs alone",
                 remedy="name outputs that branch off the way to the last one, or make it a student of its own",
             )
-        places = [place for place in legal if read <= set(place.tensors)]
+        free = {name: step for step in main.steps if not (step.macs or step.fixed) for name in step.outputs}
+        places = [place for place in legal if all(_follows(name, place, free, flow) for name in read)]
         if not places:
             raise UsageError(
                 f"the exit {output!r} reads {', '.join(sorted(read))}, which cross together at no split point",
                 remedy="let an exit branch off one tensor of the student",
             )
-        place = min(places, key=lambda p: (len(p.tensors), len(p.steps_before), p.tensors))
+        place = min(places, key=lambda p: _preference(p, read))
         found.append(Branch(output, place, sum(step.macs for step in own)))
     _in_order(found, exits)
     return tuple(found)
+
+
+def _preference(place: Place, read: Set[str]) -> tuple[int, bool, int, tuple[str, ...]]:
+    """Few tensors; what the branch reads crosses itself; early. Where it is made of what crosses: as late as can be."""
+    direct = read <= set(place.tensors)
+    depth = len(place.steps_before)
+    return len(place.tensors), not direct, depth if direct else -depth, place.tensors
+
+
+def _follows(name: str, place: Place, free: Mapping[str, Step], flow: Flow) -> bool:
+    """Whether the branch can have a tensor at a place: it crosses there, or costs nothing to make of what crosses."""
+    if name in place.tensors or name in flow.inputs:
+        return True
+    return name in free and all(_follows(given, place, free, flow) for given in free[name].inputs)
 
 
 def _in_order(found: Sequence[Branch], exits: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from edgekit_converters.cut.flow import Flow, Place
 from edgekit_converters.cut.onnx_flow import Seen, see
 from edgekit_converters.cut.onnx_write import OnnxPieces
 from edgekit_converters.cut.pieces import Pieces, describe
-from edgekit_converters.cut.prove import answers, differing
+from edgekit_converters.cut.prove import differing
 from edgekit_converters.cut.tflite_write import TflitePieces
 from edgekit_converters.draft import Progress
 from edgekit_converters.staging import Staging
@@ -28,6 +28,7 @@ from edgekit_converters.tflite import flatbuffer
 from edgekit_runtime.bundle import open_bundle
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Graph, Manifest, Refusal
+from edgekit_runtime.segments import answers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _cut(work: Cutting, manifest: Manifest, graph: Graph, seen: Seen, surveyed: 
         with open_bundle(work.stage.root) as bundle:
             wrong = differing(bundle, graph, pieces.split_points, requests)
             if not wrong:
-                golden = answers(bundle, graph, work.golden)
+                golden = answers(bundle, graph, work.golden, graph.engine)
                 break
         lost |= {point.place: wrong[point.id] for point in pieces.split_points if point.id in wrong}
         chosen = tuple(place for place in chosen if place.name not in lost)

@@ -99,7 +99,7 @@ def places(flow: Flow, most: int = MOST_TENSORS) -> tuple[Place, ...]:
     """Every place where at most `most` tensors separate what is before from what is after.
 
     Complete for one and two tensors; three are found where two steps, or all steps without two, leave three.
-    Of each step after which more would cross, or what crosses is closed, one place is returned with the reason.
+    Of the places right behind and right before each step, those that may not be used are returned with the reason.
 
     Returns:
         In order of depth (MACs before, then number of steps before).
@@ -110,6 +110,7 @@ def places(flow: Flow, most: int = MOST_TENSORS) -> tuple[Place, ...]:
         if before and before != graph.all and before not in found:
             found[before] = graph.place(before, most)
     main = {graph.ancestors[index] for index in range(graph.count)}
+    main |= {graph.all & ~graph.descendants[index] for index in range(graph.count)}
     kept = [place for before, place in found.items() if not place.reason or before in main]
     return tuple(sorted(kept, key=_depth))
 

@@ -2,8 +2,8 @@
 
 A step is called `layer1.0.conv1/Conv` in the fp32 ONNX graph. A place is called after the largest module whose steps
 all lie before it and that holds the last step before it: `layer1.0`, `layer1`, `bert.encoder.layer.3`. Graphs that have
-lost these names (int8, TFLite) take the name of the fp32 place with the same MACs before it and as many values
-crossing.
+lost these names (int8, TFLite) take the name of the fp32 place with the same share of the MACs before it and as many
+tensors crossing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Collection, Sequence
 
 from edgekit_converters.cut.flow import Flow, Place, copied
 
-# How far the MACs before two places may differ to count as the same place, as a share of all MACs: formats count a
-# fused bias or a padded convolution differently.
-_SAME_MACS = 0.002
+# How far the shares of MACs before two places may differ to count as the same place: formats count a padded convolution
+# differently, and the rung of a ladder is longer than the example.
+_SAME_MACS = 0.015
 
 
 def named(flow: Flow, places: Sequence[Place], taken: Collection[str] = ()) -> tuple[Place, ...]:
@@ -85,7 +85,7 @@ def like(places: Sequence[Place], known: Sequence[Place], taken: Collection[str]
     free = list(known)
     found = []
     for number, place in enumerate(places):
-        twin = next((other for other in free if _same(place, other)), None)
+        twin = _twin(place, free)
         if twin is not None:
             free.remove(twin)
         name, ends = (twin.name, twin.ends) if twin else (place.name or f"cut{number}", place.ends)
@@ -93,8 +93,16 @@ def like(places: Sequence[Place], known: Sequence[Place], taken: Collection[str]
     return unique(found, taken)
 
 
-def _same(place: Place, other: Place) -> bool:
-    total = max(other.macs_before + other.macs_after, 1)
-    share = place.macs_before / max(place.macs_before + place.macs_after, 1)
-    near = abs(share - other.macs_before / total) <= _SAME_MACS
-    return near and len(place.tensors) == len(other.tensors) and place.bytes == other.bytes
+def _twin(place: Place, others: Sequence[Place]) -> Place | None:
+    """The place of another graph with nearly the same share of MACs before it; of several that with the same bytes."""
+    near = [
+        (round(abs(_share(place) - _share(other)), 4), place.bytes != other.bytes, number)
+        for number, other in enumerate(others)
+        if len(place.tensors) == len(other.tensors) and place.illegal == other.illegal
+    ]
+    best = min(near, default=None)
+    return others[best[2]] if best is not None and best[0] <= _SAME_MACS else None
+
+
+def _share(place: Place) -> float:
+    return place.macs_before / max(place.macs_before + place.macs_after, 1)

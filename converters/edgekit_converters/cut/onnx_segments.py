@@ -31,7 +31,7 @@ class Whole:
         import onnx
 
         self.path = path
-        self.model = onnx.load(path)
+        self.model = onnx.load(path, load_external_data=False)
         self._data = path.read_bytes()
         self._makers = {name: i for i, node in enumerate(self.model.graph.node) for name in node.output if name}
         self._constants = {tensor.name: tensor for tensor in self.model.graph.initializer}

@@ -9,7 +9,7 @@ import numpy as np
 import edgekit_runtime as er
 from edgekit_converters.captured import Arrays
 from edgekit_runtime.bundle import Bundle
-from edgekit_runtime.chain import Chain, split_points
+from edgekit_runtime.chain import Chain
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Graph, SplitPoint
 
@@ -62,27 +62,3 @@ def _difference(wanted: Mapping[str, np.ndarray], got: Mapping[str, np.ndarray])
             if far >= worst[0]:
                 worst = (far or 1e-30, f"{name} differs from the uncut graph by up to {far:.2g}")
     return worst
-
-
-def answers(bundle: Bundle, full: Graph, inputs: Arrays) -> dict[str, Arrays]:
-    """What each segment and each exit of a full graph answers to golden inputs, by graph id.
-
-    Each segment is run alone, on what the one before it gave.
-    """
-    points = split_points(bundle.manifest, full.id)
-    segments = (*points[0].before, *points[0].after)
-    borders: list[str | None] = [None, *(point.id for point in points), None]
-    found: dict[str, Arrays] = {}
-    given: Arrays = dict(inputs)
-    for name, start, stop in zip(segments, borders, borders[1:], strict=False):
-        with Chain(bundle, full.id, start=start, stop=stop, engine=full.engine) as segment:
-            made = segment.run({tensor.name: given[tensor.name] for tensor in segment.inputs})
-        own = {tensor.name for tensor in bundle.graph(name).outputs}
-        found[name] = {key: value for key, value in made.items() if key in own}
-        given = {**inputs, **made}
-    with Chain(bundle, full.id, engine=full.engine) as whole:
-        if whole.exits:
-            for item, scores in zip(whole.exits, whole.scores(inputs), strict=True):
-                if item.graph:
-                    found[item.graph] = {item.output: scores}
-    return found

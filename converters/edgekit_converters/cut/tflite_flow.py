@@ -103,9 +103,14 @@ def _tensor(name: str, rungs: Sequence[Any], signatures: Sequence[Signature], ax
         ]
         moving = [key for key in same if len(set(sizes)) > 1]
         shape.append(moving[0] if moving else sizes[0] if len(set(sizes)) == 1 else f"{name}_{axis}")
-    for axis in axes:
-        if axis.role == "batch" and signatures and axis.symbol in signatures[0].sizes and axis.symbol not in shape:
-            _mark_batch(shape, axis.symbol, signatures[0].sizes[axis.symbol])
+    for dynamic in axes:
+        if (
+            dynamic.role == "batch"
+            and signatures
+            and dynamic.symbol in signatures[0].sizes
+            and dynamic.symbol not in shape
+        ):
+            _mark_batch(shape, dynamic.symbol, signatures[0].sizes[dynamic.symbol])
     codes = rungs[0].quantization
     scales = [] if codes is None or codes.scale is None else list(codes.scale)
     quantization = (

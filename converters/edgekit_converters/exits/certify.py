@@ -5,7 +5,8 @@
 
 Every step of the path is a vector of thresholds, one an exit. Fixed-sequence testing (Angelopoulos et al. 2021, Learn
 Then Test, 2110.01052, sec. 3.1) tests H: risk > ε from the safest to the riskiest step and stops at the first that is
-not rejected: rejected: the first true H met is rejected with probability at most δ, so with 1 - δ all steps before it hold the risk.
+not rejected. The first true H met is rejected with probability at most δ, so with 1 - δ all steps before it hold the
+risk.
 """
 
 from __future__ import annotations

@@ -87,6 +87,8 @@ class TfliteConverter:
         calibration: Sequence[Arrays],
         work: Path,
         progress: Progress,
+        variant: str = "",
+        *,
         given: Given | None = None,
     ) -> Draft:
         """Writes the int8 file in `work`. See `draft.FormatConverter.quantize`.
@@ -94,6 +96,8 @@ class TfliteConverter:
         Raises:
             Refused: Nothing in this graph can become int8.
         """
+        if variant:
+            raise ValueError(f"TFLite has one int8 form, not {variant!r}")
         if student.quantized:
             raise Refused("the source is quantized already and is kept as it is", remedy="--precision keep")
         model = flatbuffer.read(fp32.path)
