@@ -125,6 +125,8 @@ def cell(op: OpCost) -> Cell:
         sizes = (max(outputs, read, 1),)
     moved = (op.bytes or 0) // calls
     int8 = op.int8 and family != "quantize"  # there and back cost the same
+    if op.kind == "EMBEDDING_LOOKUP":
+        int8 = _has_int8_table(op)  # its rows are made floating point on the way
     return Cell(family, kind, int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved)
 
 
@@ -174,6 +176,13 @@ def _is_narrow(op: OpCost) -> bool:
 
 def _both_are_batched(inputs: Sequence[Sequence[int]]) -> bool:
     return len(inputs) > 1 and len(inputs[1]) > 2
+
+
+def _has_int8_table(op: OpCost) -> bool:
+    """Told by the bytes that go in: a value of the table takes one."""
+    table = max((math.prod(shape) for shape in op.inputs if shape), default=0)
+    others = sum(math.prod(shape) for shape in (*op.inputs, *op.outputs)) - table
+    return 0 < (op.bytes or 0) / max(op.calls, 1) - 4 * others < 2 * table
 
 
 def _product(op: OpCost, family: Family, macs: int) -> tuple[int, ...]:
