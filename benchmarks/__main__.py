@@ -22,6 +22,8 @@ NAMES = (
     "conversion",
     "matrix",
     "profiler",
+    "cuts",
+    "exits",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
