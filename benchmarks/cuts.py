@@ -22,22 +22,22 @@ from edgekit_runtime.errors import EdgekitError
 HEADER = ("student", "graph", "places", "cut", "given up: bits differ", "pieces on disk / whole")
 COSTS = ("student", "segments", "whole, ms", "chain joined, ms", "ratio [95 %]", "one by one", "target", "")
 
+PLACES = (
+    "Students at their tiny size, `--split-points auto`, both formats. Each place is compared with the uncut graph as "
+    "head and tail at batch 1, 8 and 3 and at short and long sizes of every other axis; a place whose bits differ is "
+    "given up, and counted here. Pieces on disk: bytes of all pieces over those of the whole file."
+)
+CHAINS = (
+    "A chain that is run through every segment, against the uncut graph, one thread, alternated. `Joined` is what "
+    "`Chain` does with segments between which nobody looks; `one by one` calls the engine for each segment."
+)
+
 
 def run() -> str:
     rows = [row for student in registry.TABLE for row in _student(student)]
     with tempfile.TemporaryDirectory() as place:
         costs = [_resnet20(Path(place)), _minilm(Path(place))]
-    return "\n\n".join(
-        [
-            "Students at their tiny size, `--split-points auto`, both formats. Each place is compared with the uncut "
-            "graph as head and tail at batch 1, 8 and 3 and at short and long sizes of every other axis; a place whose bits "
-            "differ is given up, and counted here. Pieces on disk: bytes of all pieces over those of the whole file.",
-            table(HEADER, rows),
-            "A chain that is run through every segment, against the uncut graph, one thread, alternated. `Joined` is "
-            "what `Chain` does with segments between which nobody looks; `one by one` calls the engine for each segment.",
-            table(COSTS, costs),
-        ]
-    )
+    return "\n\n".join([PLACES, table(HEADER, rows), CHAINS, table(COSTS, costs)])
 
 
 def _student(student: registry.Student) -> Iterator[tuple[object, ...]]:
