@@ -22,6 +22,9 @@ NAMES = (
     "conversion",
     "matrix",
     "profiler",
+    "few_shot",
+    "tables",
+    "prediction",
     "cuts",
     "exits",
 )

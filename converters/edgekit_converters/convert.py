@@ -16,6 +16,7 @@ import numpy as np
 
 from edgekit_converters import assets, capture
 from edgekit_converters.capture.axes import parse_dynamic
+from edgekit_converters.capture.states import parse_states
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.data import Samples, cast_like, check_fit, load_samples, read_npz
 from edgekit_converters.draft import Progress
@@ -37,8 +38,8 @@ def convert(source: Any, *, out: str | os.PathLike[str], progress: Progress | No
         out: Where the bundle goes; ends with `.edge`.
         progress: Called with a short line for each step.
         **options: The fields of `Options` by name: `weights`, `example`, `calibration`, `eval`, `metric`, `max_drop`,
-            `formats`, `precision`, `dynamic`, `exits`, `split_points`, `keep_float`, `tokenizer`, `labels`,
-            `preprocess`, `opset`, `min_engine`, `costs`, `seed`, `name`, `version`, `force`.
+            `formats`, `precision`, `dynamic`, `exits`, `split_points`, `states`, `keep_float`, `tokenizer`, `labels`,
+            `preprocess`, `opset`, `min_engine`, `targets`, `costs`, `seed`, `name`, `version`, `force`.
 
     Returns:
         The bundle, opened.
@@ -107,7 +108,9 @@ def capture_source(options: Options, progress: Progress) -> Taken:
         weights=options.weights,
         keep=options.precision == "keep",
     )
-    student = dataclasses.replace(student, float_patterns=tuple(options.keep_float))
+    student = dataclasses.replace(
+        student, float_patterns=tuple(options.keep_float), states=parse_states(options.states, student)
+    )
     return Taken(student, _fitted(calibration, student), _fitted(evaluation, student), found)
 
 

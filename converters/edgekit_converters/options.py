@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit_converters import target as targets
 from edgekit_converters.onnx.versions import IR_VERSION
+from edgekit_converters.target import Target
 from edgekit_runtime.errors import UsageError
 
 FORMATS = ("onnx", "tflite")
@@ -34,8 +36,10 @@ class Options:
         dynamic: `NAME:AXIS[=SYMBOL][:MIN-MAX]`.
         exits: Names of outputs in order of depth; the last is the full answer.
         split_points: `auto`, `all`, `none`, or names of places. See `cut.choose`.
+        states: `INPUT=OUTPUT`: outputs of a streaming student that are inputs of its next step.
         keep_float: Patterns of operators or modules that stay in floating point.
         min_engine: Oldest versions the graphs must run on, by engine.
+        targets: Devices to decide for; empty: one graph a precision, for all.
         costs: Cost table: replayed where the file exists, else written there.
     """
 
@@ -52,12 +56,14 @@ class Options:
     dynamic: tuple[str, ...] = ()
     exits: tuple[str, ...] = ()
     split_points: tuple[str, ...] = ("auto",)
+    states: tuple[str, ...] = ()
     keep_float: tuple[str, ...] = ()
     tokenizer: Path | None = None
     labels: Path | None = None
     preprocess: Path | None = None
     opset: int | None = None
     min_engine: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    targets: tuple[Target, ...] = ()
     costs: Path | None = None
     seed: int = 0
     name: str = ""
@@ -78,6 +84,7 @@ class Options:
             )
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision {self.precision!r} is not known", remedy=f"one of {', '.join(PRECISIONS)}")
+        targets.check(self.targets)
         if self.version < 1:
             raise UsageError(f"--version {self.version}", remedy="a whole number from 1")
         if not 0 <= self.seed <= MAX_SEED:

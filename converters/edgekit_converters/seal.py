@@ -87,9 +87,10 @@ def _stage_graph(stage: Staging, draft: Draft) -> Graph:
 
 def _manifest(job: Job, graphs: list[Graph]) -> Manifest:
     student, options = job.student, job.options
-    parameters = None
-    if student.program is not None:
-        parameters = sum(int(value.numel()) for value in student.program.state_dict.values())
+    # The parts of one student share their module, and so the names of their weights.
+    programs = [part.program for part in (student, *student.parts.values()) if part.program is not None]
+    weights = {name: value for program in programs for name, value in program.state_dict.items()}
+    parameters = sum(int(value.numel()) for value in weights.values()) if programs else None
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     return Manifest(
         name=options.name or options.out.stem,
@@ -100,6 +101,8 @@ def _manifest(job: Job, graphs: list[Graph]) -> Manifest:
         inputs=tuple(_with_range(tensor, job.data) for tensor in student.inputs),
         outputs=student.outputs,
         axes=student.axes,
+        states=student.states,
+        decoding=student.decoding,
         graphs=tuple(graphs),
         exits=tuple(Exit(id=name, output=name) for name in options.exits),
         calibration=job.calibration.described() if job.calibration else None,
@@ -118,19 +121,22 @@ def _verify(job: Job, graphs: list[Graph], golden: Arrays) -> list[Verified]:
     seen = []
     for graph in graphs:
         job.progress(f"verifying {graph.id} on {len(job.data)} samples")
-        seen.append(verify_graph(job.stage.root, graph, job.data, golden, job.task))
+        seen.append(verify_graph(job.stage.root, graph, job.student, job.data, golden, job.task))
     return seen
 
 
 def _keep(seen: list[Verified], job: Job) -> tuple[list[Verified], list[Refusal]]:
     """Drops what fails, what is no smaller than fp32, and fp32 itself where int8 alone was asked for."""
     kept, dropped = [], []
-    fp32_bytes = {v.graph.format: v.graph.bytes for v in seen if v.graph.precision == "fp32" and not v.failed}
+    fp32_bytes = {
+        (v.graph.format, v.graph.role): v.graph.bytes for v in seen if v.graph.precision == "fp32" and not v.failed
+    }
     for verified in seen:
         graph = verified.graph
-        reason = verified.failed
-        if not reason and graph.precision == "int8" and graph.bytes >= fp32_bytes.get(graph.format, graph.bytes + 1):
-            reason = f"int8 is not smaller: {graph.bytes} bytes against {fp32_bytes[graph.format]} in fp32"
+        reason = verified.failed or _failed_together(graph, seen)
+        before = fp32_bytes.get((graph.format, graph.role))
+        if not reason and graph.precision == "int8" and before is not None and graph.bytes >= before:
+            reason = f"int8 is not smaller: {graph.bytes} bytes against {before} in fp32"
         if reason:
             dropped.append(Refusal(format=graph.format, precision=graph.precision, reason=reason))
         elif job.options.precision == "int8" and graph.precision == "fp32":
@@ -149,6 +155,15 @@ def _keep(seen: list[Verified], job: Job) -> tuple[list[Verified], list[Refusal]
     return kept, dropped
 
 
+def _failed_together(graph: Graph, seen: list[Verified]) -> str:
+    """Why an encoder may not ship: the decode step it goes with does not."""
+    if graph.role != "encoder":
+        return ""
+    steps = [v for v in seen if v.graph.role == "decode_step" and v.graph.format == graph.format]
+    alone = "its decode step ships in another precision"
+    return next((v.failed for v in steps if v.graph.precision == graph.precision), alone)
+
+
 def _counted(job: Job, graph: Graph, recipe: Recipe | None) -> Graph:
     """Fills in coverage from the final file and from the engine, and why the graph ships."""
     from edgekit_converters.onnx.coverage import coverage as onnx_coverage
@@ -156,7 +171,7 @@ def _counted(job: Job, graph: Graph, recipe: Recipe | None) -> Graph:
 
     path = job.stage.root / graph.path
     if graph.format == "onnx":
-        weights, executed, macs = onnx_coverage(path, job.student.example)
+        weights, executed, macs = onnx_coverage(path, job.student.part(graph.role).example)
     else:
         weights, executed, macs = tflite_coverage(path)
     reason = graph.ships_because or "the student's own precision"

@@ -51,6 +51,8 @@ class Staging:
             format=draft.format,
             precision=draft.precision,
             variant=draft.variant,
+            role=draft.role,
+            targets=draft.targets,
             path=target.relative_to(self.root).as_posix(),
             bytes=sum(file.stat().st_size for file in (target, *data)),
             sha256=sha256(target),

@@ -126,9 +126,7 @@ def _connected(where: Where, access: Access) -> socket.socket:
         try:
             left = max(1.0, REACH_S - (time.monotonic() - start))
             connected = socket.create_connection((where.host, where.port), timeout=left)
-            if context is not None:
-                connected = context.wrap_socket(connected, server_hostname=where.host)
-            return connected
+            return connected if context is None else _wrapped(context, connected, where.host)
         except ssl.SSLCertVerificationError as error:
             raise Unreachable(
                 f"{where.text} shows a certificate that is not trusted: {error.verify_message}",
@@ -143,6 +141,14 @@ def _connected(where: Where, access: Access) -> socket.socket:
                     remedy="start `edgekit agent` there, and check address, port and firewall",
                 ) from error
             time.sleep(min(0.5, max(0.0, REACH_S - seconds)))
+
+
+def _wrapped(context: ssl.SSLContext, connected: socket.socket, host: str) -> socket.socket:
+    try:
+        return context.wrap_socket(connected, server_hostname=host)
+    except BaseException:
+        connected.close()
+        raise
 
 
 def _tls(access: Access) -> ssl.SSLContext:

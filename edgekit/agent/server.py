@@ -208,12 +208,13 @@ class Sessions:
                 order = Order(path=str(path), request=request, cpu_s=self._settings.job_limit_s)
                 self._job = start_job(order, Path(folder))
                 try:
-                    relay(self._job, connection, self._settings.job_limit_s)
+                    last = relay(self._job, connection, self._settings.job_limit_s)
                 finally:
                     end(self._job)
                     self._job = None
         finally:
             self._busy.release()
+        connection.say(last)  # whoever hears it finds the agent free
 
 
 class _Busy(EdgekitError):
@@ -247,8 +248,11 @@ def start_job(order: Order, folder: Path) -> subprocess.Popen[bytes]:
     return job
 
 
-def relay(job: subprocess.Popen[bytes], connection: Wire, limit_s: float) -> None:
+def relay(job: subprocess.Popen[bytes], connection: Wire, limit_s: float) -> wire.Done | wire.Failure:
     """Passes a job's messages on, with a sign of life while it is silent.
+
+    Returns:
+        The last message, which is left to the caller to send.
 
     Raises:
         Refused: The job died without an answer, or took too long.
@@ -278,9 +282,9 @@ def relay(job: subprocess.Popen[bytes], connection: Wire, limit_s: float) -> Non
                 remedy="memory or a limit of the agent ran out, or the engine crashed: look at the device",
             )
         message = wire.decode(line)
-        connection.say(message)
         if isinstance(message, (wire.Done, wire.Failure)):
-            return
+            return message
+        connection.say(message)
     raise Refused(f"the profile took longer than the {limit_s:.0f} s that the agent gives", remedy="--job-limit there")
 
 

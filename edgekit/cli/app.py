@@ -31,6 +31,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate-exits": ("calibrate_exits", "certified thresholds for early exits"),
     "agent": ("agent", "on a device: lets a workstation profile there"),
     "run": ("run", "one or many requests through a bundle"),
+    "plan": ("plan", "which action wins where, by link and load"),
+    "why": ("why", "the reasons of recorded decisions"),
+    "simulate": ("simulate", "policies against the oracle on recorded links and loads"),
     "demo": ("demo", "the whole path on one student"),
 }
 

@@ -15,16 +15,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from edgekit.devices.profile import DeviceProfile
-from edgekit.devices.store import known, load
+from edgekit.devices.store import LOCAL, known, load
 
 if TYPE_CHECKING:
-    from edgekit.devices.calibrate import calibrate
-    from edgekit.devices.predict import predict
+    from edgekit.devices.calibration import calibrate
+    from edgekit.devices.prediction import predict
     from edgekit.devices.work import Work, of_job, work_of
 
-__all__ = ["DeviceProfile", "Work", "calibrate", "known", "load", "of_job", "predict", "work_of"]
+__all__ = [
+    "LOCAL",
+    "DeviceProfile",
+    "Work",
+    "calibrate",
+    "known",
+    "load",
+    "of_job",
+    "predict",
+    "work_of",
+]
 
-_HOME = {"Work": "work", "calibrate": "calibrate", "of_job": "work", "predict": "predict", "work_of": "work"}
+_HOME = {
+    "Work": "work",
+    "calibrate": "calibration",
+    "of_job": "work",
+    "predict": "prediction",
+    "work_of": "work",
+}
 
 
 def __getattr__(name: str) -> Any:

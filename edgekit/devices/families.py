@@ -42,7 +42,7 @@ SAME: dict[str, str] = {
     **dict.fromkeys(("Squeeze", "Unsqueeze", "Identity", "Flatten"), "Reshape"),
     **dict.fromkeys(("SQUEEZE", "EXPAND_DIMS"), "RESHAPE"),
     **dict.fromkeys(("Sigmoid", "Exp", "Erf", "Pow", "Gelu", "FastGelu"), "Tanh"),
-    **dict.fromkeys(("GELU", "EXP", "POW"), "LOGISTIC"),
+    **dict.fromkeys(("EXP", "POW"), "LOGISTIC"),
     **dict.fromkeys(("RSQRT",), "SQRT"),
     **dict.fromkeys(("Split", "Expand", "Tile", "ReorderInput", "ReorderOutput"), "Concat"),
     **dict.fromkeys(("Shape", "Range"), "Reshape"),
@@ -124,7 +124,8 @@ def cell(op: OpCost) -> Cell:
         read = 0 if family == "gather" else max((math.prod(shape) for shape in op.inputs if shape), default=0)
         sizes = (max(outputs, read, 1),)
     moved = (op.bytes or 0) // calls
-    return Cell(family, kind, op.int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved)
+    int8 = op.int8 and family != "quantize"  # there and back cost the same
+    return Cell(family, kind, int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved)
 
 
 def _family(op: OpCost, macs: int) -> Family:

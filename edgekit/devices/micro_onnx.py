@@ -28,7 +28,7 @@ def plan() -> Iterator[Micro]:
     yield from micro.elements("normalize", "Softmax")
     yield from micro.elements("normalize", "LayerNormalization")
     yield from micro.elements("reduce", "ReduceMax", helpers=(_ADD,))
-    yield from micro.elements("move", "Reshape", helpers=(_ADD,), per_link=2)
+    yield from micro.elements("move", "Reshape", helpers=(_ADD,))
     yield from micro.elements("move", "Transpose", helpers=(_ADD, _RESHAPE, _RESHAPE))
     yield from micro.elements("move", "Concat")
     yield from micro.elements("move", "Slice")
@@ -208,9 +208,11 @@ def _transposed(net: _Net, value: str, rows: int) -> str:
 
 
 def _reshaped(net: _Net, value: str, rows: int) -> str:
-    halves = net.node("Reshape", [value, net.constant(np.array([rows * 2, _ROW // 2]))])
-    raised = net.node("Add", [halves, net.floats(_ROW // 2)])
-    return net.node("Reshape", [raised, net.constant(np.array([rows, _ROW]))])
+    # To half the width and, in the next link, back; two in a row would be made one.
+    halved = len(net.nodes) % 4 == 0
+    shape = [rows * 2, _ROW // 2] if halved else [rows, _ROW]
+    turned = net.node("Reshape", [value, net.constant(np.array(shape))])
+    return net.node("Add", [turned, net.floats(shape[1])])
 
 
 def _joined(net: _Net, value: str, rows: int) -> str:

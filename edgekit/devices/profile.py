@@ -93,7 +93,10 @@ class Bandwidth(Base, frozen=True, kw_only=True):
 
 
 class Rate(Base, frozen=True, kw_only=True):
-    """Effective rate of one family of operators on one engine."""
+    """Effective rate of the large layers of one family on one engine; `efficiency.py` tells what small ones keep of it.
+
+    It may exceed the peak, as an engine can do a convolution with fewer multiplications than its definition.
+    """
 
     engine: Text
     precision: Precision

@@ -14,6 +14,7 @@ from edgekit.report.roofline import Roof, place, roof_of
 from edgekit_runtime.measurement import Environment, Measurement
 
 _MOST_OPS = 15
+_POINTS_OF_A_PAGE, _OPS_OF_A_PAGE = 30_000, 1500  # so that a page of hundreds of measurements stays small
 
 
 def distribution(measurement: Measurement) -> Any:
@@ -22,30 +23,32 @@ def distribution(measurement: Measurement) -> Any:
     return charts.histogram(latency.samples, latency.p50, latency.interval_95)
 
 
-def timeline(measurement: Measurement) -> Any:
-    """The same samples in order of time."""
-    return charts.timeline(measurement.latency_ms.samples, measurement.latency_ms.processes)
+def timeline(measurement: Measurement, on_page: int = 1) -> Any:
+    """The same samples in order of time; the more measurements a page has, the fewer points each is drawn with."""
+    most = max(60, min(600, _POINTS_OF_A_PAGE // on_page))
+    return charts.timeline(measurement.latency_ms.samples, measurement.latency_ms.processes, most)
 
 
-def operators(measurement: Measurement, roof: Roof | None = None) -> Any:
+def operators(measurement: Measurement, roof: Roof | None = None, on_page: int = 1) -> Any:
     """Bars of the most expensive operators: by time where the engine tells it, else by multiply-accumulates."""
+    most = max(5, min(_MOST_OPS, _OPS_OF_A_PAGE // on_page))
     timed = any(op.ms is not None for op in measurement.ops)
     pairs = [(op, (op.ms or 0.0) if timed else float(op.macs or 0)) for op in measurement.ops]
     total = sum(value for _, value in pairs) or 1.0
     reached = {id(placed.op): placed for placed in place(measurement, roof)}
     ordered = sorted(pairs, key=lambda pair: -pair[1])
     rows = []
-    for op, value in ordered[:_MOST_OPS]:
+    for op, value in ordered[:most]:
         placed = reached.get(id(op))
         rate = f", {numbers.significant(placed.gmacs_per_s, 2)} GMAC/s" if placed else ""
         roofed = f", {placed.of_roof:.0%} of roof" if placed and placed.of_roof else ""
         text = f"{_cost(value, timed)}, {value / total:.0%}{rate}{roofed}"
         name = f"{op.kind} {op.name}" if op.kind not in op.name else op.name
         rows.append((name, value, text, "bar int8" if op.int8 else "bar fp32"))
-    rest = sum(value for _, value in ordered[_MOST_OPS:])
+    rest = sum(value for _, value in ordered[most:])
     if rest:
         shown = min(rest, ordered[0][1])
-        rows.append((f"{len(ordered) - _MOST_OPS} others", shown, f"{rest / total:.0%} together", "bar rest"))
+        rows.append((f"{len(ordered) - most} others", shown, f"{rest / total:.0%} together", "bar rest"))
     return charts.bars(rows, f"Operators by {'time' if timed else 'multiply-accumulates'}")
 
 

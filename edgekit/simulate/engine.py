@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import heapq
 import itertools
 import math
@@ -39,6 +40,7 @@ class _Request:
     done: bool = False
     hedged: bool = False
     done_s: float = math.inf
+    back: set[int] = dataclasses.field(default_factory=set)  # places whose answer came from the server
 
 
 _CANCELLED = -1
@@ -63,7 +65,7 @@ class Simulation:
     def run(self) -> list[list[Answered]]:
         """The requests of each device, in order of arrival."""
         for place, device in enumerate(self._devices):
-            self._at(float(device.day.arrivals_s[0]), lambda now, d=place: self._arrive(d, 0, now))
+            self._at(float(device.day.arrivals_s[0]), functools.partial(self._arrive, place, 0))
         while self._events:
             now, _, call = heapq.heappop(self._events)
             call(now)
@@ -91,6 +93,8 @@ class Simulation:
             places.reverse()
         for place in places:
             self._start(request, place, now)
+        if move.race is not None:
+            self._at(now + move.race_limit_ms / 1e3, lambda then: self._abandon(request, then))
         if move.ping:
             self._ping(d, number, now)
         if move.hedge_ms is not None and (move.race is None or device.day.actions[move.race].leaves):
@@ -105,11 +109,22 @@ class Simulation:
             self._at(trip.head_done_s, lambda then: self._deciders[request.device].stopped())
         flight = 0
         if trip.sent:
-            flight = self._deciders[request.device].sent(trip.up_start_s, place)
+            # An uplink that is blocked for ever has no time at which it would be free.
+            leaves_s = trip.up_start_s if trip.up_start_s < math.inf else trip.head_done_s
+            flight = self._deciders[request.device].sent(leaves_s, place)
             self._at(trip.at_server_s, lambda then: self._serve(request, trip, then))
         else:
             self._at(trip.head_done_s, lambda then: self._local_done(request, trip, then))
         request.trips[place] = (trip, flight)
+
+    def _abandon(self, request: _Request, now: float) -> None:
+        """Gives up what a race still has on its way once the request is answered."""
+        device = self._devices[request.device]
+        for place, (trip, flight) in request.trips.items():
+            if request.done and trip.sent and flight != _CANCELLED and place not in request.back:
+                device.cancel(trip, now)
+                request.trips[place] = (trip, _CANCELLED)
+                self._deciders[request.device].gave_up(now, flight)
 
     def _ping(self, d: int, number: int, now: float) -> None:
         device = self._devices[d]
@@ -152,6 +167,7 @@ class Simulation:
             queue_ms=queue_ms,
             server_ms=service_ms,
         )
+        request.back.add(trip.place)
         self._deciders[request.device].observe(now, flight, outcome)
         self._finish(request, trip.place, now)
 

@@ -151,7 +151,7 @@ def _table(study: Study) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _used(rows: Sequence[Answered]) -> list[int]:

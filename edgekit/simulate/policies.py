@@ -33,27 +33,36 @@ class Move:
     place: int
     hedge_ms: float | None = None
     race: int | None = None
+    race_limit_ms: float = 0.0
     ping: bool = False
 
 
 class Decider(Protocol):
-    """One policy on one device."""
+    """One policy on one device; the methods are those of `Controller`."""
 
-    def decide(self, request: int, now_s: float, device: Device) -> Move: ...
+    def decide(self, request: int, now_s: float, device: Device) -> Move:
+        """What to do with a request."""
 
-    def running(self, now_s: float, place: int) -> None: ...
+    def running(self, now_s: float, place: int) -> None:
+        """A run on the device begins."""
 
-    def stopped(self) -> None: ...
+    def stopped(self) -> None:
+        """A run on the device has ended."""
 
-    def sent(self, now_s: float, place: int) -> int: ...
+    def sent(self, now_s: float, place: int) -> int:
+        """A request is on its way; returns its number."""
 
-    def gave_up(self, now_s: float, flight: int) -> None: ...
+    def gave_up(self, now_s: float, flight: int) -> None:
+        """It was cancelled."""
 
-    def observe(self, now_s: float, flight: int, outcome: Outcome) -> None: ...
+    def observe(self, now_s: float, flight: int, outcome: Outcome) -> None:
+        """An action has ended; flight 0: on the device."""
 
-    def race_over(self, now_s: float, other_won: bool) -> None: ...
+    def race_over(self, now_s: float, other_won: bool) -> None:
+        """A race has ended."""
 
-    def ponged(self, now_s: float, round_trip_ms: float) -> None: ...
+    def ponged(self, now_s: float, round_trip_ms: float) -> None:
+        """An empty request came back."""
 
 
 class Silent:
@@ -115,7 +124,7 @@ class Adaptive:
         self.controller.load.see_device(device.utilisation(now_s))
         plan = self.controller.plan(now_s)
         race = self.controller.profile.place(plan.race) if plan.race else None
-        return Move(plan.decision.place, plan.hedge_ms, race, plan.ping)
+        return Move(plan.decision.place, plan.hedge_ms, race, plan.race_limit_ms, plan.ping)
 
     def running(self, now_s: float, place: int) -> None:
         """Tells the controller."""

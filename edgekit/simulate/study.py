@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -126,14 +127,10 @@ def simulate(setting: Setting, progress: Callable[[str], None] = lambda name: No
         if name == "best_fixed":
             continue
         progress(name)
-        answers[name] = _run(
-            days,
-            lambda name=name: policies.made(name, believed, setting.policy, allowed, setting.settings),
-            true,
-            setting,
-        )
+        made = functools.partial(policies.made, name, believed, setting.policy, allowed, setting.settings)
+        answers[name] = _run(days, made, true, setting)
     progress("best_fixed")
-    fixed = {place: _run(days, lambda place=place: policies.Fixed(place), true, setting) for place in allowed}
+    fixed = {place: _run(days, functools.partial(policies.Fixed, place), true, setting) for place in allowed}
     best = min(fixed, key=lambda place: _mean([row for rows in fixed[place] for row in rows]))
     answers["best_fixed"] = fixed[best]
     return Study(setting, answers, true.actions[best].id)

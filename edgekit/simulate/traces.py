@@ -3,8 +3,8 @@
 | format | what a file holds |
 |---|---|
 | `.json` | a list of {duration_ms, bandwidth_kbps, latency_ms}, one way each (Sabre: Norway 3G, Ghent 4G, FCC) |
-| `.csv` | a header: `time_s, uplink_mbps` and, where known, `downlink_mbps`, `rtt_ms`; the last row only ends the trace |
-| `.up`, `.down` | mahimahi: each line is a millisecond at which one 1500-byte packet can leave; the other direction is read from the file beside it where there is one |
+| `.csv` | a header: `time_s, uplink_mbps` and, where known, `downlink_mbps`, `rtt_ms`; the last row ends the trace |
+| `.up`, `.down` | mahimahi: a line is a millisecond at which a 1500-byte packet can leave; its other half lies beside |
 | anything else | two columns, second and Mbit/s (lumos) |
 
 A `.zip` holds many of them; `FILE.zip:NAME` is one. Most published traces are downlinks: without an uplink of its own

@@ -3,8 +3,8 @@
     arrival ── device (first come, first served) ── uplink (first come, first served) ── server (n workers) ── downlink
                head x slow-down of that moment      integrates the trace's rate          tail x slow-down      back
 
-Everything that chance decides about a request (how long a run takes, how the round trip jitters, whether it exits early)
-is drawn once a request, so that every policy meets the same day.
+Everything that chance decides about a request (how long a run takes, how the round trip jitters, whether it exits
+early) is drawn once a request, so that every policy meets the same day.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ ids [B, T] -> each word has a 20 x 20 matrix for reading forwards, one for readi
 -> product of the forward matrices left to right, of the backward matrices right to left, sum of the vectors
 -> concat [B, 1200] -> Linear, ReLU -> Linear -> logits [B, 2].
 
-The products run as a tree: T matrices need T - 1 products in log2 T steps, and no size of T is built in. Padding never
-changes the answer: row 0 of the matrix tables is the identity, of the vectors zero. Simplified: trained from scratch.
+The products run as a tree: T matrices need T - 1 products in log2 T steps, and no size of T is built in. The tables
+hold M - I: weight decay then pulls towards the identity, and int8 has the step of the differences. Padding never
+changes the answer: its row is zero, in every table. Simplified: trained from scratch.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class CMOW(nn.Module):
     def __init__(self, vocabulary: int, side: int, hidden: int, classes: int = 2) -> None:
         super().__init__()
         self.side = side
-        self.ahead, self.back = matrix_table(vocabulary, side), matrix_table(vocabulary, side)
-        self.words = word_table(vocabulary, side * side)
+        self.ahead, self.back = difference_table(vocabulary, side), difference_table(vocabulary, side)
+        self.embedding = word_table(vocabulary, side * side)
         self.dropout = nn.Dropout(0.3)
         self.hidden = nn.Linear(3 * side * side, hidden)
         self.head = nn.Linear(hidden, classes)
@@ -43,21 +44,20 @@ class CMOW(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Ids [B, T] int64 to logits [B, classes]."""
         square = (*ids.shape, self.side, self.side)
-        ahead = ordered_product(self.ahead(ids).reshape(square)).flatten(1)
+        one = torch.eye(self.side, device=ids.device)
+        ahead = ordered_product(self.ahead(ids).reshape(square) + one).flatten(1)
         # (A B C)' = C' B' A': reading backwards is the tree over the transposed matrices, transposed.
-        turned = self.back(ids).reshape(square).transpose(2, 3)
+        turned = self.back(ids).reshape(square).transpose(2, 3) + one
         back = ordered_product(turned).transpose(1, 2).flatten(1)
-        found = torch.cat([ahead, back, self.words(ids).sum(1)], dim=1)
+        found = torch.cat([ahead, back, self.embedding(ids).sum(1)], dim=1)
         return self.head(torch.relu(self.hidden(self.dropout(found))))
 
 
-def matrix_table(words: int, side: int) -> nn.Embedding:
-    """A matrix a word, near the identity as CMOW starts them: I + N(0, 0.1); the padding row is the identity itself."""
+def difference_table(words: int, side: int) -> nn.Embedding:
+    """What a word's matrix differs from the identity, N(0, 0.1) as CMOW starts them; nothing for padding."""
     table = nn.Embedding(words, side * side, padding_idx=0)
     with torch.no_grad():
-        table.weight.normal_(0, 0.1)
-        table.weight[0] = 0
-        table.weight += torch.eye(side).flatten()
+        table.weight[1:].normal_(0, 0.1)
     return table
 
 

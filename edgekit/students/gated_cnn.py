@@ -44,7 +44,7 @@ class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
     """torch's own, with all log-probabilities as one tensor that exporters take."""
 
     def all(self, x: torch.Tensor) -> torch.Tensor:
-        """X [..., width] to log-probabilities [..., V]; `log_prob` of torch fills them in place, and in two axes only."""
+        """X [..., width] to log-probabilities [..., V]; torch's `log_prob` fills them in place, for two axes only."""
         head = functional.log_softmax(self.head(x), dim=-1)
         parts = [head[..., : self.shortlist_size]]
         for number, tail in enumerate(self.tail):

@@ -137,6 +137,28 @@ class State(Base, frozen=True, kw_only=True):
     initial: Literal["zeros"] = "zeros"
 
 
+class Decoding(Base, frozen=True, kw_only=True):
+    """How the graphs `encoder` and `decode_step` of a bundle make a sequence. See `decoding.greedy`.
+
+    Attributes:
+        token: Input of `decode_step` that takes the last token, [B].
+        scores: Output of `decode_step` with a score for each token, [B, V].
+        states: What one step hands to the next; zeros at the start.
+        begin: Token that starts every sequence; never part of an answer.
+        end: Token that ends it; never part of an answer.
+        limit: Most tokens of an answer. Shorter answers are filled up with 0.
+        output: Name of the answer, [B, limit] int64.
+    """
+
+    token: str
+    scores: str
+    states: tuple[State, ...] = ()
+    begin: int
+    end: int
+    limit: int
+    output: str = "tokens"
+
+
 class WireTensor(Base, frozen=True, kw_only=True):
     """A tensor that crosses a split point."""
 
@@ -325,6 +347,7 @@ class Manifest(Base, frozen=True, kw_only=True):
     outputs: tuple[Tensor, ...]
     axes: tuple[Axis, ...] = ()
     states: tuple[State, ...] = ()
+    decoding: Decoding | None = None
     graphs: tuple[Graph, ...]
     split_points: tuple[SplitPoint, ...] = ()
     exits: tuple[Exit, ...] = ()

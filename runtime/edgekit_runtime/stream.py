@@ -71,7 +71,7 @@ class Stream:
         given = [state.input for state in self._states if state.input in inputs]
         if given:
             raise InputMismatch(
-                f"{', '.join(given)} is carried by the stream",
+                f"the stream itself carries {', '.join(given)}",
                 remedy="leave it out; where a sequence begins with another state: stream(initial=...)",
             )
         arrays = {**self._fixed, **{name: np.asarray(value) for name, value in inputs.items()}}

@@ -92,7 +92,7 @@ def _fused(path: Path) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="edgekit-cut-") as folder:
         options.optimized_model_filepath = str(Path(folder) / "fused.onnx")
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return onnx.load(options.optimized_model_filepath)
+        return onnx.load(options.optimized_model_filepath, load_external_data=False)  # only shapes are read
 
 
 def _look(model: onnx.ModelProto, names: list[str], inputs: Arrays) -> Arrays:

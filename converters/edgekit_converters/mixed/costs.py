@@ -19,7 +19,7 @@ import msgspec
 from edgekit_converters.draft import Draft
 from edgekit_converters.versions import tool_versions
 from edgekit_runtime import this_machine
-from edgekit_runtime.errors import Refused
+from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.manifest import Base
 
 
@@ -74,12 +74,12 @@ class Costs:
         """The timing of that name, replayed or made now.
 
         Raises:
-            Refused: The table given does not hold it.
+            UsageError: The table given does not hold it.
         """
         if self._given is None:
             self._duels[key] = run()
         elif key not in self._given.duels:
-            raise Refused(
+            raise UsageError(
                 f"--costs {self._path} was recorded for another student, other data or other versions: it lacks {key}",
                 remedy="leave --costs out, or give a new name to record it again",
             )

@@ -4,9 +4,10 @@
     then worst 1, 2, 4 ... of those with int8 weights   fp32
     then between the last that failed and the first that passed, halving
 
-A graph that passes at once is left alone. After something was given back the whole interval must lie within what is
-allowed: of several tries on one set of samples one would otherwise pass by chance. Where no try is that sure, the first
-whose drop itself is allowed is taken.
+A graph that passes at once is left alone. After something was given back at most half of what is allowed may be lost,
+or the whole interval must lie within it: of several tries on one set of samples one would otherwise pass by chance.
+Where no try is that good, the first whose drop is allowed is taken. Nothing is given back beyond the point where half of the
+weights would be fp32 again: such a graph is not worth shipping beside fp32.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ class Passed:
 
 
 def sure(quality: Sequence[Quality], limit: tuple[float, bool]) -> bool:
-    """Whether the interval of all samples excludes a larger drop than allowed, and no group fails."""
+    """Whether at most half of what is allowed is lost over all samples, or the interval says so; and no group fails."""
     whole = next(q for q in quality if q.slice == "all")
     allowed = limit[0] * abs(whole.reference) if limit[1] else limit[0]
-    return whole.interval_95[1] <= allowed and all(q.gate == "passed" for q in quality)
+    good = whole.drop <= allowed / 2 or whole.interval_95[1] <= allowed
+    return good and all(q.gate == "passed" for q in quality)
 
 
 def pass_gate(
@@ -118,7 +120,12 @@ def steps(recipe: Recipe, noise: Mapping[str, float]) -> list[dict[str, tuple[Sc
         given = {**given, op.op: (scheme, _reason(op, noise, "int8 weights, fp32 arithmetic"))}
         found.append(given)
     storing = [op for op in recipe.ops if op.scheme in (*_COMPUTES, "weight_row", "weight_channel")]
-    for op in worst(storing)[:-1]:  # with the last one nothing would be int8 at all
+    left = sum(op.weight_bytes for op in storing)
+    least = left / 2
+    for op in worst(storing):
+        left -= op.weight_bytes
+        if left < least or left == 0:
+            break
         if given.get(op.op, ("", ""))[0] != "float":
             given = {**given, op.op: ("float", _reason(op, noise, "fp32"))}
             found.append(given)

@@ -67,8 +67,9 @@ class OnnxConverter:
         calibration: Sequence[Arrays],
         work: Path,
         progress: Progress,
-        given: Given | None = None,
         variant: str = "",
+        *,
+        given: Given | None = None,
     ) -> Draft:
         """Writes the int8 graph. See `draft.FormatConverter.quantize`.
 
@@ -78,8 +79,8 @@ class OnnxConverter:
             calibration: Samples with a leading axis of 1.
             work: Folder for files.
             progress: Called with a short line for each step.
-            given: Decisions that go before the recipe's own.
             variant: Empty, `reduced_range` or `s8s8` (see `apply.apply`).
+            given: Decisions that go before the recipe's own.
         """
         model = external.read(fp32.path)
         centre.apply(model)

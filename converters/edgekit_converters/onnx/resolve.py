@@ -154,6 +154,9 @@ def _dense(node: ir.Node) -> tuple[Scheme, str]:
         return "float", f"its weights have {weight.ndim} axes; int8 kernels take 2"
     if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
         return "float", "scaled or transposed Gemm: no int8 kernel"
+    before = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if before is not None and before.op_type in _BOUNDED and weight.size < SMALL_WEIGHTS:
+        return "float", f"only {weight.size:,} weights behind {before.op_type}, which is float: quantizing costs more"
     if not takes_rows(node.inputs[0]):
         return "static", "fed by convolutions or the input: one calibrated scale a tensor, weights per channel"
     if weight.size < SMALL_WEIGHTS:

@@ -1,8 +1,8 @@
 """Tables of square matrices near the identity are stored in int8 as what they differ from it. Pure.
 
-A model that multiplies the matrices of all words (CMOW, 2109.08449) starts them at I + noise. In int8 with a scale a row
-the ones on the diagonal set the step, and the small differences, which carry the meaning, lose their digits; over a
-product of 50 matrices that error compounds. Of M - I the step is that of the differences, and a row that is the
+A model that multiplies the matrices of all words (CMOW, 2109.08449) starts them at I + noise. In int8 with a scale a
+row the ones on the diagonal set the step, and the small differences, which carry the meaning, lose their digits; over
+a product of 50 matrices that error compounds. Of M - I the step is that of the differences, and a row that is the
 identity itself (padding) stays exactly that.
 """
 

@@ -66,8 +66,8 @@ class TfliteConverter:
         signatures = ladder.plan(student, self._ladder)
         model = lower(student, signatures, progress)
         rename(model, [tensor.name for tensor in student.inputs], [tensor.name for tensor in student.outputs])
-        step_recurrent(model)
         scatter_rows(model)
+        step_recurrent(model)
         version = write(model, path)
         draft = _draft(student, model, path, version, signatures if student.axes else ())
         progress("TFLite: trying every signature")
@@ -87,6 +87,8 @@ class TfliteConverter:
         calibration: Sequence[Arrays],
         work: Path,
         progress: Progress,
+        variant: str = "",
+        *,
         given: Given | None = None,
     ) -> Draft:
         """Writes the int8 file in `work`. See `draft.FormatConverter.quantize`.
@@ -94,6 +96,8 @@ class TfliteConverter:
         Raises:
             Refused: Nothing in this graph can become int8.
         """
+        if variant:
+            raise ValueError(f"TFLite has one int8 form, not {variant!r}")
         if student.quantized:
             raise Refused("the source is quantized already and is kept as it is", remedy="--precision keep")
         model = flatbuffer.read(fp32.path)

@@ -13,6 +13,7 @@ from rich.table import Table
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.bundle_tables import graph_table, operating_table, refusal_lines, size, split_table
 from edgekit.cli.output import Output
+from edgekit_converters.promise import broken
 from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.manifest import Tensor
 
@@ -97,6 +98,11 @@ def _render(console: Console, bundle: Bundle, *, ops: bool, cuts: bool) -> None:
     for graph_id, count in _tables(bundle).items():
         read = f"a run at the example's size reads {size(count['touched_bytes'])} of them"
         console.print(f"tables    {graph_id}: {size(count['table_bytes'])} in int8, {read}", markup=False)
+    for graph in manifest.graphs:
+        for line in broken(graph):
+            console.print(f"note      {graph.id}: {line}", markup=False)
+        if graph.precision == "int8":
+            console.print(f"ships     {graph.id}: {graph.ships_because}", markup=False)
     for quality in manifest.quality:
         mark = "passed" if quality.gate == "passed" else "FAILED"
         console.print(

@@ -89,7 +89,7 @@ def command(
         with output.growing(title) as steps:
 
             def announce(total: int, remarks: tuple[str, ...], steps: Any = steps) -> None:
-                steps.total = steps.done + total
+                steps.total = steps.done + total if total else steps.total
                 for remark in remarks:
                     output.note(f"left out: {remark}")
 

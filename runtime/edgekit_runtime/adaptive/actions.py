@@ -3,7 +3,8 @@
 The time of every action is linear in the state of link and load, so a set of n actions is a matrix:
 
     predicted_ms [n] = terms [n, 7] @ state [7]
-    state = device slow-down, device wait ms, round trip ms, uplink ms/kbit, queue ms, server slow-down, downlink ms/kbit
+    state = device slow-down, device wait ms, round trip ms, uplink ms/kbit, queue ms, server slow-down,
+            downlink ms/kbit
 
 An action that stops on the device for some requests and sends the others has its remote terms scaled by the fraction
 that is sent.

@@ -30,9 +30,14 @@ class Decision:
         action: Id of the chosen action.
         kind: Its kind.
         predicted_ms: Expected time of the whole request.
+        place: Its index in `actions`.
+        actions: What was chosen from.
+        link: The network as believed.
+        load: Device and server as believed.
+        policy: What was wanted.
     """
 
-    __slots__ = ("_actions", "_link", "_load", "_policy", "action", "kind", "place", "predicted_ms")
+    __slots__ = ("action", "actions", "kind", "link", "load", "place", "policy", "predicted_ms")
 
     def __init__(
         self, actions: ActionSet, place: int, predicted_ms: float, link: Link, load: Load, policy: Policy
@@ -42,22 +47,12 @@ class Decision:
         self.kind: Kind = chosen.kind
         self.predicted_ms = predicted_ms
         self.place = place
-        self._actions, self._link, self._load, self._policy = actions, link, load, policy
-
-    @property
-    def actions(self) -> ActionSet:
-        """What was chosen from."""
-        return self._actions
-
-    @property
-    def policy(self) -> Policy:
-        """What was wanted."""
-        return self._policy
+        self.actions, self.link, self.load, self.policy = actions, link, load, policy
 
     @property
     def estimates(self) -> dict[str, Link | Load]:
         """What was believed: `link` and `load`."""
-        return {"link": self._link, "load": self._load}
+        return {"link": self.link, "load": self.load}
 
     @property
     def interval_ms(self) -> tuple[float, float]:
@@ -88,9 +83,9 @@ class Decision:
     def moments(self, place: int | None = None) -> tuple[float, float]:
         """Mean (ms) and variance (ms²) of one action's time, the chosen one's by default."""
         place = self.place if place is None else place
-        theta, theta_variance = costs.state(self._link, self._load)
-        mean = float(self._actions.terms[place] @ theta)
-        return mean, float(costs.variance(self._actions, theta, theta_variance)[place])
+        theta, theta_variance = costs.state(self.link, self.load)
+        mean = float(self.actions.terms[place] @ theta)
+        return mean, float(costs.variance(self.actions, theta, theta_variance)[place])
 
     def document(self) -> dict[str, Any]:
         """The decision as plain data."""

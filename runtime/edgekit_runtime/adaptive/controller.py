@@ -28,6 +28,7 @@ from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.state import Link, Load, Policy
 
 _SHORTEST_PAUSE_S = 0.2
+_RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
 _STALE_GAIN = 100.0
 
 
@@ -49,7 +50,7 @@ class Settings:
     see_load: bool = True
     race_fraction: float = 0.1
     race_gain: float = 0.1
-    longest_pause_s: float = 10.0
+    longest_pause_s: float = 5.0
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 30.0
     ping_every_s: float = 5.0
@@ -64,13 +65,15 @@ class Plan:
         decision: The choice.
         hedge_ms: Start the local fall-back when no answer came after this time; None: the answer is local anyway.
         race: Id of a second action to run beside the chosen one; empty: none.
-        ping: Send an empty request beside it: only that tells the round trip from the bandwidth when all requests are of
-            one size.
+        race_limit_ms: A race that sends is given up after this time.
+        ping: Send an empty request beside it: only that tells the round trip from the bandwidth when all requests are
+            of one size.
     """
 
     decision: Decision
     hedge_ms: float | None
     race: str = ""
+    race_limit_ms: float = 0.0
     ping: bool = False
 
 
@@ -150,7 +153,11 @@ class Controller:
         decision = choose(self.actions, link, load, self.policy)
         self._races.count()
         return Plan(
-            decision, self._hedge_ms(decision), self._race(now_s, decision, link, load), self._ping(now_s, link)
+            decision,
+            self._hedge_ms(decision),
+            self._race(now_s, decision, link, load),
+            max(_RACE_LIMIT * decision.predicted_ms, _RACE_LEAST_MS),
+            self._ping(now_s, link),
         )
 
     def running(self, now_s: float, action_id: str) -> None:
@@ -188,7 +195,7 @@ class Controller:
             return
         waited_ms = (now_s - gone.sent_s) * 1e3
         if waited_ms > gone.expected_ms:
-            self.link.see(now_s, 1.5 * waited_ms, gone.action.bytes_up, gone.action.bytes_down, noise=0.5)
+            self.link.see(now_s, 1.5 * waited_ms, gone.action.bytes_up, gone.action.bytes_down, noise=0.15)
 
     def failed(self, now_s: float, flight: int, retry_after_s: float | None = None) -> None:
         """The server could not be reached, refused or answered wrongly: leave it alone for a while, with jitter."""

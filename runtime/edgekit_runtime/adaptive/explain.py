@@ -57,7 +57,7 @@ def reasons(decision: Decision) -> tuple[str, ...]:
 
 def explain(decision: Decision) -> str:
     """The decision in plain words: the choice, what was believed, and each alternative."""
-    link, load = decision.estimates["link"], decision.estimates["load"]
+    link, load = decision.link, decision.load
     rows = decision.alternatives
     chosen = rows[0]
     low, high = chosen.interval_ms
@@ -66,11 +66,10 @@ def explain(decision: Decision) -> str:
     lines.append(f"  made of {_parts(chosen.terms_ms)}")
     lines.append(
         f"  link: round trip {link.rtt_ms:.1f} ms, up {link.uplink_mbps:.3g} and down {link.downlink_mbps:.3g} Mbit/s, "
-        f"{_aged(link.age_s)}"  # type: ignore[union-attr]
+        f"{_aged(link.age_s)}"
     )
     lines.append(
-        f"  load: device x{load.device_slowdown:.2f}, server x{load.server_slowdown:.2f}, "  # type: ignore[union-attr]
-        f"queue {load.queue_ms:.1f} ms"  # type: ignore[union-attr]
+        f"  load: device x{load.device_slowdown:.2f}, server x{load.server_slowdown:.2f}, queue {load.queue_ms:.1f} ms"
     )
     lines += [f"  {row.verdict}: {row.action} ({row.predicted_ms:.1f} ms): {row.why}" for row in rows[1:]]
     return "\n".join(lines)
@@ -94,12 +93,12 @@ class _Seen:
 
     def __init__(self, decision: Decision) -> None:
         self.decision, self.actions, self.policy = decision, decision.actions, decision.policy
-        link, load = decision.estimates["link"], decision.estimates["load"]
-        self.theta, theta_variance = costs.state(link, load)  # type: ignore[arg-type]
+        link, load = decision.link, decision.load
+        self.theta, theta_variance = costs.state(link, load)
         self.times = self.actions.terms @ self.theta
         self.spread2 = costs.variance(self.actions, self.theta, theta_variance)
         self.energy = costs.energy_mj(self.actions, self.theta)
-        self.wanted = objective(load, self.policy)  # type: ignore[arg-type]
+        self.wanted = objective(load, self.policy)
         self.score = scores(self.actions, self.wanted, self.theta, self.times)
         self.barred = admitted(self.actions, self.policy)
         deadline = self.policy.deadline_ms

@@ -75,15 +75,14 @@ class Writer:
 
     def add(self, decision: Decision, at_s: float, total_ms: float | None = None, fallback: str = "") -> None:
         """Appends one request."""
-        estimates = decision.estimates
         with self._lock:
             entry = Entry(
                 request=self._count,
                 at_s=at_s,
                 action=decision.action,
                 predicted_ms=decision.predicted_ms,
-                link=estimates["link"],  # type: ignore[arg-type]
-                load=estimates["load"],  # type: ignore[arg-type]
+                link=decision.link,
+                load=decision.load,
                 policy=decision.policy,
                 factors=decision.actions.factors_against(self._profile),
                 total_ms=total_ms,
@@ -122,7 +121,7 @@ def read_head(path: Path) -> Head:
     except (OSError, msgspec.MsgspecError) as error:
         raise Refused(
             f"{path} is not a log of decisions: {error}",
-            remedy="er.open(..., log=FILE) and edgekit run --log write them",
+            remedy="er.open(..., log=FILE) writes one",
         ) from error
 
 

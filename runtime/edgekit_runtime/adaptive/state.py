@@ -13,6 +13,7 @@ from edgekit_runtime.manifest import Base
 Objective = Literal["latency", "energy", "server_cost", "accuracy"]
 # A spread beyond a factor of e in either direction says "unknown"; more would let one stale figure rule every mean.
 _WIDEST = 1.0
+_NOTHING_MBPS = 1e-4
 
 
 class Link(Base, frozen=True, kw_only=True):
@@ -41,7 +42,7 @@ class Link(Base, frozen=True, kw_only=True):
     @property
     def up(self) -> bool:
         """Does anything get through?"""
-        return self.uplink_mbps > 0 and self.downlink_mbps > 0
+        return min(self.uplink_mbps, self.downlink_mbps) > _NOTHING_MBPS
 
 
 class Load(Base, frozen=True, kw_only=True):

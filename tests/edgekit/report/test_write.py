@@ -126,3 +126,9 @@ def test_nothing_measured_and_newer_documents_are_refused(bundle: Bundle, tmp_pa
 
 def test_the_pareto_front_keeps_what_nothing_beats():
     assert pareto([(1.0, 0.9), (2.0, 0.95), (2.0, 0.9), (3.0, 0.95)]) == [True, True, False, False]
+
+
+def test_a_page_of_hundreds_of_measurements_stays_one_small_file(tmp_path: Path):
+    rows = [measurement("net.fp32", 1.0 + number / 1000, threads=number) for number in range(1, 201)]
+    files = write_report(rows, tmp_path / "out")
+    assert max(path.stat().st_size for path in files if path.suffix == ".html") < 3_000_000

@@ -1,6 +1,6 @@
 """Pass: what depends on no input is computed here, not lowered.
 
-    before: aten.eye(20) ──► expand(batch, ...)     litert-torch: STABLEHLO_IOTA and EQUAL, for which LiteRT has no kernel
+    before: aten.eye(20) ──► expand(batch, ...)     lowered: STABLEHLO_IOTA and EQUAL, for which LiteRT has no kernel
     after:  get_attr("folded_0") ──► expand(batch, ...)
     before: aten._weight_norm(v, g) ──► conv1d      lowered: the weight is computed in every run, in floating point
     after:  get_attr("folded_1") ──► conv1d

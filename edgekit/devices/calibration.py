@@ -24,7 +24,7 @@ from edgekit.devices.profile import Bandwidth, DeviceProfile, Figure, Overhead, 
 from edgekit.devices.table import STREAM, Kernels, Point, Predictor
 from edgekit_runtime import engines
 from edgekit_runtime.errors import EngineMissing, UsageError
-from edgekit_runtime.machine import this_machine
+from edgekit_runtime.machine import Machine, this_machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,8 @@ def calibrate(
 
     Args:
         folder: Where to; None: `device_profiles` in the working folder.
-        name: Of the profile; empty: this machine's id, under which `local` finds it.
+        name: Of the profile; empty: this machine's id, under which `local` finds it. A profile that is there keeps what
+            a calibration does not measure.
         engine: Engines to calibrate; none: all installed ones that can be.
         progress: Called with a line for each kind of kernel.
 
@@ -61,7 +62,8 @@ def calibrate(
         The profile's path.
 
     Raises:
-        UsageError: An engine that has no micro-benchmarks, or a name that no profile can have.
+        UsageError: An engine that has no micro-benchmarks, a name that no profile can have, or that of a device with
+            another instruction set than this machine.
         EngineMissing: None of the engines is installed.
     """
     unknown = sorted(set(engine) - set(SUITES))
@@ -70,12 +72,39 @@ def calibrate(
     chosen = [each for each in (engine or SUITES) if each in engines.available()]
     if not chosen:
         raise EngineMissing("no engine to calibrate is installed", remedy=engines.pip_lines({"onnx", "tflite"}))
+    bare = basis(name, this_machine())
     measured = []
     for each in chosen:
         suite = SUITES[each]
         measured.append(bench.measure(each, suite.suffix, tuple(suite.plan()), suite.build, progress=progress))
-    profile = summarise(store.describe(this_machine()), tuple(measured), name)
+    profile = summarise(bare, tuple(measured), name)
     return write(profile, folder or Path.cwd() / store.FOLDER)
+
+
+def basis(name: str, machine: Machine) -> DeviceProfile:
+    """The profile that a calibration fills: the one of that name, or what the machine tells by itself.
+
+    Raises:
+        UsageError: The profile is of a device with another instruction set.
+    """
+    own = name or machine.id
+    if own not in store.known():
+        return store.describe(machine)
+    found = store.load(own)
+    missing = sorted(set(found.isa.value) - set(machine.isa))
+    if found.architecture != machine.architecture or missing:
+        lacks = f" without {', '.join(missing)}" if missing and found.architecture == machine.architecture else ""
+        raise UsageError(
+            f"{own} is {found.architecture}, this machine is {machine.architecture}{lacks}",
+            remedy="calibrate on the device itself, or under another name",
+        )
+    return found
+
+
+def lines(engine: Sequence[str] = ()) -> int:
+    """How many lines of progress `calibrate` gives."""
+    chosen = [each for each in (engine or SUITES) if each in SUITES and each in engines.available()]
+    return sum(bench.PASSES * len({entry.key for entry in SUITES[each].plan()}) for each in chosen)
 
 
 def summarise(bare: DeviceProfile, measured: tuple[Kernels, ...], name: str = "") -> DeviceProfile:
@@ -84,17 +113,18 @@ def summarise(bare: DeviceProfile, measured: tuple[Kernels, ...], name: str = ""
     Raises:
         UsageError: The name cannot be a profile's.
     """
+    fresh = {kernels.engine for kernels in measured}
     rates: list[Rate] = []
     for kernels in measured:
         rates += _rates(kernels)
     made = msgspec.structs.replace(
         bare,
         name=name or bare.name,
-        rates=tuple(rates),
-        bandwidth=_bandwidth(measured),
-        overheads=tuple(_overhead(kernels) for kernels in measured),
+        rates=(*(rate for rate in bare.rates if rate.engine not in fresh), *rates),
+        bandwidth=_bandwidth(measured) or bare.bandwidth,
+        overheads=(*(each for each in bare.overheads if each.engine not in fresh), *map(_overhead, measured)),
         predictor=f"{name or bare.name}.predictor.json",
-        kernels=measured,
+        kernels=(*(each for each in bare.kernels if each.engine not in fresh), *measured),
     )
     try:
         return msgspec.convert(msgspec.to_builtins(made), DeviceProfile)

@@ -72,14 +72,10 @@ def predict(profile: DeviceProfile, work: Work, *, engine: str = "", threads: in
     """
     from edgekit.energy.document import modelled
 
-    engine = engine or work.engine
     if threads < 1:
         raise UsageError(f"a prediction takes 1 thread or more, got {threads}")
-    if engine not in profile.engines.value:
-        raise UsageError(
-            f"{engine} is no engine of {profile.name}", remedy=f"it runs {', '.join(profile.engines.value) or 'none'}"
-        )
-    check_memory(profile, work)
+    engine = engine_there(profile, engine or work.engine, work.precision)
+    check_memory(profile, work.graph, work.file_bytes)
     made = estimate(profile, work.ops, engine=engine, precision=work.precision, threads=threads)
     uncovered = made.uncovered_macs_fraction
     sound = uncovered <= 0.05
@@ -116,17 +112,36 @@ def predict(profile: DeviceProfile, work: Work, *, engine: str = "", threads: in
     )
 
 
-def check_memory(profile: DeviceProfile, work: Work) -> None:
-    """Refuses a graph whose file alone is larger than the device's memory, before anything is loaded there.
+def engine_there(profile: DeviceProfile, engine: str, precision: str) -> str:
+    """The device's engine for a graph that was traced on one of this machine.
+
+    Raises:
+        UsageError: It has none.
+        Refused: It has, and would not run the precision.
+    """
+    found = [name for name in (engine, f"{engine}-gpu") if name in profile.engines.value]
+    if not found:
+        raise UsageError(
+            f"{engine} is no engine of {profile.name}", remedy=f"it runs {', '.join(profile.engines.value) or 'none'}"
+        )
+    if found[0] == "onnxruntime-gpu" and precision == "int8":
+        raise Refused(
+            f"the CUDA provider of onnxruntime has no int8 kernels: nothing to predict on {profile.name}",
+            remedy="take the fp32 or fp16 graph there",
+        )
+    return found[0]
+
+
+def check_memory(profile: DeviceProfile, graph: str, file_bytes: int) -> None:
+    """Refuses a graph whose file alone is larger than the device's memory, before anything is loaded.
 
     Raises:
         Refused: It is.
     """
     memory = profile.hardware.memory_bytes
-    if memory is not None and work.file_bytes > memory.value:
-        have, need = memory.value / 1e6, work.file_bytes / 1e6
+    if memory is not None and file_bytes > memory.value:
         raise Refused(
-            f"{work.graph} has {need:.3g} MB, all memory of {profile.name} {have:.3g} MB",
+            f"{graph} has {file_bytes / 1e6:.3g} MB, all memory of {profile.name} {memory.value / 1e6:.3g} MB",
             remedy="take a smaller graph (int8), or a device with more memory",
         )
 

@@ -1,0 +1,96 @@
+"""`edgekit plan`: which action wins where."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edgekit.cli.app import JsonFlag, QuietFlag
+from edgekit.cli.output import Output
+from edgekit_runtime.errors import UsageError
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    link: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TRACE|rtt=..,mbps=..", help="Only this link, or the round trips and rates of a trace."),
+    ] = None,
+    load: Annotated[str, typer.Option(metavar="device=..,server=..", help="Only this utilisation by others.")] = "",
+    device: Annotated[str, typer.Option(help="Device profile.")] = "local",
+    server_profile: Annotated[str, typer.Option(help="Device profile of the server.")] = "x86-vnni",
+    report: Annotated[Path | None, typer.Option(help="Write the picture here, one HTML file.")] = None,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Which action wins where: a table over links and loads, crossover bandwidths, a picture, and a plain verdict.
+
+    Example: edgekit plan student.edge --device pi4 --server-profile x86-vnni --link rtt=20,mbps=8
+    """
+    from edgekit.devices import load as load_profile
+    from edgekit.planner import Grid, actions_of, plan
+    from edgekit.planner.times import Times
+    from edgekit.simulate.traces import read_link, read_load
+    from edgekit_runtime import open_bundle
+
+    output = Output(json=json, quiet=quiet)
+    grid = Grid()
+    if link:
+        traces = [trace for text in link for trace in read_link(text)]
+        rates = sorted({float(f"{rate:.3g}") for trace in traces for rate in trace.up.mbps if rate > 0})
+        rtts = sorted({float(f"{rtt:.3g}") for trace in traces for rtt in trace.rtt_ms.mbps})
+        if not rates:
+            raise UsageError("the links carry nothing", remedy="name a trace with bandwidth in it")
+        grid = dataclasses.replace(grid, rtt_ms=tuple(rtts), bandwidth_mbps=_thinned(rates))
+    if load:
+        loads = read_load(load)
+        grid = dataclasses.replace(
+            grid,
+            device_load=_thinned(sorted(set(loads.device.mbps))),
+            server_load=_thinned(sorted(set(loads.server.mbps))),
+        )
+    with open_bundle(bundle) as opened:
+        rows = actions_of(opened, Times(opened, load_profile(device)), Times(opened, load_profile(server_profile)))
+    found = plan(rows, grid)
+    if report is not None:
+        from edgekit.planner.page import page
+
+        try:
+            report.write_text(page(found, f"{bundle.name}: {device} with {server_profile}"), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"--report {report} cannot be written: {error.strerror}", remedy="another file") from error
+    output.result(found.document(), lambda console: _render(console, found, report))
+
+
+def _thinned(values: list[float], most: int = 40) -> tuple[float, ...]:
+    step = max(1, -(-len(values) // most))
+    return tuple(dict.fromkeys((*values[::step], values[-1])))
+
+
+def _render(console: Console, found: Any, report: Path | None) -> None:
+    document = found.document()
+    at = document["at"]
+    table = Table(title=f"at {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, nothing else running")
+    for name in ("action", "kind", "expected ms", "bytes up", "accuracy drop", "why"):
+        table.add_column(name)
+    for row in document["actions"]:
+        drop = "not measured" if row["accuracy_drop"] is None else f"{row['accuracy_drop']:.4f}"
+        cells = (row["id"], row["kind"], f"{row['predicted_ms']:.2f}", str(row["bytes_up"]), drop, row["reasons"][0])
+        table.add_row(*cells)
+    console.print(table)
+    for row in found.crossovers[:12]:
+        console.print(
+            f"from {row.bandwidth_mbps:.3g} Mbit/s on {row.above} instead of {row.below} (round trip {row.rtt_ms:g} "
+            f"ms, device {100 * row.device_load:.0f} %, server {100 * row.server_load:.0f} % busy)",
+            markup=False,
+        )
+    if len(found.crossovers) > 12:
+        console.print(f"… and {len(found.crossovers) - 12} more crossovers (--json lists all)", markup=False)
+    console.print(found.verdict, markup=False)
+    if report is not None:
+        console.print(f"picture: {report}", markup=False)

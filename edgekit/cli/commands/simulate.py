@@ -1,0 +1,121 @@
+"""`edgekit simulate`: policies against the oracle on recorded links and loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edgekit.cli.app import JsonFlag, QuietFlag
+from edgekit.cli.output import Output
+from edgekit_runtime.errors import UsageError
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a log of decisions (.jsonl) to be lived again.")],
+    trace: Annotated[list[str], typer.Option(help="A recorded link, FILE.zip:NAME, or rtt=..,mbps=..; repeatable.")],
+    load: Annotated[str, typer.Option(help="A recorded load (CSV), or device=..,server=...")] = "",
+    device: Annotated[str, typer.Option(help="Device profile.")] = "local",
+    server_profile: Annotated[str, typer.Option(help="Device profile of the server.")] = "x86-vnni",
+    requests: Annotated[int, typer.Option(min=1, help="Of each device on each trace.")] = 1000,
+    interval: Annotated[float | None, typer.Option(metavar="S", help="Seconds between two requests.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="That share the server.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Of the server.")] = 4,
+    policy: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="As er.Policy; repeatable.")] = None,
+    uplink_fraction: Annotated[float, typer.Option(help="Uplink over bandwidth where a trace has one only.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of all chance.")] = 0,
+    report: Annotated[Path | None, typer.Option(help="Write the pictures here, one HTML file.")] = None,
+    json: JsonFlag = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Runs the adaptive policy and those it has to beat over recorded links and loads.
+
+    Example: edgekit simulate student.edge --trace norway.zip --device pi4 --policy deadline_ms=80 --report day.html
+    """
+    from edgekit.simulate import Setting, simulate
+    from edgekit.simulate.policies import NAMES
+    from edgekit.simulate.traces import LoadTrace, read_link, read_load
+
+    output = Output(json=json, quiet=quiet)
+    setting = Setting(
+        traces=tuple(found for text in trace for found in read_link(text, uplink_fraction)),
+        load=read_load(load) if load else LoadTrace.constant(),
+        policy=read_policy(policy or []),
+        actions=_actions(bundle, device, server_profile),
+        requests=requests,
+        interval_s=interval,
+        devices=devices,
+        workers=workers,
+        seed=seed,
+    )
+    with output.steps("simulate", len(NAMES)) as steps:
+        study = simulate(setting, steps.advance)
+    if report is not None:
+        from edgekit.simulate.page import page
+
+        try:
+            report.write_text(page(study, f"{bundle.name} on {device} with {server_profile}"), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"--report {report} cannot be written: {error.strerror}", remedy="another file") from error
+    output.result(study.document(), lambda console: _render(console, study.document(), report))
+
+
+def _actions(path: Path, device: str, server_profile: str) -> Any:
+    """Costs of a bundle's actions between a device and a server; those of a log as they stand in it."""
+    if path.suffix == ".jsonl":
+        from edgekit_runtime.adaptive import journal
+
+        return journal.read_head(path).actions
+    from edgekit.devices import load as load_profile
+    from edgekit.planner import actions_of
+    from edgekit.planner.times import Times
+    from edgekit_runtime import open_bundle
+
+    with open_bundle(path) as opened:
+        return actions_of(opened, Times(opened, load_profile(device)), Times(opened, load_profile(server_profile)))
+
+
+def read_policy(rows: list[str]) -> Any:
+    """A policy from `key=value` rows.
+
+    Raises:
+        UsageError: A key or value that a policy does not have.
+    """
+    from edgekit_runtime.adaptive.state import parse_policy
+
+    keys: dict[str, object] = {}
+    for row in rows:
+        name, separator, value = row.partition("=")
+        if not separator:
+            raise UsageError(f"--policy {row} is not KEY=VALUE", remedy="--policy deadline_ms=80")
+        keys[name] = _number(value)
+    return parse_policy(keys)
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _render(console: Console, document: dict[str, Any], report: Path | None) -> None:
+    table = Table(title=f"{document['requests']} requests, {document['lost']} lost")
+    for name in ("policy", "mean ms", "p50", "p95", "late", "accuracy drop", "actions"):
+        table.add_column(name)
+    for name, row in document["policies"].items():
+        figures = ("-" if row[key] is None else f"{row[key]:.1f}" for key in ("mean_ms", "p50_ms", "p95_ms"))
+        drop = "not measured" if row["accuracy_drop"] is None else f"{row['accuracy_drop']:.4f}"
+        actions = ", ".join(f"{action} {count}" for action, count in row["actions"].items())
+        table.add_row(name, *figures, str(row["deadline_misses"]), drop, actions)
+    console.print(table)
+    if document["regret_fraction"] is not None:
+        console.print(f"adaptive is {100 * document['regret_fraction']:.1f} % over the oracle", markup=False)
+    console.print(f"best fixed action: {document['best_fixed_action']}", markup=False)
+    if report is not None:
+        console.print(f"pictures: {report}", markup=False)

@@ -1,0 +1,190 @@
+"""The best action over a grid of links and loads, all at once.
+
+The time of every action is linear in the state of link and load (`edgekit_runtime.adaptive.costs`), so that the whole
+grid is one matrix product:  times [actions, states] = terms [actions, 7] @ states [7, states].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgekit_runtime.adaptive import ActionCost, ActionSet, Link, Load, Policy, choose
+from edgekit_runtime.adaptive.actions import DOWNLINK, UPLINK
+from edgekit_runtime.adaptive.choose import admitted
+from edgekit_runtime.adaptive.costs import state
+
+RTT_MS = (5.0, 20.0, 50.0, 100.0)
+BANDWIDTH_MBPS = tuple(float(f"{value:.3g}") for value in np.geomspace(0.1, 1000, 25))
+LOADS = (0.0, 0.5, 0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The links and loads that are looked at.
+
+    Attributes:
+        rtt_ms: Round trips.
+        bandwidth_mbps: Uplinks, rising.
+        device_load: Utilisation of the device by others.
+        server_load: Utilisation of the server by others.
+        downlink_ratio: Downlink over uplink.
+    """
+
+    rtt_ms: tuple[float, ...] = RTT_MS
+    bandwidth_mbps: tuple[float, ...] = BANDWIDTH_MBPS
+    device_load: tuple[float, ...] = LOADS
+    server_load: tuple[float, ...] = LOADS
+    downlink_ratio: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Crossover:
+    """Between two neighbouring bandwidths the best action changes."""
+
+    rtt_ms: float
+    device_load: float
+    server_load: float
+    bandwidth_mbps: float
+    below: str
+    above: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What wins where.
+
+    Attributes:
+        actions: Compiled.
+        grid: What was looked at.
+        policy: What was wanted.
+        winners: int64 [rtt, bandwidth, device load, server load]: index of the best action.
+        times_ms: float64 of the same shape: its time.
+        crossovers: Where it changes with the bandwidth.
+        verdict: In one sentence.
+        dont_split: Nothing ever beats running locally or sending the whole input.
+    """
+
+    actions: ActionSet
+    grid: Grid
+    policy: Policy
+    winners: np.ndarray
+    times_ms: np.ndarray
+    crossovers: tuple[Crossover, ...]
+    verdict: str
+    dont_split: bool
+
+    def document(self) -> dict[str, Any]:
+        """What `edgekit plan --json` prints."""
+        middle = Link(rtt_ms=self.grid.rtt_ms[len(self.grid.rtt_ms) // 2], **_bandwidth(self.grid, 10.0))
+        there = choose(self.actions, middle, Load(), self.policy)
+        ids = [action.id for action in self.actions.actions]
+        names = ("rtt_ms", "bandwidth_mbps", "device_load", "server_load")
+        values = (self.grid.rtt_ms, self.grid.bandwidth_mbps, self.grid.device_load, self.grid.server_load)
+        return {
+            "actions": [
+                {
+                    "id": row.action,
+                    "kind": row.kind,
+                    "predicted_ms": row.predicted_ms,
+                    "bytes_up": row.bytes_up,
+                    "accuracy_drop": row.accuracy_drop,
+                    "reasons": [row.why],
+                }
+                for row in there.alternatives
+            ],
+            "at": {
+                "rtt_ms": middle.rtt_ms,
+                "bandwidth_mbps": middle.uplink_mbps,
+                "device_load": 0.0,
+                "server_load": 0.0,
+            },
+            "best": [
+                {**{n: v[i] for n, v, i in zip(names, values, place, strict=True)}, "action": ids[int(winner)]}
+                for place, winner in np.ndenumerate(self.winners)
+            ],
+            "crossovers": [dataclasses.asdict(row) for row in self.crossovers],
+            "verdict": self.verdict,
+        }
+
+
+def plan(actions: Sequence[ActionCost] | ActionSet, grid: Grid | None = None, policy: Policy | None = None) -> Plan:
+    """Finds the best action everywhere on a grid (by expected latency, within what the policy allows).
+
+    Args:
+        actions: Of one bundle between one device and one server.
+        grid: Links and loads.
+        policy: What is allowed.
+    """
+    compiled = actions if isinstance(actions, ActionSet) else ActionSet(actions)
+    grid, policy = grid or Grid(), policy or Policy()
+    times = compiled.terms @ _states(grid) + admitted(compiled, policy)[:, None]
+    shape = (len(grid.rtt_ms), len(grid.bandwidth_mbps), len(grid.device_load), len(grid.server_load))
+    winners = times.argmin(axis=0).reshape(shape)
+    verdict, dont_split = _verdict(compiled, winners)
+    crossovers = _crossovers(compiled, grid, winners)
+    return Plan(compiled, grid, policy, winners, times.min(axis=0).reshape(shape), crossovers, verdict, dont_split)
+
+
+def _states(grid: Grid) -> np.ndarray:
+    """float64 [7, rtt x bandwidth x device load x server load]."""
+    columns = []
+    for rtt in grid.rtt_ms:
+        for mbps in grid.bandwidth_mbps:
+            link = Link(rtt_ms=rtt, **_bandwidth(grid, mbps))
+            for on_device in grid.device_load:
+                for on_server in grid.server_load:
+                    load = Load(device_slowdown=1 / (1 - on_device), server_slowdown=1 / (1 - on_server))
+                    columns.append(state(link, load)[0])
+    return np.array(columns).T
+
+
+def _bandwidth(grid: Grid, mbps: float) -> dict[str, float]:
+    return {"uplink_mbps": mbps, "downlink_mbps": mbps * grid.downlink_ratio}
+
+
+def _crossovers(actions: ActionSet, grid: Grid, winners: np.ndarray) -> tuple[Crossover, ...]:
+    """Where two neighbours differ, the bandwidth at which the two actions take the same time."""
+    found = []
+    for i, j, k, m in np.argwhere(winners[:, 1:] != winners[:, :-1]):
+        below, above = int(winners[i, j, k, m]), int(winners[i, j + 1, k, m])
+        link = Link(rtt_ms=grid.rtt_ms[i], **_bandwidth(grid, 1.0))
+        load = Load(device_slowdown=1 / (1 - grid.device_load[k]), server_slowdown=1 / (1 - grid.server_load[m]))
+        theta = state(link, load)[0]
+        apart = (actions.terms[above] - actions.terms[below]) * theta
+        sent = float(apart[UPLINK] + apart[DOWNLINK])  # at 1 Mbit/s; falls with the bandwidth
+        rest = float(apart.sum()) - sent
+        low, high = grid.bandwidth_mbps[j], grid.bandwidth_mbps[j + 1]
+        mbps = min(max(-sent / rest, low), high) if rest else high
+        found.append(
+            Crossover(
+                rtt_ms=grid.rtt_ms[i],
+                device_load=grid.device_load[k],
+                server_load=grid.server_load[m],
+                bandwidth_mbps=mbps,
+                below=actions.actions[below].id,
+                above=actions.actions[above].id,
+            )
+        )
+    return tuple(found)
+
+
+def _verdict(actions: ActionSet, winners: np.ndarray) -> tuple[str, bool]:
+    shares = np.bincount(winners.ravel(), minlength=len(actions)) / winners.size
+    order = [int(place) for place in np.argsort(-shares) if shares[place] > 0]
+    told = ", ".join(f"{actions.actions[place].id} {100 * shares[place]:.0f} %" for place in order)
+    parts = [place for place in order if actions.actions[place].split_point]
+    offered = any(action.split_point for action in actions.actions)
+    if not offered:
+        return f"this bundle has no split points; of the links and loads looked at: {told}", False
+    if parts:
+        best = actions.actions[parts[0]].split_point
+        return f"splitting pays in places, most at {best}; of the links and loads looked at: {told}", False
+    return (
+        "do not split this model: running locally or sending the input is better at every link and load looked at: "
+        + told,
+        True,
+    )

@@ -1,0 +1,93 @@
+"""`plan`, `simulate` and `why` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgekit.cli.app import run
+from edgekit_runtime.adaptive import ActionCost, Controller, Policy, journal
+from edgekit_runtime.testing import make_bundle
+
+ACTIONS = (
+    ActionCost(id="local", kind="local", head_ms=50, head_sd_ms=2),
+    ActionCost(id="offload", kind="offload", offload_fraction=1.0, bytes_up=10_000, bytes_down=100, tail_ms=2),
+)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> str:
+    def counted(found):
+        return msgspec.structs.replace(found, graphs=(msgspec.structs.replace(found.graphs[0], macs=200_000_000),))
+
+    return str(make_bundle(tmp_path / "tiny.edge", change=counted))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    controller = Controller(ACTIONS, Policy())
+    writer = journal.Writer(tmp_path / "log.jsonl", controller.profile)
+    for number in range(5):
+        writer.add(controller.plan(number * 0.2).decision, number * 0.2, total_ms=50.0)
+    writer.close()
+    return str(tmp_path / "log.jsonl")
+
+
+def test_plan_prints_the_keys_of_the_contract_and_a_picture(bundle, tmp_path, capsys) -> None:
+    there = tmp_path / "plan.html"
+    arguments = ["plan", bundle, "--device", "pi4", "--server-profile", "x86-vnni", "--report", str(there), "--json"]
+    assert run(arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert {"id", "kind", "predicted_ms", "bytes_up", "accuracy_drop", "reasons"} <= set(document["actions"][0])
+    assert {"rtt_ms", "bandwidth_mbps", "device_load", "server_load", "action"} == set(document["best"][0])
+    assert "crossovers" in document and "<svg" in there.read_text()
+    assert run(["plan", bundle, "--device", "pi4", "--link", "rtt=10,mbps=5", "--load", "device=0.5"]) == 0
+    assert "no split points" in " ".join(capsys.readouterr().out.split())
+
+
+def test_simulate_runs_a_bundle_and_a_log(bundle, log, tmp_path, capsys) -> None:
+    there = tmp_path / "day.html"
+    shared = ["--trace", "rtt=20,mbps=8", "--requests", "40", "--quiet", "--json"]
+    assert run(["simulate", bundle, "--device", "pi4", *shared, "--report", str(there)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["requests"] == 40 and document["lost"] == 0 and "<svg" in there.read_text()
+    assert run(["simulate", log, *shared, "--policy", "deadline_ms=80", "--load", "device=0.5"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["policies"]["always_offload"]["actions"]) == {"offload"}
+
+
+def test_why_tells_one_request_or_the_whole_log(log, capsys) -> None:
+    assert run(["why", log, "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "request 3" in shown and "because" in shown and "link:" in shown
+    assert run(["why", log]) == 0
+    assert len(capsys.readouterr().out.splitlines()) >= 6
+    assert run(["why", log, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["decisions"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["why", "{log}", "99"], 2),
+        (["why", "{bundle}/manifest.json"], 3),
+        (["simulate", "{bundle}", "--trace", "nowhere.json"], 2),
+        (["simulate", "{bundle}", "--trace", "rtt=1,mbps=1", "--policy", "speed=1"], 2),
+        (["simulate", "{bundle}", "--trace", "rtt=1,mbps=1", "--policy", "deadline_ms"], 2),
+        (["simulate", "{bundle}", "--trace", "rtt=1,mbps=1", "--load", "device=3"], 2),
+        (["plan", "{bundle}", "--device", "no-such-device"], 2),
+        (["plan", "{bundle}", "--link", "mbps=x"], 2),
+    ],
+)
+def test_bad_input_ends_with_its_code(arguments, code, bundle, log, capsys) -> None:
+    assert run([text.format(bundle=bundle, log=log) for text in arguments]) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_log_that_was_changed_is_refused(log, capsys) -> None:
+    path = Path(log)
+    path.write_text(path.read_text().replace('"action":"local"', '"action":"offload"'))
+    assert run(["why", log]) == 3
+    assert "the log was changed" in capsys.readouterr().err
