@@ -26,6 +26,8 @@ NAMES = (
     "few_shot",
     "tables",
     "prediction",
+    "cuts",
+    "exits",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
