@@ -1,7 +1,8 @@
 """Requests of several clients run together; more than can be answered in time are refused at the door.
 
 A batch begins when a worker is free: it takes what waits and fits (same sizes but for the batch axis), up to `most`
-samples; when less waits it stays open for at most `wait_ms`, but only while another request is being read. Admission
+samples; when less waits it stays open for at most `wait_ms`, but only for a client that has company: a single one never
+waits for nobody. Admission
 knows how long the queue will take from what the model's runs took: a request that would wait longer than `limit_ms`, or
 than its own deadline leaves, is refused with the time after which it is worth trying again.
 """
@@ -18,6 +19,9 @@ import numpy as np
 
 from edgekit.serve.models import Model
 from edgekit_runtime.engines.base import Arrays
+
+
+_COMPANY_S = 0.2
 
 
 class Overloaded(Exception):
@@ -68,6 +72,8 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._sample_ms = 0.0  # of one sample in a batch, as last seen
         self._busy_until = 0.0
+        self._running = 0
+        self._company_s = -_COMPANY_S  # when a request last met another
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -94,6 +100,8 @@ class Batcher:
         late = deadline_ms is not None and wait + self._sample_ms > deadline_ms
         if late or wait > self._limit_ms:
             raise Overloaded(wait, late)
+        if self._queue or self._running:
+            self._company_s = time.monotonic()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
         samples = next(iter(tensors.values())).shape[0] if self.model.batch else 1
@@ -121,7 +129,8 @@ class Batcher:
 
     async def _gather(self) -> list[_Waiting]:
         batch, samples = self._take([], 0)
-        if batch and self._most > 1 and self.model.batch and self._wait_s > 0 and samples < self._most:
+        open_to_more = self._most > samples and bool(self.model.batch) and self._wait_s > 0
+        if batch and open_to_more and time.monotonic() - self._company_s < _COMPANY_S:
             self._arrived.clear()
             try:
                 await asyncio.wait_for(self._arrived.wait(), self._wait_s)
@@ -149,6 +158,7 @@ class Batcher:
     async def _run(self, batch: list[_Waiting]) -> None:
         start = time.monotonic()
         samples = sum(row.samples for row in batch)
+        self._running = len(batch)
         self._busy_until = start + samples * self._sample_ms / 1e3
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._executor, self._joined, batch)
@@ -156,7 +166,9 @@ class Batcher:
             for row in batch:
                 if not row.future.done():
                     row.future.set_exception(error)
+            self._running = 0
             return
+        self._running = 0
         took = (time.monotonic() - start) * 1e3 / samples
         self._sample_ms = took if not self._sample_ms else 0.8 * self._sample_ms + 0.2 * took
         self._busy_until = 0.0

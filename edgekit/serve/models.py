@@ -14,7 +14,8 @@ from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import InputMismatch, Refused, UsageError
 from edgekit_runtime.manifest import Graph, SplitPoint, Tensor
-from edgekit_runtime.runner import Runner, Student
+from edgekit_runtime.remote.pieces import run_all, runner
+from edgekit_runtime.runner import Runner
 
 
 @dataclasses.dataclass
@@ -41,9 +42,7 @@ class Model:
 
     def run(self, tensors: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one request or a batch of them."""
-        values: dict[str, np.ndarray] = dict(tensors)
-        for step in self.steps:
-            values.update(step.run({tensor.name: values[tensor.name] for tensor in step.inputs}))
+        values = run_all(self.steps, tensors)
         return {tensor.name: values[tensor.name] for tensor in self.outputs}
 
     def check(self, tensors: Mapping[str, np.ndarray]) -> None:
@@ -128,15 +127,15 @@ class Models:
 
     def _full(self, bundle: Bundle, graph: Graph, engine: str, threads: int) -> Model:
         manifest = bundle.manifest
-        runner = _runner(bundle, graph, engine, threads)
+        step = runner(bundle, graph, engine, threads)
         return Model(
             name=manifest.name,
             version=str(manifest.version),
-            inputs=runner.inputs,
-            outputs=runner.outputs,
+            inputs=step.inputs,
+            outputs=step.outputs,
             sha256=graph.sha256,
-            batch=_batch(bundle, (*runner.inputs, *runner.outputs)),
-            steps=(runner,),
+            batch=_batch(bundle, (*step.inputs, *step.outputs)),
+            steps=(step,),
         )
 
     def _tail(self, bundle: Bundle, point: SplitPoint, threads: int) -> Model | None:
@@ -145,7 +144,7 @@ class Models:
         engines = registry.for_format(graphs[0].format)
         if not engines:
             return None
-        steps = [_runner(bundle, graph, engines[0], threads) for graph in graphs]
+        steps = [runner(bundle, graph, engines[0], threads) for graph in graphs]
         made = {tensor.name for step in steps for tensor in step.outputs}
         inputs = {tensor.name: tensor for step in steps for tensor in step.inputs if tensor.name not in made}
         answers = {tensor.name for tensor in bundle.manifest.outputs}
@@ -166,14 +165,6 @@ class Models:
             model.close()
         for bundle in self._bundles:
             bundle.close()
-
-
-def _runner(bundle: Bundle, graph: Graph, engine: str, threads: int) -> Runner:
-    manifest = bundle.manifest
-    student = Student(
-        inputs=manifest.inputs, outputs=manifest.outputs, axes={axis.symbol: axis for axis in manifest.axes}
-    )
-    return Runner(graph, registry.get(engine), bundle.graph_path(graph), threads=threads, student=student)
 
 
 def _batch(bundle: Bundle, tensors: Sequence[Tensor]) -> str:

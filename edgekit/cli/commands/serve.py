@@ -24,12 +24,12 @@ def command(
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
     client_ca: Annotated[Path | None, typer.Option(help="Only clients with a certificate of this authority.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="Its first line is the token clients send.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="Its first line is the token.")] = None,
     metrics_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Prometheus; 0: a free one.")] = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Serves the full models and tails of bundles over gRPC (KServe V2), until SIGTERM; then what has begun is answered.
+    """Serves full models and tails of bundles over gRPC (KServe V2) until SIGTERM; what has begun is answered.
 
     Example: edgekit serve student.edge --port 8001 --metrics-port 9090
     """

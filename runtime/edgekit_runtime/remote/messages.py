@@ -175,7 +175,7 @@ def _tensor(name: str, codec: str, data: bytes, dtype: str, shape: tuple[int, ..
 def _typed(row: Any, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """Contents as a typed list, which other clients send."""
     lists: Iterable[Any] = [list(value) for _, value in row.contents.ListFields()]
-    values = next(iter(lists), [])
+    values: list[Any] = next(iter(lists), [])
     if any(size < 0 for size in shape) or len(values) != math.prod(shape):
         raise InputMismatch(
             f"tensor {row.name!r} of shape {shape} has {len(values)} values", remedy="as many values as the shape says"

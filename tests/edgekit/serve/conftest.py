@@ -32,7 +32,7 @@ def running(bundles: tuple[Path, ...], **changes: Any) -> Iterator[tuple[str, in
         asyncio.set_event_loop(loop)
         try:
             loop.run_until_complete(serve(Options(bundles=bundles, port=0, **changes), started, stop))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised in the test
             failed.append(error)
             ready.set()
         finally:
