@@ -20,7 +20,6 @@ import numpy as np
 from edgekit.serve.models import Model
 from edgekit_runtime.engines.base import Arrays
 
-
 _COMPANY_S = 0.2
 
 

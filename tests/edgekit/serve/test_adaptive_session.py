@@ -243,3 +243,35 @@ def test_a_closed_session_says_so(start, bundle) -> None:
         pass
     with pytest.raises(UsageError, match="closed"):
         session.infer({"x": X})
+
+
+def test_open_takes_a_server_as_the_contract_says(start, bundle, tmp_path) -> None:
+    with (
+        start((bundle,), token="secret") as (address, _),
+        er.open(
+            bundle,
+            server=f"grpc://{address}",
+            token="secret",
+            policy=er.Policy(objective="latency", deadline_ms=500, max_risk=0.01),
+            log=tmp_path / "log",
+        ) as session,
+    ):
+        result = session.infer({"x": X})
+        assert right(result) and isinstance(result, er.Result)
+        assert result.decision.action in result.decision.explain()
+
+
+@pytest.mark.parametrize(
+    ("server", "options"),
+    [
+        ("http://a:1", {}),
+        ("grpc://127.0.0.1:1", {"polcy": 1}),
+        ("grpcs://127.0.0.1:1", {"cert": "a.pem"}),
+        ("grpcs://127.0.0.1:1", {"ca": "nowhere.pem"}),
+    ],
+)
+def test_a_server_that_cannot_be_is_refused_when_opening(bundle, server, options) -> None:
+    with pytest.raises(UsageError):
+        er.open(bundle, server=server, **options)
+    with pytest.raises(UsageError, match="without a server"):
+        er.open(bundle, token="x")
