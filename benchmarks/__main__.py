@@ -22,6 +22,9 @@ NAMES = (
     "conversion",
     "matrix",
     "profiler",
+    "few_shot",
+    "tables",
+    "prediction",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 

@@ -13,7 +13,7 @@ __all__ = ["__version__", "check", "compare", "convert", "open_bundle", "profile
 
 _VERBS = {
     "check": ("edgekit_converters.check", "check"),
-    "convert": ("edgekit_converters.convert", "convert"),
+    "convert": ("edgekit.converting", "convert"),
     "profile": ("edgekit.profiler", "profile"),
     "compare": ("edgekit.profiler", "compare"),
     "open_bundle": ("edgekit_runtime.bundle", "open_bundle"),

@@ -15,6 +15,7 @@ from edgekit_runtime import open as open_session
 from edgekit_runtime.bundle import Arrays, Bundle, open_bundle
 from edgekit_runtime.errors import BundleInvalid, Refused
 from edgekit_runtime.manifest import Graph
+from edgekit_runtime.segments import answers
 
 FP32_TOLERANCE = 1e-3
 INT8_COSINE = 0.999
@@ -43,8 +44,26 @@ def verify_bundle(path: object) -> list[Check]:
             return [Check("files", False, error.told)]
         inputs, golden = bundle.golden_inputs(), bundle.golden()
         for graph in bundle.manifest.graphs:
-            checks += _graph_checks(bundle, graph, inputs, golden.get(graph.id, {}))
+            if graph.role == "full":
+                checks += _graph_checks(bundle, graph, inputs, golden.get(graph.id, {}))
+                checks += _piece_checks(bundle, graph, inputs, golden)
     return checks
+
+
+def _piece_checks(bundle: Bundle, graph: Graph, inputs: Arrays, golden: dict[str, Arrays]) -> list[Check]:
+    """Every segment and exit head of a full graph, each on what the segment before it gives here."""
+    found = []
+    for name in engines.for_format(graph.format):
+        try:
+            pieces = answers(bundle, graph, inputs, name)
+        except Refused as error:
+            found.append(Check(f"pieces of {graph.id} on {name}", False, error.told))
+            continue
+        for piece, answer in pieces.items():
+            ok, detail = compare_golden(graph.precision, golden.get(piece, {}), answer)
+            ok, detail = (ok, detail) if piece in golden else (False, "the bundle carries no golden answer for it")
+            found.append(Check(f"{piece} on {name}", ok, detail))
+    return found
 
 
 def _graph_checks(bundle: Bundle, graph: Graph, inputs: Arrays, golden: Arrays) -> list[Check]:

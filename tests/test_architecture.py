@@ -34,7 +34,7 @@ HEAVY |= {"onnxruntime", "ai_edge_litert", "tensorflow", "sklearn", "scipy"}
 RUNTIME_NEVER = HEAVY | {"typer", "rich", "click", "jinja2"}
 # Module-level imports of heavy packages that are meant. Students are torch modules: their files are their definition,
 # and nothing imports them before a student is built.
-HEAVY_ALLOWED = {"edgekit.students": {"torch"}, "edgekit.demo.models": {"torch"}}
+HEAVY_ALLOWED = {"edgekit.students": {"torch"}, "edgekit.training": {"torch"}, "edgekit.demo.models": {"torch"}}
 RUNTIME_SURFACE = [
     "Bundle",
     "BundleInvalid",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from edgekit_runtime.manifest import Axis, Tensor
+from edgekit_runtime.manifest import Axis, Decoding, Role, State, Tensor
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,10 @@ class Captured:
         exporter: How it was captured, for the report (`torch.export`, `torch.jit.trace`, `onnx`, `tflite`).
         quantized: The source is int8 already and is kept as it is.
         float_patterns: `--keep-float`: fnmatch patterns of operator or module names left in floating point.
+        states: Outputs that are inputs of the next step, for streaming students.
         notes: What a person should know about the capture.
+        parts: A student of several graphs: what each is, in the order they run. Itself it then has no program.
+        decoding: How the graphs `encoder` and `decode_step` make a sequence.
     """
 
     name: str
@@ -55,7 +58,14 @@ class Captured:
     exporter: str = "torch.export"
     quantized: bool = False
     float_patterns: tuple[str, ...] = ()
+    states: tuple[State, ...] = ()
     notes: tuple[str, ...] = ()
+    parts: Mapping[Role, Captured] = dataclasses.field(default_factory=dict)
+    decoding: Decoding | None = None
+
+    def part(self, role: Role) -> Captured:
+        """The student behind a graph of that role: itself, or one of its parts."""
+        return self.parts.get(role, self)
 
     def axis(self, symbol: str) -> Axis:
         """The dynamic axis with this symbol."""

@@ -16,13 +16,15 @@ import numpy as np
 
 from edgekit_converters import assets, capture
 from edgekit_converters.capture.axes import parse_dynamic
+from edgekit_converters.capture.states import parse_states
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.data import Samples, cast_like, check_fit, load_samples, read_npz
 from edgekit_converters.draft import Progress
-from edgekit_converters.formats import make_drafts
+from edgekit_converters.formats import Judging, make_drafts
+from edgekit_converters.mixed.costs import Costs, dump
 from edgekit_converters.options import Options
 from edgekit_converters.seal import Job, seal
-from edgekit_converters.staging import staging
+from edgekit_converters.staging import Staging, staging
 from edgekit_converters.verify.task import make_task
 from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.errors import Refused, UsageError
@@ -36,8 +38,8 @@ def convert(source: Any, *, out: str | os.PathLike[str], progress: Progress | No
         out: Where the bundle goes; ends with `.edge`.
         progress: Called with a short line for each step.
         **options: The fields of `Options` by name: `weights`, `example`, `calibration`, `eval`, `metric`, `max_drop`,
-            `formats`, `precision`, `dynamic`, `exits`, `keep_float`, `tokenizer`, `labels`, `preprocess`, `opset`,
-            `min_engine`, `seed`, `name`, `version`, `force`.
+            `formats`, `precision`, `dynamic`, `exits`, `split_points`, `states`, `keep_float`, `tokenizer`, `labels`,
+            `preprocess`, `opset`, `min_engine`, `targets`, `costs`, `seed`, `name`, `version`, `force`.
 
     Returns:
         The bundle, opened.
@@ -64,8 +66,11 @@ def run(options: Options, progress: Progress) -> Bundle:
         assets.write(taken.assets, stage)
         data = taken.evaluation or calibration or Samples("example inputs", (student.example,))
         task = make_task(student, data, options, progress)
-        drafts, refused = make_drafts(student, calibration, options, stage.work, progress)
+        costs = Costs.of(options.costs)
+        judging = Judging(data, task, costs)
+        drafts, refused = make_drafts(student, calibration, options, stage.work, judging, progress)
         seal(Job(stage, student, options, data, calibration, task, progress), drafts, refused)
+        _keep_costs(stage, costs, options.costs)
         return open_bundle(stage.publish())
 
 
@@ -103,8 +108,20 @@ def capture_source(options: Options, progress: Progress) -> Taken:
         weights=options.weights,
         keep=options.precision == "keep",
     )
-    student = dataclasses.replace(student, float_patterns=tuple(options.keep_float))
+    student = dataclasses.replace(
+        student, float_patterns=tuple(options.keep_float), states=parse_states(options.states, student)
+    )
     return Taken(student, _fitted(calibration, student), _fitted(evaluation, student), found)
+
+
+def _keep_costs(stage: Staging, costs: Costs, asked: Path | None) -> None:
+    """Beside the bundle's identity: timings differ from run to run, what was decided by them need not."""
+    table = costs.table()
+    if table.duels:
+        stage.write("reports/costs.json", dump(table))
+    if asked is not None and not asked.exists():
+        asked.parent.mkdir(parents=True, exist_ok=True)
+        asked.write_bytes(dump(table))
 
 
 def _source(options: Options) -> Any:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from edgekit_converters.captured import Arrays, Captured
-from edgekit_converters.recipe.types import Recipe
-from edgekit_runtime.manifest import Format, Precision, Signature, Tensor
+from edgekit_converters.recipe.types import Given, Recipe
+from edgekit_runtime.manifest import Format, Precision, Role, Signature, Tensor
 
 Progress = Callable[[str], None]
 
@@ -25,6 +25,9 @@ class Draft:
         signatures: Ladder rungs (TFLite), smallest first; empty when the file itself takes every size.
         min_engine_version: Oldest engine that runs the file.
         recipe: How it was quantized; None for fp32.
+        role: What the graph is for; `full` for the whole student.
+        targets: Device profiles it was made for; empty: all.
+        why: Why it ships, where that was decided already.
     """
 
     format: Format
@@ -38,11 +41,15 @@ class Draft:
     signatures: tuple[Signature, ...] = ()
     recipe: Recipe | None = None
     extra_files: tuple[Path, ...] = ()
+    role: Role = "full"
+    targets: tuple[str, ...] = ()
+    why: str = ""
 
     @property
     def id(self) -> str:
-        """`FORMAT.PRECISION[.VARIANT]`."""
-        return ".".join(part for part in (self.format, self.precision, self.variant) if part)
+        """`FORMAT.PRECISION[.VARIANT]`, for a part of a student with its role at the end."""
+        role = "" if self.role == "full" else self.role
+        return ".".join(part for part in (self.format, self.precision, self.variant, role) if part)
 
 
 class FormatConverter(Protocol):
@@ -53,7 +60,15 @@ class FormatConverter(Protocol):
         ...
 
     def quantize(
-        self, student: Captured, fp32: Draft, calibration: Sequence[Arrays], work: Path, progress: Progress
+        self,
+        student: Captured,
+        fp32: Draft,
+        calibration: Sequence[Arrays],
+        work: Path,
+        progress: Progress,
+        variant: str = "",
+        *,
+        given: Given | None = None,
     ) -> Draft:
         """Resolves a recipe on the fp32 graph, applies it and writes the int8 graph.
 
@@ -63,8 +78,19 @@ class FormatConverter(Protocol):
             calibration: Samples; each array has a leading sample axis of 1 unless the student has no batch axis.
             work: Folder for files.
             progress: Called with a short line for each step.
+            variant: Numeric form, of those the format has; empty: its usual one.
+            given: Decisions that go before the recipe's own. Calibration is not repeated for another set of them.
 
         Raises:
             Refused: Nothing in this graph can become int8 (says why).
+        """
+        ...
+
+    def noise(self, student: Captured, fp32: Draft, int8: Draft, calibration: Sequence[Arrays]) -> dict[str, float]:
+        """How much noise each operator adds by being int8, found in one pass over the samples.
+
+        Returns:
+            Noise power over signal power at the operator's own output (10^(-SQNR/10)), by operator; those whose output
+            cannot be seen are missing.
         """
         ...

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit_converters import target as targets
 from edgekit_converters.onnx.versions import IR_VERSION
+from edgekit_converters.target import Target
 from edgekit_runtime.errors import UsageError
 
 FORMATS = ("onnx", "tflite")
@@ -33,8 +35,12 @@ class Options:
         precision: `auto` ships fp32 and, where it is smaller and passes the gate, int8.
         dynamic: `NAME:AXIS[=SYMBOL][:MIN-MAX]`.
         exits: Names of outputs in order of depth; the last is the full answer.
+        split_points: `auto`, `all`, `none`, or names of places. See `cut.choose`.
+        states: `INPUT=OUTPUT`: outputs of a streaming student that are inputs of its next step.
         keep_float: Patterns of operators or modules that stay in floating point.
         min_engine: Oldest versions the graphs must run on, by engine.
+        targets: Devices to decide for; empty: one graph a precision, for all.
+        costs: Cost table: replayed where the file exists, else written there.
     """
 
     source: Any
@@ -49,12 +55,16 @@ class Options:
     precision: Literal["auto", "int8", "fp32", "keep"] = "auto"
     dynamic: tuple[str, ...] = ()
     exits: tuple[str, ...] = ()
+    split_points: tuple[str, ...] = ("auto",)
+    states: tuple[str, ...] = ()
     keep_float: tuple[str, ...] = ()
     tokenizer: Path | None = None
     labels: Path | None = None
     preprocess: Path | None = None
     opset: int | None = None
     min_engine: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    targets: tuple[Target, ...] = ()
+    costs: Path | None = None
     seed: int = 0
     name: str = ""
     version: int = 1
@@ -74,12 +84,23 @@ class Options:
             )
         if self.precision not in PRECISIONS:
             raise UsageError(f"--precision {self.precision!r} is not known", remedy=f"one of {', '.join(PRECISIONS)}")
+        targets.check(self.targets)
         if self.version < 1:
             raise UsageError(f"--version {self.version}", remedy="a whole number from 1")
         if not 0 <= self.seed <= MAX_SEED:
             raise UsageError(f"--seed {self.seed}", remedy=f"a whole number from 0 to {MAX_SEED}")
         if len(set(self.exits)) < len(self.exits):
             raise UsageError(f"--exits {','.join(self.exits)} names an output twice", remedy="each output once")
+        if len(self.exits) == 1:
+            raise UsageError(
+                f"--exits {self.exits[0]} names one output",
+                remedy="name them all in order of depth, the full answer last; leave it out where there is one answer",
+            )
+        if not self.split_points or (len(self.split_points) > 1 and {*self.split_points} & {"auto", "all", "none"}):
+            raise UsageError(
+                f"--split-points {','.join(self.split_points) or '(empty)'}",
+                remedy="auto, all, none, or names of places",
+            )
         if self.name and not _NAME.fullmatch(self.name):
             raise UsageError(
                 f"--name {self.name!r} cannot be asked for at a server",

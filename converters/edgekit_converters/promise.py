@@ -13,6 +13,7 @@ from edgekit_runtime.manifest import Base, Graph
 
 Severity = Literal["error", "warning", "info"]
 
+FOR_SPEED = "given back for speed"
 COMPUTES = frozenset({"static", "dynamic_row", "dynamic_tensor"})
 STORES = COMPUTES | {"weight_row", "weight_channel"}
 # A float operator below this share of weights and MACs changes neither size nor speed.
@@ -109,17 +110,24 @@ def remedy(op: OpDecision) -> str:
     return next((text for key, text in _REMEDIES if key in op.reason), _OTHERWISE)
 
 
-def broken(recipe: Recipe, graph: Graph) -> tuple[str, ...]:
-    """Where a finished graph keeps less than its recipe promised, a line each; empty when it keeps its word.
+def back_for_speed(recipe: Recipe) -> tuple[float, float]:
+    """(share of fp32 weight bytes left in fp32, share of MACs) of operators that were given back for speed."""
+    back = [op for op in recipe.ops if FOR_SPEED in op.reason]
+    floats = sum(op.weight_bytes for op in back if op.scheme not in STORES)
+    all_bytes, all_macs = sum(op.weight_bytes for op in recipe.ops), sum(op.macs for op in recipe.ops)
+    macs = sum(op.macs for op in back)
+    return (floats / all_bytes if all_bytes else 0.0), (macs / all_macs if all_macs else 0.0)
 
-    Args:
-        recipe: What was decided.
-        graph: With the shares counted in the file and in the engine.
-    """
-    weights, macs = shares(recipe)
+
+def broken(graph: Graph) -> tuple[str, ...]:
+    """Where a finished graph keeps less than its recipe promised, a line each; empty when it keeps its word."""
     seen = (
-        ("weight bytes are int8", weights, graph.int8_weight_bytes_fraction),
-        ("MACs run in int8", macs, graph.executed_int8_macs_fraction),
+        (
+            "weight bytes are int8",
+            graph.promised_int8_weight_bytes_fraction,
+            graph.int8_weight_bytes_fraction,
+        ),
+        ("MACs run in int8", graph.promised_int8_macs_fraction, graph.executed_int8_macs_fraction),
     )
     return tuple(
         f"promised {wanted:.1%} of {what}, got {got:.1%}" for what, wanted, got in seen if got < wanted - TOLERANCE

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 from datetime import datetime, timezone
-from typing import Any, cast
 
 import msgspec
-import numpy as np
 
+from edgekit_converters import promise
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.data import Samples
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.options import Options
+from edgekit_converters.recipe.types import Recipe
 from edgekit_converters.staging import Staging
 from edgekit_converters.verify.check import Verified, golden_inputs, verify_graph
 from edgekit_converters.verify.task import Task
@@ -59,7 +58,10 @@ def seal(job: Job, drafts: list[Draft], refused: list[Refusal]) -> Manifest:
     golden = golden_inputs(job.student, job.data)
     seen = _verify(job, graphs, golden)
     kept, dropped = _keep(seen, job)
-    final = tuple(_counted(job, verified.graph) for verified in kept)
+    recipes = {draft.id: draft.recipe for draft in drafts}
+    final = tuple(_counted(job, verified.graph, recipes.get(verified.graph.id)) for verified in kept)
+    for line in (f"{graph.id}: {text}" for graph in final for text in promise.broken(graph)):
+        job.progress(line)
     _write_golden(job.stage, golden, kept)
     manifest = msgspec.structs.replace(
         first,
@@ -69,6 +71,8 @@ def seal(job: Job, drafts: list[Draft], refused: list[Refusal]) -> Manifest:
         refused=(*refused, *dropped),
         files=job.stage.files(),
     )
+    manifest = _cut(job, golden, drafts, manifest)
+    manifest = msgspec.structs.replace(manifest, files=job.stage.files())
     job.stage.write_manifest(manifest)
     return manifest
 
@@ -83,9 +87,10 @@ def _stage_graph(stage: Staging, draft: Draft) -> Graph:
 
 def _manifest(job: Job, graphs: list[Graph]) -> Manifest:
     student, options = job.student, job.options
-    parameters = None
-    if student.program is not None:
-        parameters = sum(int(value.numel()) for value in student.program.state_dict.values())
+    # The parts of one student share their module, and so the names of their weights.
+    programs = [part.program for part in (student, *student.parts.values()) if part.program is not None]
+    weights = {name: value for program in programs for name, value in program.state_dict.items()}
+    parameters = sum(int(value.numel()) for value in weights.values()) if programs else None
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     return Manifest(
         name=options.name or options.out.stem,
@@ -96,6 +101,8 @@ def _manifest(job: Job, graphs: list[Graph]) -> Manifest:
         inputs=tuple(_with_range(tensor, job.data) for tensor in student.inputs),
         outputs=student.outputs,
         axes=student.axes,
+        states=student.states,
+        decoding=student.decoding,
         graphs=tuple(graphs),
         exits=tuple(Exit(id=name, output=name) for name in options.exits),
         calibration=job.calibration.described() if job.calibration else None,
@@ -114,19 +121,22 @@ def _verify(job: Job, graphs: list[Graph], golden: Arrays) -> list[Verified]:
     seen = []
     for graph in graphs:
         job.progress(f"verifying {graph.id} on {len(job.data)} samples")
-        seen.append(verify_graph(job.stage.root, graph, job.data, golden, job.task))
+        seen.append(verify_graph(job.stage.root, graph, job.student, job.data, golden, job.task))
     return seen
 
 
 def _keep(seen: list[Verified], job: Job) -> tuple[list[Verified], list[Refusal]]:
     """Drops what fails, what is no smaller than fp32, and fp32 itself where int8 alone was asked for."""
     kept, dropped = [], []
-    fp32_bytes = {v.graph.format: v.graph.bytes for v in seen if v.graph.precision == "fp32" and not v.failed}
+    fp32_bytes = {
+        (v.graph.format, v.graph.role): v.graph.bytes for v in seen if v.graph.precision == "fp32" and not v.failed
+    }
     for verified in seen:
         graph = verified.graph
-        reason = verified.failed
-        if not reason and graph.precision == "int8" and graph.bytes >= fp32_bytes.get(graph.format, graph.bytes + 1):
-            reason = f"int8 is not smaller: {graph.bytes} bytes against {fp32_bytes[graph.format]} in fp32"
+        reason = verified.failed or _failed_together(graph, seen)
+        before = fp32_bytes.get((graph.format, graph.role))
+        if not reason and graph.precision == "int8" and before is not None and graph.bytes >= before:
+            reason = f"int8 is not smaller: {graph.bytes} bytes against {before} in fp32"
         if reason:
             dropped.append(Refusal(format=graph.format, precision=graph.precision, reason=reason))
         elif job.options.precision == "int8" and graph.precision == "fp32":
@@ -145,35 +155,59 @@ def _keep(seen: list[Verified], job: Job) -> tuple[list[Verified], list[Refusal]
     return kept, dropped
 
 
-def _counted(job: Job, graph: Graph) -> Graph:
+def _failed_together(graph: Graph, seen: list[Verified]) -> str:
+    """Why an encoder may not ship: the decode step it goes with does not."""
+    if graph.role != "encoder":
+        return ""
+    steps = [v for v in seen if v.graph.role == "decode_step" and v.graph.format == graph.format]
+    alone = "its decode step ships in another precision"
+    return next((v.failed for v in steps if v.graph.precision == graph.precision), alone)
+
+
+def _counted(job: Job, graph: Graph, recipe: Recipe | None) -> Graph:
     """Fills in coverage from the final file and from the engine, and why the graph ships."""
     from edgekit_converters.onnx.coverage import coverage as onnx_coverage
     from edgekit_converters.tflite.coverage import coverage as tflite_coverage
 
     path = job.stage.root / graph.path
     if graph.format == "onnx":
-        weights, executed, macs = onnx_coverage(path, job.student.example)
+        weights, executed, macs = onnx_coverage(path, job.student.part(graph.role).example)
     else:
         weights, executed, macs = tflite_coverage(path)
-    reason = "the student's own precision"
-    if graph.precision == "int8":
-        reason = "smaller than fp32 and within the gate"
+    reason = graph.ships_because or "the student's own precision"
+    promised = promise.shares(recipe) if recipe is not None else (weights, executed)
+    back = promise.back_for_speed(recipe) if recipe is not None else (0.0, 0.0)
     return msgspec.structs.replace(
         graph,
         macs=macs,
         int8_weight_bytes_fraction=weights,
         executed_int8_macs_fraction=executed,
+        promised_int8_weight_bytes_fraction=promised[0],
+        promised_int8_macs_fraction=promised[1],
+        speed_given_back_weight_bytes_fraction=back[0],
+        speed_given_back_macs_fraction=back[1],
         ships_because=reason,
     )
 
 
 def _write_golden(stage: Staging, golden: Arrays, kept: list[Verified]) -> None:
-    stage.write("golden/inputs.npz", _npz(golden))
+    stage.write_arrays("golden/inputs.npz", golden)
     for verified in kept:
-        stage.write(f"golden/{verified.graph.id}.npz", _npz(verified.golden))
+        stage.write_arrays(f"golden/{verified.graph.id}.npz", verified.golden)
 
 
-def _npz(arrays: Arrays) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **cast("dict[str, Any]", arrays))
-    return buffer.getvalue()
+def _cut(job: Job, golden: Arrays, drafts: list[Draft], manifest: Manifest) -> Manifest:
+    from edgekit_converters.cut.cut import Cutting, cut_all
+
+    fp32 = next((draft.path for draft in drafts if draft.format == "onnx" and draft.precision == "fp32"), None)
+    work = Cutting(
+        stage=job.stage,
+        student=job.student,
+        samples=job.data.inputs,
+        golden=golden,
+        wanted=job.options.split_points,
+        exits=job.options.exits,
+        named_by=fp32,
+        progress=job.progress,
+    )
+    return cut_all(work, manifest)

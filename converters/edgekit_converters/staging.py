@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from edgekit_converters.draft import Draft
 from edgekit_runtime.errors import Refused, UsageError
@@ -47,6 +51,8 @@ class Staging:
             format=draft.format,
             precision=draft.precision,
             variant=draft.variant,
+            role=draft.role,
+            targets=draft.targets,
             path=target.relative_to(self.root).as_posix(),
             bytes=sum(file.stat().st_size for file in (target, *data)),
             sha256=sha256(target),
@@ -57,6 +63,7 @@ class Staging:
             engine=draft.engine,
             min_engine_version=draft.min_engine_version,
             recipe=recipe_path,
+            ships_because=draft.why,
         )
 
     def discard(self, graphs: Sequence[Graph]) -> None:
@@ -73,6 +80,12 @@ class Staging:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         return relative
+
+    def write_arrays(self, relative: str, arrays: Mapping[str, np.ndarray]) -> str:
+        """Writes named arrays as an `.npz`."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **dict[str, Any](arrays))
+        return self.write(relative, buffer.getvalue())
 
     def files(self) -> dict[str, FileEntry]:
         """Size and hash of every file so far, the manifest apart."""

@@ -26,6 +26,8 @@ def graph_table(manifest: Manifest) -> Table:
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
     table.add_column("against the student")
     for graph in manifest.graphs:
+        if graph.role != "full":
+            continue
         int8 = graph.precision == "int8"
         table.add_row(
             graph.id,
@@ -34,6 +36,39 @@ def graph_table(manifest: Manifest) -> Table:
             f"{graph.executed_int8_macs_fraction:.0%}" if int8 else "-",
             seen(manifest, graph),
         )
+    return table
+
+
+def split_table(manifest: Manifest, graph: str) -> Table:
+    """One row a split point of a full graph: what crosses, its bytes, the share of the work before it, its exit."""
+    table = Table(box=None, pad_edge=False, title=f"\nsplit points of {graph}", title_justify="left")
+    for title in ("place", "crosses", "bytes", "MACs before", "tail also needs", "exit"):
+        table.add_column(title, justify="right" if title in ("bytes", "MACs before") else "left", overflow="fold")
+    exits = {item.after: item.output for item in manifest.exits if item.of == graph}
+    for point in manifest.split_points:
+        if point.of == graph:
+            total = max(point.macs_before + point.macs_after, 1)
+            table.add_row(
+                point.place,
+                ", ".join(f"{t.dtype}[{','.join(map(str, t.shape))}]" for t in point.tensors),
+                size(point.bytes),
+                f"{point.macs_before / total:.1%}",
+                ", ".join(point.tail_inputs) or "-",
+                exits.get(point.id, ""),
+            )
+    return table
+
+
+def operating_table(manifest: Manifest) -> Table:
+    """One row an operating point: what is certified, and who leaves where."""
+    table = Table(box=None, pad_edge=False, title="\noperating points", title_justify="left")
+    for title in ("chain", "risk", "confidence", "seen", "n", "left at each exit"):
+        table.add_column(title, justify="left" if title == "chain" else "right")
+    for point in manifest.operating_points:
+        left = " ".join(f"{share:.0%}" for share in point.exit_fractions)
+        risk = f"{point.risk:g} {'of labels' if point.labels else 'disagreement'}"
+        seen_risk = f"{point.empirical_risk:.4f}"
+        table.add_row(point.of, risk, f"{point.confidence_level:g}", seen_risk, str(point.n), left)
     return table
 
 

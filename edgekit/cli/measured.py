@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgekit.report.numbers import MISSING, bytes_, interval, significant, times
-from edgekit.report.write import shapes
+from edgekit.report.write import placed, shapes
 from edgekit_runtime.measurement import Measurement
 
 COLOURS = {"sound": "green", "noisy": "yellow", "invalid": "red"}
@@ -21,6 +21,9 @@ def render(console: Console, measurements: Sequence[Measurement]) -> None:
         here = [m for m in measurements if m.device == device]
         if len(here) < len(measurements):
             console.print(f"[bold]{escape(device)}[/], {escape(here[0].environment.cpu)}")
+        if all(m.predicted for m in here):
+            _prediction(console, here)
+            continue
         console.print(_time(here))
         console.print()
         console.print(_memory(here))
@@ -30,6 +33,26 @@ def render(console: Console, measurements: Sequence[Measurement]) -> None:
         for m in here:
             _reasons(console, m)
         console.print()
+
+
+def _prediction(console: Console, measurements: Sequence[Measurement]) -> None:
+    table = _table("engine", "thr", "p50 ms", "95 % interval", "energy mJ", "not covered")
+    for m in measurements:
+        uncovered = m.uncovered_macs_fraction
+        table.add_row(
+            escape(m.graph),
+            escape(m.engine),
+            str(m.threads),
+            significant(m.latency_ms.p50),
+            interval(m.latency_ms.interval_95).replace(" to ", MISSING),
+            significant(m.energy.mj),
+            f"{uncovered:.0%}" if uncovered is not None else MISSING,
+        )
+    console.print(table)
+    for reason in dict.fromkeys(reason for m in measurements for reason in m.verdict.reasons):
+        graphs = dict.fromkeys(m.graph for m in measurements if reason in m.verdict.reasons)
+        console.print(f"  {', '.join(graphs)}: {reason}", markup=False)
+    console.print()
 
 
 def _time(measurements: Sequence[Measurement]) -> Table:
@@ -73,16 +96,6 @@ def _work(measurements: Sequence[Measurement]) -> Table:
             escape(shapes(m.inputs)),
         )
     return table
-
-
-def placed(m: Measurement) -> str:
-    """Who ran what share: `XNNPACK 97 %, LiteRT 3 %`."""
-    rows = []
-    for row in m.placement:
-        share = row.ms_fraction if row.ms_fraction is not None else row.macs_fraction
-        name = row.delegate.removesuffix("ExecutionProvider")
-        rows.append(f"{name} {share:.0%}" if share is not None else f"{name} {row.ops} ops")
-    return ", ".join(rows) or MISSING
 
 
 def _rhythms(console: Console, measurements: Sequence[Measurement]) -> None:

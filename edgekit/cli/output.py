@@ -76,7 +76,7 @@ class Output:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.err, transient=True) as bar:
-            task = bar.add_task(title, total=total or None)
+            task = bar.add_task(title, total=max(total, 1))
             steps = Steps(lambda label, done, of: bar.update(task, completed=done, total=of, description=label), total)
             yield steps
             bar.update(task, completed=steps.total)

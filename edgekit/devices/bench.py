@@ -13,7 +13,7 @@ from edgekit.devices.micro import Micro
 from edgekit.devices.table import Kernels, Point, surface
 from edgekit.profiler.inputs import synthetic
 from edgekit_runtime import engines
-from edgekit_runtime.engines.base import LoadedGraph
+from edgekit_runtime.engines.base import Arrays, LoadedGraph
 
 PASSES = 2
 _BLOCK_S = 0.045
@@ -64,13 +64,13 @@ def points(timed: dict[Micro, float], run_us: float) -> dict[str, tuple[Point, .
     return found
 
 
-def run_us(graph: LoadedGraph, block_s: float = _BLOCK_S) -> float:
+def run_us(graph: LoadedGraph, inputs: Arrays | None = None, *, block_s: float = _BLOCK_S) -> float:
     """Microseconds of one run in processor time of this thread: a neighbour that takes the core away is not counted.
 
     With one thread an engine runs its kernels in the thread that calls it, and on an idle machine this is the time that
     passes. Runs are counted in batches, as reading that clock takes about as long as the shortest of them.
     """
-    inputs = synthetic(graph.inputs, {})
+    inputs = synthetic(graph.inputs, {}) if inputs is None else inputs
     clock, run = time.thread_time_ns, graph.run
     begin = clock()
     for _ in range(3):

@@ -12,27 +12,44 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Literal
 
-from edgekit.devices.profile import Family
 from edgekit_runtime.measurement import OpCost
+
+Family = Literal[
+    "conv",
+    "pointwise",
+    "depthwise",
+    "dense",
+    "matmul",
+    "recurrent",
+    "attention",
+    "gather",
+    "elementwise",
+    "normalize",
+    "reduce",
+    "move",
+    "quantize",
+]
 
 # Kernels of one cost under several names, by the name that is calibrated.
 SAME: dict[str, str] = {
     **dict.fromkeys(("FusedConv", "NhwcFusedConv", "NhwcConv"), "Conv"),
     **dict.fromkeys(("Gemm", "FusedGemm", "FusedMatMul", "TransposeMatMul", "FusedMatMulActivation"), "MatMul"),
     **dict.fromkeys(("QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm"), "MatMulIntegerToFloat"),
-    **dict.fromkeys(("Sub", "Max", "Min", "Sum", "Relu", "Clip", "Abs", "Neg", "Not", "Equal", "Less"), "Add"),
+    **dict.fromkeys(("Sub", "Max", "Min", "Relu", "Clip", "Abs", "Neg", "Not", "Equal", "Less"), "Add"),
     **dict.fromkeys(("MAXIMUM", "MINIMUM", "SUB", "RELU", "ABS", "NEG", "SQUARED_DIFFERENCE"), "ADD"),
     **dict.fromkeys(("Squeeze", "Unsqueeze", "Identity", "Flatten"), "Reshape"),
     **dict.fromkeys(("SQUEEZE", "EXPAND_DIMS"), "RESHAPE"),
     **dict.fromkeys(("Sigmoid", "Exp", "Erf", "Pow", "Gelu", "FastGelu"), "Tanh"),
-    **dict.fromkeys(("GELU", "EXP", "POW"), "LOGISTIC"),
+    **dict.fromkeys(("EXP", "POW"), "LOGISTIC"),
     **dict.fromkeys(("RSQRT",), "SQRT"),
     **dict.fromkeys(("Split", "Expand", "Tile", "ReorderInput", "ReorderOutput"), "Concat"),
     **dict.fromkeys(("Shape", "Range"), "Reshape"),
     **dict.fromkeys(("DequantizeLinear", "DynamicQuantizeLinear", "Cast"), "QuantizeLinear"),
     **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMin", "GlobalAveragePool", "GlobalMaxPool"), "ReduceMax"),
-    **dict.fromkeys(("SUM", "REDUCE_MAX", "REDUCE_MIN", "AVERAGE_POOL_2D", "MAX_POOL_2D"), "MEAN"),
+    **dict.fromkeys(("SUM", "AVERAGE_POOL_2D", "MAX_POOL_2D"), "MEAN"),
+    **dict.fromkeys(("REDUCE_MIN", "REDUCE_PROD"), "REDUCE_MAX"),
     **dict.fromkeys(("SLICE", "SPLIT", "PACK", "UNPACK", "BROADCAST_TO"), "CONCATENATION"),
     **dict.fromkeys(("GATHER", "GATHER_ND"), "EMBEDDING_LOOKUP"),
     **dict.fromkeys(("DEQUANTIZE",), "QUANTIZE"),
@@ -107,7 +124,8 @@ def cell(op: OpCost) -> Cell:
         read = 0 if family == "gather" else max((math.prod(shape) for shape in op.inputs if shape), default=0)
         sizes = (max(outputs, read, 1),)
     moved = (op.bytes or 0) // calls
-    return Cell(family, kind, op.int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved)
+    int8 = op.int8 and family != "quantize"  # there and back cost the same
+    return Cell(family, kind, int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved)
 
 
 def _family(op: OpCost, macs: int) -> Family:

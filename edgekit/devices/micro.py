@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from edgekit.devices.profile import Family
+from edgekit.devices.families import Family
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ Build = Callable[[Micro], bytes]
 
 # rows x (inner, columns). Weights of each chain together exceed a second-level cache where one of them is large.
 _ROWS = (1, 2, 16, 64, 128)
-_DENSE = ((32, 8), (64, 64), (128, 128), (128, 512), (256, 256), (512, 512), (1024, 256), (384, 1536))
+_DENSE = ((32, 8), (64, 64), (128, 128), (128, 512), (256, 256), (512, 512), (1024, 256), (384, 1536), (512, 2048))
 # (side of the picture, channels in and out, kernel)
 _CONV = (
     (32, 16, 16), (32, 32, 32), (32, 64, 64), (16, 16, 16), (16, 32, 32), (16, 64, 64), (8, 32, 32), (8, 64, 64),

@@ -21,13 +21,14 @@ def plan() -> Iterator[Micro]:
     yield from micro.elements("elementwise", "Add")
     yield from micro.elements("elementwise", "Mul")
     yield from micro.elements("elementwise", "Div")
+    yield from micro.elements("elementwise", "Sum")
     yield from micro.elements("elementwise", "Tanh")
     yield from micro.elements("elementwise", "BiasGelu")
     yield from micro.elements("elementwise", "QLinearAdd", int8=True)
     yield from micro.elements("normalize", "Softmax")
     yield from micro.elements("normalize", "LayerNormalization")
     yield from micro.elements("reduce", "ReduceMax", helpers=(_ADD,))
-    yield from micro.elements("move", "Reshape", helpers=(_ADD,), per_link=2)
+    yield from micro.elements("move", "Reshape", helpers=(_ADD,))
     yield from micro.elements("move", "Transpose", helpers=(_ADD, _RESHAPE, _RESHAPE))
     yield from micro.elements("move", "Concat")
     yield from micro.elements("move", "Slice")
@@ -136,7 +137,7 @@ def _convolution(net: _Net, wanted: Micro) -> bytes:
     depthwise = wanted.family == "depthwise"
     before = [side // 2 for side in kernel]
     after = [side - 1 - side // 2 for side in kernel]
-    options = {"kernel_shape": kernel, "pads": before + after, "group": columns if depthwise else 1}
+    options: dict[str, Any] = {"kernel_shape": kernel, "pads": before + after, "group": columns if depthwise else 1}
     shape = (columns, 1 if depthwise else channels, *kernel)
     value = "x"
     for _ in range(wanted.repeats):
@@ -158,8 +159,8 @@ def _matmul(net: _Net, wanted: Micro) -> bytes:
     # The second operand is an activation: made from the input, so that no kernel packs it ahead of time.
     left = net.node("Reshape", ["x", net.constant(np.array([1, batch, rows, inner]))])
     gate = net.node("ReduceMax", ["x"], keepdims=0)
-    right = net.node("Mul", [net.floats(1, batch, inner, columns), gate])
-    found = [net.node("MatMul", [left, right]) for _ in range(wanted.repeats)]
+    rights = [net.node("Mul", [net.floats(1, batch, inner, columns), gate]) for _ in range(wanted.repeats)]
+    found = [net.node("MatMul", [left, right]) for right in rights]
     net.node("Max", [net.node("ReduceMax", [value], keepdims=0) for value in found])
     return net.save((batch * rows, inner))
 
@@ -207,9 +208,11 @@ def _transposed(net: _Net, value: str, rows: int) -> str:
 
 
 def _reshaped(net: _Net, value: str, rows: int) -> str:
-    halves = net.node("Reshape", [value, net.constant(np.array([rows * 2, _ROW // 2]))])
-    raised = net.node("Add", [halves, net.floats(_ROW // 2)])
-    return net.node("Reshape", [raised, net.constant(np.array([rows, _ROW]))])
+    # To half the width and, in the next link, back; two in a row would be made one.
+    halved = len(net.nodes) % 4 == 0
+    shape = [rows * 2, _ROW // 2] if halved else [rows, _ROW]
+    turned = net.node("Reshape", [value, net.constant(np.array(shape))])
+    return net.node("Add", [turned, net.floats(shape[1])])
 
 
 def _joined(net: _Net, value: str, rows: int) -> str:
@@ -236,6 +239,7 @@ _CHAINS: dict[str, Callable[[_Net, str, int], str]] = {
     "Add": lambda net, value, rows: net.node("Add", [value, net.floats(_ROW)]),
     "Mul": lambda net, value, rows: net.node("Mul", [value, net.floats(_ROW)]),
     "Div": lambda net, value, rows: net.node("Div", [value, net.floats(rows, 1)]),
+    "Sum": lambda net, value, rows: net.node("Sum", [value, "x", net.floats(_ROW)]),
     "Tanh": lambda net, value, rows: net.node("Tanh", [value]),
     "BiasGelu": lambda net, value, rows: net.node("BiasGelu", [value, net.floats(_ROW)], domain="com.microsoft"),
     "Softmax": lambda net, value, rows: net.node("Softmax", [value], axis=-1),

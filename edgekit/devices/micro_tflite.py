@@ -9,6 +9,7 @@ import numpy as np
 
 from edgekit.devices import micro
 from edgekit.devices.micro import Micro
+from edgekit.devices.table import STREAM
 
 _ADD, _ADD_INT8 = "elementwise/ADD/float", "elementwise/ADD/int8"
 _ROW = 128
@@ -27,6 +28,7 @@ def plan() -> Iterator[Micro]:
     yield from micro.elements("elementwise", "ADD", int8=True)
     yield from micro.elements("normalize", "SOFTMAX")
     yield from micro.elements("reduce", "MEAN", helpers=(_ADD,))
+    yield from micro.elements("reduce", "REDUCE_MAX", helpers=(_ADD,))
     yield from micro.elements("reduce", "MEAN", int8=True, helpers=(_ADD_INT8,))
     yield from micro.elements("move", "RESHAPE", helpers=(_ADD,))
     yield from micro.elements("move", "TRANSPOSE", helpers=(_ADD,))
@@ -40,6 +42,7 @@ def plan() -> Iterator[Micro]:
     yield from micro.elements("quantize", "QUANTIZE", per_link=2)
     for size in _CALLED:
         yield Micro("move", "IF", False, (size,), 12, ((_ADD, (size,), 12),))
+    yield from micro.streams(STREAM)
     yield from micro.dense("FULLY_CONNECTED", False)
     yield from micro.dense("FULLY_CONNECTED", True)
     kinds: dict[Any, str] = {"conv": "CONV_2D", "pointwise": "CONV_2D", "depthwise": "DEPTHWISE_CONV_2D"}
@@ -59,6 +62,8 @@ def build(wanted: Micro | None) -> bytes:
         return _called(wanted)
     if wanted.family == "recurrent":
         return _step(wanted)
+    if wanted.kind == STREAM:
+        return _stream(wanted)
     if wanted.family == "dense":
         return _dense(wanted)
     if wanted.family in ("conv", "pointwise", "depthwise"):
@@ -183,6 +188,7 @@ _OPTIONS = {
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "SOFTMAX": "SoftmaxOptions",
     "MEAN": "ReducerOptions",
+    "REDUCE_MAX": "ReducerOptions",
     "RESHAPE": "ReshapeOptions",
     "TRANSPOSE": "TransposeOptions",
     "CONCATENATION": "ConcatenationOptions",
@@ -211,6 +217,15 @@ _VERSIONS = {
     "CONCATENATION": 2,
     "MEAN": 2,
 }
+
+
+def _stream(wanted: Micro) -> bytes:
+    width = micro.STREAM_WIDTH
+    net = _Net((1, width))
+    value = net.x
+    for _ in range(wanted.repeats):
+        value = net.op("FULLY_CONNECTED", [value, net.floats(width, width), -1], (1, width), keepNumDims=True)
+    return net.save(value)
 
 
 def _dense(wanted: Micro) -> bytes:
@@ -338,6 +353,11 @@ def _mean(net: _Net, value: int, rows: int, dtype: str) -> int:
     return net.op("ADD", [value, found], (rows, _ROW), dtype)
 
 
+def _largest(net: _Net, value: int, rows: int, dtype: str) -> int:
+    where = net.tensor((1,), "int32", np.array([0], np.int32))
+    return net.op("ADD", [value, net.op("REDUCE_MAX", [value, where], (1, _ROW), keepDims=True)], (rows, _ROW))
+
+
 def _reshaped(net: _Net, value: int, rows: int, dtype: str) -> int:
     wide = (rows, _ROW) if net.into.tensors[value].shape[1] != _ROW else (rows * 2, _ROW // 2)
     turned = net.op("RESHAPE", [value, net.shape(*wide)], wide)
@@ -401,6 +421,7 @@ _CHAINS: dict[str, Callable[[_Net, int, int, str], int]] = {
     "GELU": _plain("GELU"),
     "SOFTMAX": _plain("SOFTMAX", beta=1.0),
     "MEAN": _mean,
+    "REDUCE_MAX": _largest,
     "RESHAPE": _reshaped,
     "TRANSPOSE": _transposed,
     "CONCATENATION": _joined,

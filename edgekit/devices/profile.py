@@ -16,6 +16,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edgekit.devices import table
+from edgekit.devices.families import Family
+from edgekit.devices.table import Kernels
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Base
 
@@ -24,23 +27,6 @@ DeviceKind = Literal["board", "phone", "pc", "gpu", "mcu"]
 Precision = Literal["fp32", "fp16", "int8"]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-
-# Families of operators that cost alike (`families.py` sorts operators into them).
-Family = Literal[
-    "conv",
-    "pointwise",
-    "depthwise",
-    "dense",
-    "matmul",
-    "recurrent",
-    "attention",
-    "gather",
-    "elementwise",
-    "normalize",
-    "reduce",
-    "move",
-    "quantize",
-]
 
 
 class Figure(Base, frozen=True, kw_only=True):
@@ -107,7 +93,10 @@ class Bandwidth(Base, frozen=True, kw_only=True):
 
 
 class Rate(Base, frozen=True, kw_only=True):
-    """Effective rate of one family of operators on one engine."""
+    """Effective rate of the large layers of one family on one engine; `efficiency.py` tells what small ones keep of it.
+
+    It may exceed the peak, as an engine can do a convolution with fewer multiplications than its definition.
+    """
 
     engine: Text
     precision: Precision
@@ -180,6 +169,7 @@ class DeviceProfile(Base, frozen=True, kw_only=True):
         power: None: nothing is known.
         published: Published figures of well-known models.
         predictor: Name of the JSON file beside this one that holds a calibration; empty: there is none.
+        kernels: What that file holds, filled on reading.
     """
 
     schema: Literal["edgekit.device_profile/1"] = "edgekit.device_profile/1"
@@ -196,7 +186,13 @@ class DeviceProfile(Base, frozen=True, kw_only=True):
     overheads: tuple[Overhead, ...] = ()
     power: Power | None = None
     published: tuple[Published, ...] = ()
-    predictor: str = ""
+    predictor: Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9][a-z0-9.-]*)?$")] = ""
+    kernels: tuple[Kernels, ...] = ()
+
+    def calibrated(self, engine: str, threads: int) -> Kernels | None:
+        """The calibration of an engine with so many threads; None where there is none."""
+        found = [kernels for kernels in self.kernels if (kernels.engine, kernels.threads) == (engine, threads)]
+        return found[0] if found else None
 
     @property
     def has_int8_dot(self) -> bool:
@@ -227,4 +223,6 @@ def read(path: Path) -> DeviceProfile:
         raise Refused(f"{path.name} is not TOML: {error}", remedy="correct the file") from error
     if profile.name != path.stem:
         raise Refused(f"{path.name} calls itself {profile.name!r}", remedy="a profile has the name of its file")
-    return profile
+    if not profile.predictor:
+        return profile
+    return msgspec.structs.replace(profile, kernels=table.read(path.parent / profile.predictor).kernels)

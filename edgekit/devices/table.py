@@ -47,11 +47,6 @@ class Predictor(Base, frozen=True, kw_only=True):
     device: str
     kernels: tuple[Kernels, ...]
 
-    def of(self, engine: str, threads: int) -> Kernels | None:
-        """The kernels of an engine; None where they were not calibrated with so many threads."""
-        found = [kernels for kernels in self.kernels if (kernels.engine, kernels.threads) == (engine, threads)]
-        return found[0] if found else None
-
 
 def read(path: Path) -> Predictor:
     """Reads a predictor.

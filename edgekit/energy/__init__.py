@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from edgekit.energy.document import for_measurement, metered, modelled, unavailable
 from edgekit.energy.meter import EnergyReading, Meter, Unreadable, meter_for_this_machine, why_none
-from edgekit.energy.proxy import Proxy, proxy
+from edgekit.energy.relative import Proxy, proxy
 
 __all__ = [
     "EnergyReading",

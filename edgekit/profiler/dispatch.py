@@ -12,10 +12,10 @@ from edgekit.profiler.measure import run_plan
 from edgekit.profiler.request import Request
 from edgekit.profiler.targets import resolve
 from edgekit.profiler.where import Access, Where
-from edgekit_runtime.errors import UsageError
+from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 from edgekit_runtime.measurement import Measurement
 
-Announce = Callable[[int, tuple[str, ...]], None]  # number of steps, and what was left out with the reason
+Announce = Callable[[int, tuple[str, ...]], None]  # steps to come, and what was left out with the reason
 Progress = Callable[[str], None]
 
 
@@ -35,7 +35,7 @@ def take(
         path: A bundle, or a bare graph file.
         request: What is asked.
         access: How an agent is entered.
-        announce: Called once the number of steps is known.
+        announce: Called when the number of steps is known, and with what was left out.
         progress: Called as each step begins.
 
     Raises:
@@ -49,9 +49,9 @@ def take(
         return run_plan(made, progress)
     if where.kind == "named":
         return _predicted(where.text, path, request, announce, progress)
-    from edgekit.agent import client
+    from edgekit.agent.client import profile
 
-    found = client.profile(where, Path(path), request, access, announce=announce, progress=progress)
+    found = profile(where, Path(path), request, access, announce=announce, progress=progress)
     keep(path, found)
     return found
 
@@ -70,20 +70,32 @@ def keep(path: str | Path, documents: list[Measurement]) -> None:
 def _predicted(
     name: str, path: str | Path, request: Request, announce: Announce, progress: Progress
 ) -> list[Measurement]:
+    """Documents of a device that is not at hand. What it cannot run is left out; nothing at all is an error."""
     devices = _devices()
-    if devices is None or name not in devices.known():
-        known = ", ".join(("local", *(devices.known() if devices is not None else ())))
+    if devices is None:
         raise UsageError(
-            f"there is no device {name!r}; there are: {known}",
-            remedy="name one of them, tcp://HOST:PORT of an agent, or ssh://USER@HOST",
+            f"there is no device {name!r}; there are: local",
+            remedy="measure here, or say tcp://HOST:PORT of an agent or ssh://USER@HOST",
         )
-    if not hasattr(devices, "predict_all"):
-        raise UsageError(
-            f"this version of edgekit predicts nothing for {name}", remedy=f"edgekit devices {name} shows its profile"
-        )
-    announce(1, ())
-    progress(f"{name}: predicting")
-    found: list[Measurement] = devices.predict_all(path, name, request)
+    profile = devices.load(name)
+    if not hasattr(devices, "predict"):
+        raise UsageError(f"this version of edgekit predicts nothing for {name}", remedy=f"edgekit devices {name}")
+    made = request.plan(path)
+    announce(len(made.jobs), made.remarks)
+    found: list[Measurement] = []
+    refusals: list[EdgekitError] = []
+    work: dict[tuple[str, int, int | None], Any] = {}
+    for job in made.jobs:
+        progress(f"{name}: {job.label}")
+        key = (job.target.graph, job.batch, job.length)
+        try:
+            work[key] = work.get(key) or devices.of_job(job)
+            found.append(devices.predict(profile, work[key], engine=job.engine, threads=job.threads))
+        except (UsageError, Refused) as error:
+            refusals.append(error)
+    if not found:
+        raise refusals[0]
+    announce(0, tuple(f"{name}: {error.message}" for error in refusals))
     keep(path, found)
     return found
 

@@ -3,7 +3,8 @@
     round 1            round 2            round 3             every box is a fresh process
     [A] [B] [C]        [A] [B] [C]        [A] [B] [C]         open, first run, warm up until steady, sample
     before round 1:    [A memory, ops] [B ...] [C ...]
-    after the last:    [A rhythms] [B ...] [C ...]            where asked for: pauses, paced, bursts
+    after the last:    [A energy] [B ...] [C ...]             where the machine has a meter
+                       [A rhythms] [B ...] [C ...]            where asked for: pauses, paced, bursts
 
 The jobs take turns, so that what the machine does in one minute touches all of them; what differs between processes of
 one job widens its interval.
@@ -22,7 +23,9 @@ from typing import Literal
 import msgspec
 import psutil
 
+from edgekit.energy import meter_for_this_machine, unavailable, why_none
 from edgekit.profiler import conditions, environment, statistics
+from edgekit.profiler.power import measure_energy
 from edgekit.profiler.process import OverBudget
 from edgekit.profiler.targets import Job, plan, resolve
 from edgekit.profiler.trial import Trial, duty, measure
@@ -39,10 +42,7 @@ _PROCESS_COST_S = 0.9  # starting, opening and warming up one process
 ENOUGH = 700  # samples a process: three of them support p99
 ENOUGH_STATED = 10_000  # ... when the person names a duration
 
-NO_ENERGY = Energy(
-    kind="unavailable",
-    reason="this version of edgekit reads no energy sensor: the figure is left out rather than guessed",
-)
+NOT_MEASURED = Energy(kind="unavailable", reason="the graph was not measured")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Plan:
         enough: Samples a process after which it stops.
         memory_limit_bytes: Budget of resident memory; None: none.
         duty: Measure the rhythms of applications too.
+        metered: This machine has an energy meter.
     """
 
     jobs: tuple[Job, ...]
@@ -66,11 +67,12 @@ class Plan:
     enough: int = ENOUGH
     memory_limit_bytes: int | None = None
     duty: bool = False
+    metered: bool = False
 
     @property
     def steps(self) -> int:
         """Number of processes that will be started, for a progress bar."""
-        return len(self.jobs) * (self.processes + 1 + self.duty)
+        return len(self.jobs) * (self.processes + 1 + self.metered + self.duty)
 
 
 def make_plan(
@@ -102,6 +104,7 @@ def make_plan(
         enough=ENOUGH_STATED // processes if duration_s else ENOUGH,
         memory_limit_bytes=int(memory_limit_mb * 1_000_000) if memory_limit_mb else None,
         duty=duty,
+        metered=meter_for_this_machine() is not None,
     )
 
 
@@ -122,7 +125,8 @@ def run_plan(made: Plan, progress: Progress = lambda label: None) -> list[Measur
             documents.append(unmeasured(job, each.failure))
             continue
         document = combine(job, each.trials, each.weighed, each.state, before, swapped=swapped)
-        document = msgspec.structs.replace(document, duty=each.duty)
+        used = each.energy or unavailable(why_none())
+        document = msgspec.structs.replace(document, duty=each.duty, energy=used)
         documents.append(document)
         bundle = job.target.bundle
         if bundle is not None and bundle.unpacked is None:
@@ -137,26 +141,31 @@ class _Seen:
     weighed: Weighed | None = None
     trials: list[Trial] = dataclasses.field(default_factory=list)
     state: Environment | None = None
+    energy: Energy | None = None
     duty: tuple[Duty, ...] = ()
     failure: Refused | None = None
 
 
 def _take_turns(made: Plan, folder: Path, before: environment.Before, progress: Progress) -> list[_Seen]:
     seen = [_Seen() for _ in made.jobs]
-    for turn in range(made.processes + 1 + made.duty):
+    meter = meter_for_this_machine() if made.metered else None
+    turns = ["memory", *(f"{number}/{made.processes}" for number in range(1, made.processes + 1))]
+    turns += ["energy"] * made.metered + ["rhythms"] * made.duty
+    for turn in turns:
         for job, each in zip(made.jobs, seen, strict=True):
             if each.failure is not None:
                 continue
-            what = "memory" if turn == 0 else f"{turn}/{made.processes}" if turn <= made.processes else "rhythms"
-            progress(f"{job.label}: {what}")
+            progress(f"{turn}: {job.short}")
             try:
-                if turn == 0:
+                if turn == "memory":
                     each.weighed = weigh(job, folder, memory_limit_bytes=made.memory_limit_bytes)
-                elif turn <= made.processes:
+                elif turn == "energy":
+                    each.energy = measure_energy(job, folder, meter)
+                elif turn == "rhythms":
+                    each.duty = duty(job, folder)
+                else:
                     each.trials.append(measure(job, folder, duration_s=made.duration_s, enough=made.enough))
                     each.state = environment.read(before.throttles)
-                else:
-                    each.duty = duty(job, folder)
             except Refused as error:
                 each.failure = error
     return seen
@@ -213,7 +222,7 @@ def combine(
         first_ms=standard.median(trial.first_ms for trial in trials),
         throughput_per_s=job.batch * sum(trial.runs for trial in trials) / seconds if seconds else None,
         memory=weighed.memory,
-        energy=NO_ENERGY,
+        energy=NOT_MEASURED,
         ops=weighed.ops,
         placement=placements(weighed.ops),
         around=surroundings(weighed.around, weighed.ops, latency.p50),
@@ -254,7 +263,7 @@ def unmeasured(job: Job, error: EdgekitError | None) -> Measurement:
         latency_ms=Latency(n=0),
         withheld=statistics.withheld(0),
         memory=Memory(file_bytes=job.target.file_bytes),
-        energy=NO_ENERGY,
+        energy=NOT_MEASURED,
         environment=environment.read(),
         verdict=Verdict(kind="invalid", reasons=(error.message if error else "it was not measured",)),
     )

@@ -75,6 +75,12 @@ class Job:
         return f"{self.target.label} on {self.engine}, {self.threads} thread{'s' * (self.threads > 1)}{batch}{length}"
 
     @property
+    def short(self) -> str:
+        """For a progress bar: what tells it from the other jobs of a plan."""
+        sizes = f" b{self.batch}" * (self.batch > 1) + (f" l{self.length}" if self.length else "")
+        return f"{self.target.graph} {self.engine} {self.threads}t{sizes}"
+
+    @property
     def signature(self) -> str:
         """The rung of a ladder that the runtime would take for the golden inputs at this batch size; "" without one."""
         entry, bundle = self.target.entry(), self.target.bundle

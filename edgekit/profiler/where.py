@@ -75,11 +75,11 @@ class Access:
         ca: Certificate that the agent's must be signed by (or the agent's own); None: the one of the system.
         cert: This side's certificate for mutual TLS.
         key: Its key.
-        insecure: Plain TCP without TLS, for loopback only.
+        python: Python on the device, for ssh.
     """
 
     token: str = dataclasses.field(default="", repr=False)
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
-    insecure: bool = False
+    python: str = "python3"

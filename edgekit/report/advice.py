@@ -79,6 +79,8 @@ def judge(int8: Measurement, fp32: Measurement, gate: Quality | None) -> Advice:
     if invalid:
         return advise("not shown", f"the measurement of {' and of '.join(invalid)} is invalid: measure again")
     noisy = " (noisy figures)" if "noisy" in (int8.verdict.kind, fp32.verdict.kind) else ""
+    if int8.predicted or fp32.predicted:
+        noisy += " (predicted, not measured)"
     if new.interval_95[1] * (1 + MARGIN) < old.interval_95[0]:
         return advise("yes", f"it is {times(speedup)} as fast as {fp32.precision} with {small}{quality}{noisy}")
     if new.interval_95[0] > old.interval_95[1] * (1 + MARGIN):

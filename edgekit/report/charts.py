@@ -1,16 +1,47 @@
-"""Small SVG charts, drawn as text: no script, no library, readable by a screen reader, coloured by the page's CSS."""
+"""Small SVG charts, drawn as text: no script, no library, readable by a screen reader, coloured by the page's CSS.
+
+They are 360 units wide, so that the text is as large as the page's own on a phone and on a desk, and every figure that
+a chart shows is also in a table or a text beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from markupsafe import Markup, escape
 
 from edgekit.report.numbers import significant
 
-WIDTH = 640
-_BINS = 48
+WIDTH = 360
+_BINS = 36
+_LETTER = 6.4  # mean width of a letter at the charts' 12 units
+_LEFT, _RIGHT, _TOP, _BASE = 46, 10, 30, 220  # the plane of a scatter chart
+
+Scale = Callable[[float], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One point of a scatter chart.
+
+    Attributes:
+        name: What a label or a reader says.
+        x: Above 0.
+        y: As the axis says.
+        kind: Precision: decides the colour.
+        front: Nothing else is better in both: filled, named, joined by the line.
+        doubtful: The figures are noisy or invalid: dashed.
+    """
+
+    name: str
+    x: float
+    y: float
+    kind: str
+    front: bool = False
+    doubtful: bool = False
 
 
 def histogram(samples: Sequence[float], median: float | None, interval: tuple[float, float] | None) -> Markup:
@@ -22,11 +53,11 @@ def histogram(samples: Sequence[float], median: float | None, interval: tuple[fl
         interval: Drawn as a band.
     """
     values = np.asarray(samples)
-    low, high = float(values.min()), float(np.quantile(values, 0.99))
+    low, high = float(values.min()), float(np.quantile(values, 0.97))
     high = max(high + (high - low) * 0.05, low * 1.001)
     beyond = int((values > high).sum())
     counts, edges = np.histogram(values[values <= high], bins=min(_BINS, max(5, len(values) // 4)), range=(low, high))
-    top, base, tallest = 24, 140, max(int(counts.max()), 1)
+    top, base, tallest = 26, 140, max(int(counts.max()), 1)
 
     def x(value: float) -> float:
         return 10 + (value - low) / (high - low) * (WIDTH - 20)
@@ -44,88 +75,129 @@ def histogram(samples: Sequence[float], median: float | None, interval: tuple[fl
             f'<rect class="bar" x="{x(left):.1f}" y="{base - height:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
         )
     if median is not None:
-        side = "end" if x(median) > WIDTH - 120 else "start"
-        shift = -5 if side == "end" else 5
-        parts.append(f'<line class="mark" x1="{x(median):.1f}" x2="{x(median):.1f}" y1="{top - 16}" y2="{base}"/>')
-        parts.append(_text(x(median) + shift, top - 8, f"p50 {significant(median)} ms", side))
+        place = min(x(median), WIDTH - 10)
+        side, shift = ("end", -5) if place > WIDTH - 120 else ("start", 5)
+        parts.append(f'<line class="mark" x1="{place:.1f}" x2="{place:.1f}" y1="{top - 16}" y2="{base}"/>')
+        parts.append(_text(place + shift, top - 8, f"p50 {significant(median)} ms", side))
     parts += _axis(low, high, base, x, "ms")
+    if beyond:
+        longest = f"{beyond} more up to {significant(float(values.max()))} ms"
+        parts.append(_text(WIDTH - 10, top + 14, longest, "end"))
     tail = f"; {beyond} longer samples up to {significant(float(values.max()))} ms are not drawn" if beyond else ""
     label = f"Distribution of {len(values)} samples between {significant(low)} and {significant(high)} ms{tail}"
     return _svg("".join(parts), 166, label)
 
 
-def timeline(samples: Sequence[float], most: int = 600) -> Markup:
-    """Samples in order of time, so that drift and interruptions show; at most `most` points, evenly chosen."""
+def timeline(samples: Sequence[float], processes: Sequence[int] = (), most: int = 600) -> Markup:
+    """Samples in order of time, so that drift and interruptions show; fresh processes are divided by lines.
+
+    Args:
+        samples: ms, in order.
+        processes: Samples of each fresh process; empty: not told.
+        most: Points drawn, evenly chosen.
+    """
     values = np.asarray(samples)
     chosen = np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).astype(int))
     low, high = float(values.min()), float(np.quantile(values, 0.99))
     high = max(high, low * 1.001)
     top, base = 8, 92
+
+    def x(index: float) -> float:
+        return 10 + index / max(len(values) - 1, 1) * (WIDTH - 20)
+
     points = []
     for index in chosen:
         place = base - (min(values[index], high) - low) / (high - low) * (base - top)
-        points.append(f"M{10 + index / max(len(values) - 1, 1) * (WIDTH - 20):.1f} {place:.1f}h0")
-    parts = [
-        f'<path class="dots" d="{"".join(points)}"/>',
-        f'<line class="axis" x1="10" x2="{WIDTH - 10}" y1="{base + 4}" y2="{base + 4}"/>',
-    ]
+        points.append(f"M{x(index):.1f} {place:.1f}h0")
+    parts = [f'<path class="dots" d="{"".join(points)}"/>', _line("axis", 10, WIDTH - 10, base + 4, base + 4)]
+    for border in np.cumsum(processes)[:-1]:
+        parts.append(_line("divide", x(border - 0.5), x(border - 0.5), top - 4, base + 4))
     parts += [_text(10, base + 18, "first sample"), _text(WIDTH - 10, base + 18, "last sample", "end")]
-    return _svg("".join(parts), 116, f"The same samples in order of time, {significant(low)} to {significant(high)} ms")
+    fresh = f", from {len(processes)} fresh processes" if len(processes) > 1 else ""
+    label = f"The same samples in order of time{fresh}, {significant(low)} to {significant(high)} ms"
+    return _svg("".join(parts), 116, label)
 
 
-def bars(rows: Sequence[tuple[str, float, str]], label: str) -> Markup:
-    """Horizontal bars.
+def bars(rows: Sequence[tuple[str, float, str, str]], label: str) -> Markup:
+    """Horizontal bars, each with its name above it.
 
     Args:
-        rows: Name, value, and the text at the bar's end.
-        label: What a screen reader says.
+        rows: Name, value, the text at the right end of the name's line, and the bar's class.
+        label: What a screen reader says before the rows.
     """
-    largest = max((value for _, value, _ in rows), default=0.0) or 1.0
+    largest = max((value for _, value, _, _ in rows), default=0.0) or 1.0
     parts = []
-    for index, (name, value, text) in enumerate(rows):
-        y = index * 24
-        width = value / largest * (WIDTH - 420)
-        parts.append(_text(232, y + 16, _shorten(name), "end"))
-        parts.append(f'<rect class="bar" x="240" y="{y + 4}" width="{max(width, 0.5):.1f}" height="16"/>')
-        parts.append(_text(240 + width + 6, y + 16, text))
-    return _svg("".join(parts), max(len(rows) * 24, 24), label)
+    for index, (name, value, text, kind) in enumerate(rows):
+        y = index * 30
+        width = value / largest * (WIDTH - 8)
+        parts.append(_text(4, y + 13, _shorten(name, max(8, int((WIDTH - 16) / _LETTER) - len(text)))))
+        parts.append(_text(WIDTH - 4, y + 13, text, "end"))
+        parts.append(f'<rect class="{kind}" x="4" y="{y + 18}" width="{max(width, 0.5):.1f}" height="7" rx="2"/>')
+    told = "; ".join(f"{name} {text}" for name, _, text, _ in rows)
+    return _svg("".join(parts), max(len(rows) * 30, 24), f"{label}: {told}")
 
 
-def scatter(points: Sequence[tuple[str, float, float, bool]], x_name: str, y_name: str) -> Markup:
-    """Points on logarithmic x and linear y, each with its name; those on the Pareto front are filled.
+def scatter(points: Sequence[Point], x_name: str, y_name: str, told: Callable[[float], str] = significant) -> Markup:
+    """Points on logarithmic x and linear y; the front is filled, joined and named first, others where there is room.
 
     Args:
-        points: Name, x (above 0), y, and whether nothing else is better in both.
+        points: At least one.
         x_name: Axis title with unit.
         y_name: Axis title.
+        told: How a value of x is written.
     """
-    xs, ys = np.log10([point[1] for point in points]), np.array([point[2] for point in points])
-    x_low, x_high = float(xs.min()) - 0.15, float(xs.max()) + 0.35
-    margin = max(float(np.ptp(ys)) * 0.2, 1e-3)
-    y_low, y_high = float(ys.min()) - margin, float(ys.max()) + margin
-    base, top = 220, 24
-    parts = [
-        f'<line class="axis" x1="70" x2="{WIDTH - 10}" y1="{base}" y2="{base}"/>',
-        f'<line class="axis" x1="70" x2="70" y1="{top}" y2="{base}"/>',
-    ]
-    taken: list[tuple[float, float]] = []
-    for (name, value, quality, front), log in zip(points, xs, strict=True):
-        px = 70 + (log - x_low) / (x_high - x_low) * (WIDTH - 80)
-        py = base - (quality - y_low) / (y_high - y_low) * (base - top)
-        text_y = py - 8
-        while any(abs(text_y - other_y) < 13 and abs(px - other_x) < 150 for other_x, other_y in taken):
-            text_y += 14
-        taken.append((px, text_y))
-        parts.append(f'<circle class="{"front" if front else "point"}" cx="{px:.1f}" cy="{py:.1f}" r="5"/>')
-        side, shift = ("end", -8) if px > WIDTH - 170 else ("start", 8)
-        parts.append(_text(px + shift, text_y, f"{name}, {significant(value)} ms", side))
-    parts += [_text(WIDTH - 10, base + 18, x_name + " (logarithmic)", "end"), _text(70, 14, y_name)]
-    parts += [_text(64, base, significant(y_low), "end"), _text(64, top + 8, significant(y_high), "end")]
-    return _svg(
-        "".join(parts),
-        246,
-        f"{y_name} against {x_name}: " + "; ".join(f"{n} {significant(v)}, {significant(q)}" for n, v, q, _ in points),
-    )
+    xs, ys = [math.log10(point.x) for point in points], [point.y for point in points]
+    margin = max(max(ys) - min(ys), 1e-3) * 0.25
+    x_range = (min(xs) - 0.15, max(xs) + 0.15)
+    x, y = _plane(x_range, (min(ys) - margin, max(ys) + margin))
+    front = sorted((point for point in points if point.front), key=lambda point: point.x)
+    path = " ".join(f"{x(math.log10(point.x)):.1f},{y(point.y):.1f}" for point in front)
+    parts = [*_frame(x_name + ", logarithmic", y_name), f'<polyline class="path" points="{path}"/>']
+    parts += _x_ticks(*x_range, x, told)
+    parts += [_text(_LEFT - 4, y(value) + 4, significant(value), "end") for value in sorted({min(ys), max(ys)})]
+    places = {id(point): (x(math.log10(point.x)), y(point.y)) for point in points}
+    taken = [(px - 6, py - 6, px + 6, py + 6) for px, py in places.values()]
+    for point in sorted(points, key=lambda point: not point.front):
+        px, py = places[id(point)]
+        kind = f"dot {point.kind}{' front' if point.front else ''}{' doubtful' if point.doubtful else ''}"
+        title = f"<title>{escape(_told(point, told))}</title>"
+        parts.append(f'<circle class="{kind}" cx="{px:.1f}" cy="{py:.1f}" r="5">{title}</circle>')
+        parts.append(_name(point.name, px, py, taken))
+    words = "; ".join(_told(point, told) for point in points)
+    return _svg("".join(parts), _BASE + 38, f"{y_name} against {x_name}: {words}")
+
+
+def log_log(
+    points: Sequence[Point], lines: Sequence[tuple[str, Callable[[float], float]]], x_name: str, y_name: str
+) -> Markup:
+    """Points below roofs, both axes logarithmic.
+
+    Args:
+        points: At least one, x and y above 0.
+        lines: Name of each roof, and its height at an x.
+        x_name: Axis title with unit.
+        y_name: Axis title with unit.
+    """
+    low, high = min(p.x for p in points) / 2, max(p.x for p in points) * 3
+    tops = [height(high) for _, height in lines] + [p.y for p in points]
+    bottom, top = min(p.y for p in points) / 2, max(tops) * 2
+    x, y = _plane((math.log10(low), math.log10(high)), (math.log10(bottom), math.log10(top)))
+    parts = [*_frame(x_name, y_name), *_x_ticks(math.log10(low), math.log10(high), x, significant)]
+    for exponent in range(math.ceil(math.log10(bottom)), math.floor(math.log10(top)) + 1):
+        parts.append(_text(_LEFT - 4, y(exponent) + 4, significant(10.0**exponent), "end"))
+    for name, height in lines:
+        steps = np.geomspace(low, high, 60)
+        inside = [(at, height(at)) for at in steps if bottom <= height(at) <= top]
+        path = " ".join(f"{x(math.log10(at)):.1f},{y(math.log10(value)):.1f}" for at, value in inside)
+        parts.append(f'<polyline class="roof" points="{path}"/>')
+        if inside:
+            parts.append(_text(WIDTH - _RIGHT, y(math.log10(inside[-1][1])) - 5, name, "end"))
+    for point in points:
+        px, py = x(math.log10(point.x)), y(math.log10(point.y))
+        title = f"<title>{escape(_told(point, significant))}</title>"
+        parts.append(f'<circle class="dot {point.kind} front" cx="{px:.1f}" cy="{py:.1f}" r="4">{title}</circle>')
+    words = "; ".join(_told(point, significant) for point in points)
+    return _svg("".join(parts), _BASE + 38, f"{y_name} against {x_name}: {words}")
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
@@ -135,13 +207,73 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
-def _axis(low: float, high: float, base: float, x: object, unit: str) -> list[str]:
-    assert callable(x)
-    parts = [f'<line class="axis" x1="10" x2="{WIDTH - 10}" y1="{base}" y2="{base}"/>']
-    for step, side in ((0.0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1.0, "end")):
+def _plane(x_range: tuple[float, float], y_range: tuple[float, float]) -> tuple[Scale, Scale]:
+    def x(value: float) -> float:
+        return _LEFT + (value - x_range[0]) / (x_range[1] - x_range[0]) * (WIDTH - _LEFT - _RIGHT)
+
+    def y(value: float) -> float:
+        return _BASE - (value - y_range[0]) / (y_range[1] - y_range[0]) * (_BASE - _TOP)
+
+    return x, y
+
+
+def _frame(x_name: str, y_name: str) -> list[str]:
+    return [
+        _line("axis", _LEFT, WIDTH - _RIGHT, _BASE, _BASE),
+        _line("axis", _LEFT, _LEFT, _TOP, _BASE),
+        _text(WIDTH - _RIGHT, _BASE + 30, x_name, "end"),
+        _text(4, 14, y_name),
+    ]
+
+
+def _x_ticks(low: float, high: float, x: Scale, told: Callable[[float], str]) -> list[str]:
+    """Marks at 1, 2 and 5 of each decade that lies in a range of logarithms, not more than six."""
+    marks = [
+        exponent + math.log10(step) for exponent in range(math.floor(low), math.ceil(high) + 1) for step in (1, 2, 5)
+    ]
+    inside = [mark for mark in marks if low <= mark <= high]
+    if len(inside) > 6:
+        inside = [mark for mark in inside if abs(mark - round(mark)) < 1e-9]
+    return [_text(x(mark), _BASE + 15, told(10**mark), "middle") for mark in inside]
+
+
+Box = tuple[float, float, float, float]
+
+
+def _name(name: str, px: float, py: float, taken: list[Box]) -> str:
+    """A label beside a point, where it covers no other label or point and stays in the plane; else nothing."""
+    width = len(name) * _LETTER
+    for side, left in (("start", px + 9), ("end", px - 9 - width), ("middle", px - width / 2)):
+        for shift in (4, -10, 18, -22, 30):
+            if side == "middle" and shift == 4:
+                continue
+            box = (left, py + shift - 10, left + width, py + shift + 2)
+            inside = box[0] >= _LEFT and box[2] <= WIDTH and box[1] >= _TOP - 12 and box[3] <= _BASE
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                return _text({"start": left, "end": left + width, "middle": px}[side], py + shift, name, side)
+    return ""
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _told(point: Point, told: Callable[[float], str]) -> str:
+    doubt = ", doubtful" if point.doubtful else ""
+    return f"{point.name}: {told(point.x)}, {significant(point.y)}{doubt}"
+
+
+def _axis(low: float, high: float, base: float, x: Scale, unit: str) -> list[str]:
+    parts = [_line("axis", 10, WIDTH - 10, base, base)]
+    for step, side in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
         value = low + (high - low) * step
         parts.append(_text(x(value), base + 18, f"{significant(value)} {unit}", side))
     return parts
+
+
+def _line(kind: str, x1: float, x2: float, y1: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}"/>'
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
@@ -153,5 +285,5 @@ def _shorten(name: str, most: int = 28) -> str:
 
 
 def _svg(body: str, height: int, label: str) -> Markup:
-    # Every text in `body` went through escape() in _text; the rest are numbers made here.
+    # Every text in `body` went through escape() in _text or <title>; the rest are numbers and class names made here.
     return Markup(f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">{body}</svg>')

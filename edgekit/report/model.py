@@ -17,12 +17,38 @@ ORDER = {"sound": 0, "noisy": 1, "invalid": 2}
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One measurement, with the bundle it belongs to and its graph's quality over all samples."""
+    """One measurement, with the bundle it belongs to and its graph's quality over all samples.
+
+    Attributes:
+        reference: A row of the same student that tells what the student itself reaches: fp32 graphs stand for it.
+    """
 
     bundle: str
     measurement: Measurement
     quality: Quality | None
     number: int
+    reference: Quality | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The graph's metric; of an fp32 graph without a row of its own, the student's."""
+        if self.quality is not None:
+            return self.quality.value
+        if self.reference is not None and self.measurement.precision == "fp32":
+            return self.reference.reference
+        return None
+
+    @property
+    def metric(self) -> str:
+        """Name of the metric; empty without one."""
+        known = self.quality or self.reference
+        return known.metric if known else ""
+
+    @property
+    def rank(self) -> float:
+        """The metric turned so that higher is better."""
+        known = self.quality or self.reference
+        return (self.value or 0.0) * (1 if known is None or known.higher_is_better else -1)
 
     @property
     def anchor(self) -> str:
@@ -68,15 +94,26 @@ class Page:
         return max((row.measurement.verdict.kind for row in self.rows), key=ORDER.__getitem__)
 
     @property
-    def reasons(self) -> dict[str, list[str]]:
-        """Why figures are not sound: each reason with the graphs it holds for."""
-        found: dict[str, list[str]] = {}
+    def reasons(self) -> list[tuple[str, int]]:
+        """Why figures are not sound: one example of each sort of reason, and for how many measurements it holds."""
+        found: dict[str, tuple[str, int]] = {}
         for row in self.rows:
             for reason in row.measurement.verdict.reasons:
-                graphs = found.setdefault(reason, [])
-                if row.measurement.graph not in graphs:
-                    graphs.append(row.measurement.graph)
-        return found
+                sort = re.sub(r"[\d.,+-]+", "#", reason)
+                first, count = found.get(sort, (reason, 0))
+                found[sort] = (first, count + 1)
+        return sorted(found.values(), key=lambda pair: -pair[1])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of measurements by verdict, the worst first, then of predictions."""
+        kinds = ["predicted" if row.measurement.predicted else row.measurement.verdict.kind for row in self.rows]
+        return {kind: kinds.count(kind) for kind in (*reversed(ORDER), "predicted") if kind in kinds}
+
+    @property
+    def engines(self) -> list[str]:
+        """Engines with their versions."""
+        return sorted({f"{row.measurement.engine} {row.measurement.engine_version}" for row in self.rows})
 
     @property
     def fastest(self) -> Row | None:
@@ -128,7 +165,7 @@ def _page(device: str, students: Sequence[tuple[str, str, tuple[Quality, ...], l
         for m in sorted(here, key=lambda m: (m.graph, m.engine, m.threads, sorted(m.inputs.items()))):
             number += 1
             gate = next((row for row in quality if row.graph == m.graph and row.slice == "all"), None)
-            rows.append(Row(name, m, gate, number))
+            rows.append(Row(name, m, gate, number, next((row for row in quality if row.slice == "all"), None)))
         if rows:
             made.append(Student(name, bundle_id, quality, tuple(rows)))
     return Page(device, tuple(made))

@@ -7,15 +7,15 @@ import io
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from edgekit.report import charts, numbers
+from edgekit.report import numbers, views
 from edgekit.report.model import Page, Row, gather
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import Refused, UsageError
-from edgekit_runtime.measurement import Measurement
+from edgekit_runtime.measurement import Around, Measurement
 
 if TYPE_CHECKING:
     import jinja2
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 COLUMNS = (
     "bundle", "bundle_id", "device", "graph", "precision", "engine", "engine_version", "threads", "inputs", "verdict",
     "reasons", "p50_ms", "p50_low_ms", "p50_high_ms", "p90_ms", "p99_ms", "mean_ms", "samples", "open_ms", "first_ms",
-    "file_bytes", "open_bytes", "peak_rss_bytes", "metric", "reference", "value", "drop", "gate", "energy_kind",
+    "throughput_per_s", "file_bytes", "open_bytes", "arena_bytes", "peak_rss_bytes", "encode_ms", "decode_ms",
+    "session_ms", "outside_operators_ms", "placement", "predicted", "p90_low_ms", "p90_high_ms", "p99_low_ms",
+    "p99_high_ms", "clock_measured_mhz", "foreign_cores", "metric", "reference", "value", "drop", "gate", "energy_kind",
     "energy_mj",
 )  # fmt: skip
-_MOST_OPS = 15
 
 
 def write_report(sources: Sequence[Bundle | Measurement], folder: str | Path) -> tuple[Path, ...]:
@@ -93,9 +94,23 @@ def _environment() -> jinja2.Environment:
         count=numbers.count,
         shapes=shapes,
         md=markdown,
+        times=numbers.times,
+        placed=placed,
     )
     environment.globals.update(
-        distribution=distribution, timeline=charts.timeline, operators=operators, trade_off=trade_off
+        {
+            name: getattr(views, name)
+            for name in (
+                "distribution",
+                "fingerprint",
+                "memory",
+                "operators",
+                "roof",
+                "roofline",
+                "timeline",
+                "trade_offs",
+            )
+        }
     )
     return environment
 
@@ -108,59 +123,22 @@ def shapes(inputs: dict[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {text}" for name, text in texts.items()) or numbers.MISSING
 
 
+def placed(measurement: Measurement) -> str:
+    """Who ran what share of the time (or of the operators): `XNNPACK 97 %, LiteRT 3 %`."""
+    rows = []
+    for row in measurement.placement:
+        share = row.ms_fraction if row.ms_fraction is not None else row.macs_fraction
+        name = row.delegate.removesuffix("ExecutionProvider")
+        rows.append(f"{name} {share:.0%}" if share is not None else f"{name} {row.ops} ops")
+    return ", ".join(rows) or numbers.MISSING
+
+
 def markdown(text: object) -> str:
     """A cell of a Markdown table: nothing in it starts markup or ends the cell."""
     kept = " ".join(str(text).split())
     for mark in "\\|<>*`[]":
         kept = kept.replace(mark, "\\" + mark)
     return kept
-
-
-def distribution(measurement: Measurement) -> Any:
-    """The histogram of a measurement's raw samples."""
-    latency = measurement.latency_ms
-    return charts.histogram(latency.samples, latency.p50, latency.interval_95)
-
-
-def operators(measurement: Measurement) -> Any:
-    """Bars of the most expensive operators: by time where the engine tells it, else by multiply-accumulates."""
-    timed = [op for op in measurement.ops if op.ms is not None]
-    pairs = [(op, op.ms or 0.0) for op in timed] or [(op, float(op.macs or 0)) for op in measurement.ops]
-    total = sum(value for _, value in pairs) or 1.0
-    ordered = sorted(pairs, key=lambda pair: -pair[1])
-    rows = [
-        (
-            f"{op.kind} {op.name}" if op.kind not in op.name else op.name,
-            value,
-            f"{_cost(value, bool(timed))}, {value / total:.0%}{', int8' if op.int8 else ''}",
-        )
-        for op, value in ordered[:_MOST_OPS]
-    ]
-    rest = sum(value for _, value in ordered[_MOST_OPS:])
-    if rest:
-        rows.append((f"{len(ordered) - _MOST_OPS} others", rest, f"{rest / total:.0%}"))
-    return charts.bars(rows, f"Operators by {'time' if timed else 'multiply-accumulates'}")
-
-
-def _cost(value: float, timed: bool) -> str:
-    return f"{numbers.significant(value)} ms" if timed else f"{numbers.count(int(value))} MACs"
-
-
-def trade_off(rows: Sequence[Row]) -> Any:
-    """Quality against latency for rows that have both; None below two."""
-    both = [
-        (row, row.measurement.latency_ms.p50, row.quality)
-        for row in rows
-        if row.quality is not None and row.measurement.latency_ms.p50 and row.measurement.verdict.kind != "invalid"
-    ]
-    if len(both) < 2:
-        return None
-    front = charts.pareto([(p50, q.value if q.higher_is_better else -q.value) for _, p50, q in both])
-    points = [
-        (f"{row.measurement.graph} ({row.measurement.threads}t)", p50, q.value, best)
-        for (row, p50, q), best in zip(both, front, strict=True)
-    ]
-    return charts.scatter(points, "median latency in ms", both[0][2].metric)
 
 
 def _json(pages: Sequence[Page]) -> str:
@@ -187,13 +165,22 @@ def flat(row: Row) -> dict[str, object]:
     """One measurement as one line of the CSV."""
     m, q = row.measurement, row.quality
     low, high = m.latency_ms.interval_95 or (None, None)
+    low_90, high_90 = m.latency_ms.interval_95_p90 or (None, None)
+    low_99, high_99 = m.latency_ms.interval_95_p99 or (None, None)
+    around = m.around or Around()
     return {
         "bundle": row.bundle, "bundle_id": m.bundle_id, "device": m.device, "graph": m.graph, "precision": m.precision,
         "engine": m.engine, "engine_version": m.engine_version, "threads": m.threads, "inputs": shapes(m.inputs),
         "verdict": m.verdict.kind, "reasons": "; ".join(m.verdict.reasons), "p50_ms": m.latency_ms.p50,
         "p50_low_ms": low, "p50_high_ms": high, "p90_ms": m.latency_ms.p90, "p99_ms": m.latency_ms.p99,
         "mean_ms": m.latency_ms.mean, "samples": m.latency_ms.n, "open_ms": m.open_ms, "first_ms": m.first_ms,
-        "file_bytes": m.memory.file_bytes, "open_bytes": m.memory.open_bytes, "peak_rss_bytes": m.memory.peak_rss_bytes,
+        "throughput_per_s": m.throughput_per_s, "file_bytes": m.memory.file_bytes, "open_bytes": m.memory.open_bytes,
+        "arena_bytes": m.memory.arena_bytes, "peak_rss_bytes": m.memory.peak_rss_bytes, "encode_ms": around.encode_ms,
+        "decode_ms": around.decode_ms, "session_ms": around.session_ms,
+        "outside_operators_ms": around.outside_operators_ms, "placement": placed(m) if m.placement else "",
+        "predicted": m.predicted,
+        "p90_low_ms": low_90, "p90_high_ms": high_90, "p99_low_ms": low_99, "p99_high_ms": high_99,
+        "clock_measured_mhz": m.environment.clock_measured_mhz, "foreign_cores": m.environment.foreign_cores,
         "metric": q.metric if q else None, "reference": q.reference if q else None, "value": q.value if q else None,
         "drop": q.drop if q else None, "gate": q.gate if q else None, "energy_kind": m.energy.kind,
         "energy_mj": m.energy.mj,

@@ -68,10 +68,11 @@ def fit(
     """Trains in place and leaves the module with its best weights, in evaluation mode.
 
     Args:
-        module: Its outputs are logits [B, classes] or [B, T, classes], one tensor or a dict of exits. With several
+        module: Its outputs are logits [B, classes] or [B, T, classes], or scores [B, 1] that are to come near labels
+            (squared error), one tensor or a dict of exits. With several
             exits the loss is the mean over them and accuracy is that of the last.
         inputs: Training arrays named as the arguments of `forward`, samples first.
-        labels: [N] or [N, T] int64; IGNORED where there is nothing to learn.
+        labels: [N] or [N, T] int64, float32 for scores; IGNORED where there is nothing to learn.
         plan: How long and how fast.
         augment: Changes a batch of inputs before it is learnt from.
         progress: Called with one line an epoch.
@@ -118,12 +119,12 @@ def fit(
 
 @torch.no_grad()
 def predict(module: nn.Module, inputs: Mapping[str, np.ndarray], batch: int = 128) -> Sequence[np.ndarray]:
-    """Labels each exit gives, [N] or [N, T] int64 each, in order of depth. Leaves the module in evaluation mode."""
+    """Labels or whole grades each exit gives, [N] or [N, T] each, in order of depth. Leaves the module in eval mode."""
     module.eval()
     found: list[list[torch.Tensor]] = []
     for start in range(0, len(next(iter(inputs.values()))), batch):
         answers = _exits(module(**{n: torch.from_numpy(a[start : start + batch]) for n, a in inputs.items()}))
-        found.append([logits.argmax(-1) for logits in answers])
+        found.append([one[:, 0].round() if _is_score(one) else one.argmax(-1) for one in answers])
     return [torch.cat(parts).numpy() for parts in zip(*found, strict=True)]
 
 
@@ -139,12 +140,19 @@ def _exits(answer: torch.Tensor | Mapping[str, torch.Tensor]) -> list[torch.Tens
 
 def _loss(answer: torch.Tensor | Mapping[str, torch.Tensor], labels: torch.Tensor, smoothing: float) -> torch.Tensor:
     losses = [
-        nn.functional.cross_entropy(
-            logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+        nn.functional.mse_loss(one[:, 0], labels)
+        if _is_score(one)
+        else nn.functional.cross_entropy(
+            one.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
         )
-        for logits in _exits(answer)
+        for one in _exits(answer)
     ]
     return torch.stack(losses).mean()
+
+
+def _is_score(answer: torch.Tensor) -> bool:
+    """One number a sample is a score, two and more are logits."""
+    return answer.ndim == 2 and answer.shape[1] == 1
 
 
 def _groups(module: nn.Module, decay: float) -> list[dict[str, object]]:

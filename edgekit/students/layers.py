@@ -48,24 +48,79 @@ def word_table(words: int, width: int) -> nn.Embedding:
     return table
 
 
-class BiLSTM(nn.Module):
-    """One bidirectional LSTM layer whose answer does not depend on padding.
+def ordered_product(matrices: torch.Tensor, levels: int = 7) -> torch.Tensor:
+    """The product M_1 M_2 ... M_T of each sample's matrices, as a balanced tree.
+
+    Each level multiplies neighbours and halves their number; identities stand in where a neighbour is missing. The
+    number of levels is fixed, the number of matrices is not: a loop over T would build T into the graph.
+
+    Args:
+        matrices: [B, T, d, d].
+        levels: Enough for T <= 2 ** levels.
+
+    Returns:
+        [B, d, d].
+    """
+    batch, _, side, _ = matrices.shape
+    ones = torch.eye(side, dtype=matrices.dtype, device=matrices.device).expand(batch, 3, side, side)
+    plain = torch.contiguous_format
+    for _ in range(levels):
+        # One pair more than there are, as torch.export takes a size that may be 1 for a constant: 3 are left at the
+        # end. Copied, because it ties T to the strides of slices that a product reads.
+        left = torch.cat([matrices, ones[:, :2]], dim=1)[:, 0::2].clone(memory_format=plain)
+        right = torch.cat([matrices, ones], dim=1)[:, 1::2].clone(memory_format=plain)
+        matrices = left @ right
+    last = torch.cat([matrices, ones], dim=1)
+    return last[:, 0] @ last[:, 1] @ last[:, 2]
+
+
+State = tuple[torch.Tensor, torch.Tensor]
+
+
+class BothWays(nn.Module):
+    """One recurrent layer in both directions whose answer does not depend on padding.
 
     `nn.LSTM(bidirectional=True)` reads the padding first on its way back unless the batch is packed, and packed
-    sequences do not export. Here two plain LSTMs each read the words first: the second gets every sentence reversed
+    sequences do not export. Here two plain layers each read the words first: the second gets every sentence reversed
     within its own length.
+
+    Args:
+        kind: `nn.LSTM` or `nn.GRU`.
+        inputs: Width of a step.
+        hidden: Units of each direction.
     """
 
-    def __init__(self, inputs: int, hidden: int) -> None:
+    def __init__(self, kind: type[nn.RNNBase], inputs: int, hidden: int) -> None:
         super().__init__()
-        self.ahead = nn.LSTM(inputs, hidden, batch_first=True)
-        self.back = nn.LSTM(inputs, hidden, batch_first=True)
+        self.ahead = kind(inputs, hidden, batch_first=True)
+        self.back = kind(inputs, hidden, batch_first=True)
 
-    def forward(self, x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-        """Reads x [B, T, inputs] in both directions; gives [B, T, 2 * hidden]. `order` is `reversal(ids)`."""
-        ahead, _ = self.ahead(x)
-        back, _ = self.back(take_steps(x, order))
+    def forward(self, x: torch.Tensor, order: torch.Tensor, state: State | None = None) -> torch.Tensor:
+        """Reads x [B, T, inputs] in both directions; gives [B, T, 2 * hidden].
+
+        Args:
+            x: Steps, padding last.
+            order: `reversal(ids)`.
+            state: Of a GRU: where each direction begins, [1, B, hidden] each; None: zeros.
+        """
+        first, last = (None, None) if state is None else state
+        ahead, _ = self.ahead(x, first)
+        back, _ = self.back(take_steps(x, order), last)
         return torch.cat([ahead, take_steps(back, order)], dim=-1)
+
+
+class BiLSTM(BothWays):
+    """An LSTM in both directions, see `BothWays`."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__(nn.LSTM, inputs, hidden)
+
+
+class BiGRU(BothWays):
+    """A GRU in both directions, see `BothWays`."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__(nn.GRU, inputs, hidden)
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

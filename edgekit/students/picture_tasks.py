@@ -58,3 +58,47 @@ def shift_and_flip(batch: dict[str, torch.Tensor], generator: torch.Generator) -
     mirrored = torch.rand(count, generator=generator) < 0.5
     image = torch.stack(moved)
     return {**batch, "image": torch.where(mirrored[:, None, None, None], image.flip(3), image)}
+
+
+# Mean brightness of a picture below which it is dark, above which bright: thirds of the training pictures.
+DARK, BRIGHT = 0.42, 0.54
+BANDS = ("dark", "middle", "bright")
+
+
+def bright_cifar_task(rows: int) -> Task:
+    """CIFAR-10 enlarged to 96 x 96, in 0 to 1, for the ViT.
+
+    The calibration samples hold as many pictures of each brightness band; held-back pictures carry theirs as `slice`.
+    """
+    train, held = data.cifar10("train"), data.cifar10("eval")
+    pictures, judged = enlarged(train.pixels), enlarged(held.pixels)
+    bands = brightness(train.pixels)
+    picked = np.concatenate([np.flatnonzero(bands == band)[:66] for band in BANDS])
+    return Task(
+        {"image": pictures},
+        train.labels,
+        {"image": judged},
+        held.labels,
+        calibration={"image": pictures[picked]},
+        slices=brightness(held.pixels),
+    )
+
+
+def enlarged(pixels: np.ndarray, side: int = 96) -> np.ndarray:
+    """Pixels [N, H, W, 3] uint8 to [N, 3, side, side] float32 in 0 to 1, bilinear."""
+    small = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255.0
+    parts = [nn.functional.interpolate(part, (side, side), mode="bilinear") for part in small.split(500)]
+    return torch.cat(parts).numpy()
+
+
+def brightness(pixels: np.ndarray) -> np.ndarray:
+    """The band of each picture [N, H, W, 3] uint8: `dark`, `middle` or `bright`, [N] str."""
+    mean = pixels.mean(axis=(1, 2, 3)) / 255.0
+    return np.array(BANDS)[(mean >= DARK).astype(int) + (mean >= BRIGHT)]
+
+
+def flip_and_light(batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Moves and mirrors pictures and makes each darker or lighter by a power of 0.6 to 1.7."""
+    image = shift_and_flip(batch, generator)["image"]
+    power = torch.exp(torch.empty(len(image), 1, 1, 1).uniform_(-0.5, 0.5, generator=generator))
+    return {**batch, "image": image.clamp(0, 1) ** power}

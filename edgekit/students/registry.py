@@ -33,6 +33,7 @@ class Student:
         axes: Dynamic axes and what they mean.
         exits: Names of outputs in order of depth, the full answer last; empty where there is one answer.
         split_points: Submodules after which the student is naturally cut, in order of depth.
+        states: (input, output) pairs that carry a streaming student's state from one step to the next.
         inputs_source: Function of the same module that makes example inputs.
     """
 
@@ -44,6 +45,7 @@ class Student:
     axes: tuple[Axis, ...] = ()
     exits: tuple[str, ...] = ()
     split_points: tuple[str, ...] = ()
+    states: tuple[tuple[str, str], ...] = ()
     inputs_source: str = "example"
 
     def build(self, size: str = "full", seed: int = 0) -> nn.Module:
@@ -63,8 +65,8 @@ class Student:
         """Seeded inputs, arrays named as `inputs`.
 
         Args:
-            batch: Samples.
-            length: Words; changes nothing for students without that axis.
+            batch: Samples; edges a node for graphs.
+            length: Words, or nodes of a graph; changes nothing for students without that axis.
             size: Size of the student that will read them (vocabularies differ).
             seed: Of the values.
         """
@@ -182,6 +184,68 @@ TABLE: tuple[Student, ...] = (
         axes=(_batch(), _length(512)),
         split_points=("embedding", "hidden"),
     ),
+    Student(
+        name="cmow",
+        row=8,
+        source="edgekit.students.cmow:build",
+        inputs=(_ids(12_000),),
+        axes=(_batch(), _length(128)),
+        split_points=("hidden",),
+    ),
+    Student(
+        name="large_vocabulary",
+        row=6,
+        source="edgekit.students.large_vocabulary:build",
+        inputs=(_ids(128_000), _MASK),
+        axes=(_batch(), _length(128)),
+        split_points=tuple(f"bert.encoder.layer.{layer}" for layer in range(4)),
+    ),
+    Student(
+        name="gated_cnn",
+        row=9,
+        source="edgekit.students.gated_cnn:build",
+        inputs=(_ids(5_000),),
+        axes=(_batch(), _length(64)),
+        split_points=tuple(f"blocks.{block}" for block in range(8)),
+    ),
+    Student(
+        name="cdil",
+        row=10,
+        source="edgekit.students.cdil:build",
+        inputs=(Tensor(name="chars", dtype="int64", shape=("B", 1024), min=0, max=255),),
+        axes=(_batch(),),
+        split_points=tuple(f"blocks.{block}" for block in range(9)),
+    ),
+    Student(
+        name="pair_classifier",
+        row=16,
+        source="edgekit.students.pair_classifier:build",
+        inputs=tuple(Tensor(name=n, dtype="int64", shape=("B", "T"), min=0, max=9_999) for n in ("first", "second")),
+        axes=(_batch(), _length(64)),
+        split_points=("hidden",),
+    ),
+    Student(
+        name="char_cnn",
+        row=21,
+        source="edgekit.students.char_cnn:build",
+        inputs=(
+            Tensor(name="grams", dtype="int64", shape=("B", "T"), min=0, max=49_999),
+            Tensor(name="chars", dtype="int64", shape=("B", 512), min=0, max=255),
+        ),
+        outputs=("ngrams", "output"),
+        axes=(_batch(), _length(512)),
+        exits=("ngrams", "output"),
+        split_points=("gram_head", "excite", "hidden"),
+    ),
+    Student(
+        name="few_shot",
+        row=17,
+        source="edgekit.students.few_shot:build",
+        inputs=(_ids(30_522), _MASK),
+        outputs=("embedding",),
+        axes=(_batch(), _length(256)),
+        split_points=tuple(f"bert.encoder.layer.{layer}" for layer in range(6)),
+    ),
     _resnet("resnet20"),
     _resnet("resnet32"),
     _resnet("resnet44"),
@@ -202,6 +266,86 @@ TABLE: tuple[Student, ...] = (
     ),
     _mlperf_tiny("autoencoder", Tensor(name="spectrum", dtype="float32", shape=("B", 640)), ("blocks.5",)),
     *(_plain(layers) for layers in (4, 6, 8, 10)),
+    Student(
+        name="lrcn",
+        row=11,
+        source="edgekit.students.lrcn:build",
+        inputs=(Tensor(name="frames", dtype="float32", shape=("B", 16, 3, 64, 64)),),
+        axes=(_batch(16),),
+        split_points=("features", "lstm"),
+    ),
+    Student(
+        name="lrcn_step",
+        row=11,
+        source="edgekit.students.lrcn:step",
+        inputs=(
+            Tensor(name="frame", dtype="float32", shape=("B", 3, 64, 64)),
+            Tensor(name="h", dtype="float32", shape=("B", 64)),
+            Tensor(name="c", dtype="float32", shape=("B", 64)),
+        ),
+        outputs=("output", "h_next", "c_next"),
+        axes=(_batch(16),),
+        inputs_source="step_example",
+        states=(("h", "h_next"), ("c", "c_next")),
+    ),
+    Student(
+        name="essay_scorer",
+        row=12,
+        source="edgekit.students.essay_scorer:build",
+        inputs=(_ids(12_000),),
+        axes=(_batch(), _length(500)),
+        split_points=("embedding", "layer"),
+    ),
+    Student(
+        name="truecaser",
+        row=13,
+        source="edgekit.students.truecaser:build",
+        inputs=(
+            Tensor(name="words", dtype="int64", shape=("B", "T"), min=0, max=7_999),
+            Tensor(name="chars", dtype="int64", shape=("B", "T", "C"), min=0, max=127),
+        ),
+        axes=(_batch(16), _length(32), Axis(symbol="C", min=1, max=16, role="length")),
+        split_points=("embedding", "word_layer", "character_layer"),
+    ),
+    Student(
+        name="vit",
+        row=19,
+        source="edgekit.students.vit:build",
+        inputs=(Tensor(name="image", dtype="float32", shape=("B", 3, 96, 96)),),
+        axes=(_batch(),),
+        split_points=tuple(f"layers.{layer}" for layer in range(6)),
+    ),
+    Student(
+        name="two_branch",
+        row=18,
+        source="edgekit.students.two_branch:build",
+        inputs=(
+            Tensor(name="image", dtype="float32", shape=("B", 1, 28, 28), min=0, max=1),
+            Tensor(name="spectrum", dtype="float32", shape=("B", 1, 40, 32)),
+        ),
+        axes=(_batch(),),
+        split_points=("seeing", "hearing"),
+    ),
+    Student(
+        name="transliterator",
+        row=15,
+        source="edgekit.students.transliterator:build",
+        inputs=(Tensor(name="chars", dtype="int64", shape=("B", "T"), min=0, max=28),),
+        outputs=("tokens",),
+        axes=(_batch(), _length(24)),
+        split_points=("read_norm",),
+    ),
+    Student(
+        name="gcn",
+        row=20,
+        source="edgekit.students.gcn:build",
+        inputs=(
+            Tensor(name="x", dtype="float32", shape=("N", 64)),
+            Tensor(name="edges", dtype="int64", shape=(2, "E")),
+        ),
+        axes=(Axis(symbol="N", min=1, max=1024, role="length"), Axis(symbol="E", min=1, max=4096, role="length")),
+        split_points=("first",),
+    ),
 )
 
 STUDENTS: dict[str, Student] = {student.name: student for student in TABLE}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.students import data, ngram, picture_tasks
+from edgekit.students import data, made_up_tasks, picture_tasks, recurrent_tasks, text_tasks
 from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
 from edgekit.students.task import Task
+from edgekit.students.text_tasks import LONGEST_SENTENCE
 from edgekit.students.vocabulary import build_vocabulary
 from edgekit_runtime.errors import UsageError
 
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Arrays = dict[str, np.ndarray]
-LONGEST_SENTENCE = 52
-LONGEST_GRAMS = 4 * LONGEST_SENTENCE - 6
 CALIBRATION_SAMPLES = 200
 
 
@@ -44,6 +44,7 @@ class Recipe:
         plan: How long and how fast; None: `trained` gives the student.
         augment: Changes a batch before it is learnt from.
         trained: Builds the student with weights that exist already.
+        taught: Makes of a student what is trained in its place, with the same weights.
     """
 
     source: str
@@ -51,6 +52,7 @@ class Recipe:
     plan: Plan | None
     augment: Augment | None = None
     trained: Callable[[], nn.Module] | None = None
+    taught: Callable[[nn.Module], nn.Module] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Material:
         evaluation: `eval.npz`, the held-back set with `labels`.
         vocabulary: `vocab.txt`, or None.
         preprocess: `preprocess.toml`, or None.
+        metric: What int8 is judged by where that is not accuracy.
         accuracy: Of each exit on the held-back set, in order of depth.
     """
 
@@ -74,11 +77,13 @@ class Material:
     vocabulary: Path | None
     accuracy: tuple[float, ...]
     preprocess: Path | None = None
+    metric: str = ""
 
     @property
     def command(self) -> str:
         """The command that makes a bundle of it."""
         rule = f" --preprocess {self.preprocess}" if self.preprocess else ""
+        rule += f" --metric {self.metric}" if self.metric else ""
         return (
             f"edgekit convert {self.source} --weights {self.weights} --calibration {self.calibration} "
             f"--eval {self.evaluation}{rule} -o {self.weights.parent.name}.edge"
@@ -111,22 +116,16 @@ def _reference(name: str, task: Callable[[int], Task]) -> Recipe:
     return Recipe(source, task, None, trained=lambda: picture_tasks.reference_weights(name))
 
 
+def _made_up(name: str, epochs: int, rate: float) -> Recipe:
+    """Students whose data are made by a rule, taught in a form of their own."""
+    task, taught = made_up_tasks.TASKS[name]
+    return Recipe(f"edgekit.students.{name}:build", task, Plan(epochs=epochs, batch=64, peak_rate=rate), taught=taught)
+
+
 def _plain(layers: int, epochs: int) -> Recipe:
     plan = Plan(epochs=epochs, batch=64, peak_rate=4e-3, patience=epochs)
     source = f"edgekit.students.plain_cnn:plain{layers}"
     return Recipe(source, picture_tasks.cifar_task, plan, picture_tasks.shift_and_flip)
-
-
-def ngram_task(rows: int) -> Task:
-    """SST-2 as hashed n-grams of 1 to 4 words."""
-    train, held = data.sst2("train"), data.sst2("dev")
-    return Task(
-        train={"ids": ngram.encode(train.texts, rows, LONGEST_GRAMS)},
-        labels=train.labels,
-        held={"ids": ngram.encode(held.texts, rows, LONGEST_GRAMS)},
-        held_labels=held.labels,
-        preprocess=f'[inputs.ids]\nkind = "ngrams"\nrows = {rows}\nmax_length = {LONGEST_GRAMS}\n',
-    )
 
 
 RECIPES: dict[str, Recipe] = {
@@ -134,10 +133,36 @@ RECIPES: dict[str, Recipe] = {
     "bilstm_classifier": Recipe(
         "edgekit.students.bilstm_classifier:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=2e-3)
     ),
-    "ngram": Recipe("edgekit.students.ngram:build", ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
+    "ngram": Recipe("edgekit.students.ngram:build", text_tasks.ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
+    "cmow": Recipe("edgekit.students.cmow:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
+    "gated_cnn": Recipe(
+        "edgekit.students.gated_cnn:build", text_tasks.language_task, Plan(epochs=10, batch=32, peak_rate=3e-3)
+    ),
+    "cdil": Recipe("edgekit.students.cdil:build", text_tasks.news_bytes_task, Plan(epochs=6, batch=32, peak_rate=3e-3)),
+    "pair_classifier": Recipe(
+        "edgekit.students.pair_classifier:build", text_tasks.pair_task, Plan(epochs=8, batch=32, peak_rate=1e-3)
+    ),
+    "char_cnn": Recipe(
+        "edgekit.students.char_cnn:build", text_tasks.news_stack_task, Plan(epochs=6, batch=32, peak_rate=2e-3)
+    ),
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
     "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
     "ds_cnn": _reference("ds_cnn", picture_tasks.keyword_task),
+    "vit": Recipe(
+        "edgekit.students.vit:build",
+        picture_tasks.bright_cifar_task,
+        Plan(epochs=10, batch=64, peak_rate=1e-3, patience=10, weight_decay=0.05, label_smoothing=0.1),
+        picture_tasks.flip_and_light,
+    ),
+    "two_branch": _made_up("two_branch", epochs=4, rate=4e-3),
+    "transliterator": _made_up("transliterator", epochs=8, rate=2e-3),
+    "lrcn": Recipe("edgekit.students.lrcn:build", recurrent_tasks.clip_task, Plan(epochs=12, batch=16, peak_rate=3e-3)),
+    "essay_scorer": Recipe(
+        "edgekit.students.essay_scorer:build", recurrent_tasks.essay_task, Plan(epochs=4, batch=40, peak_rate=2e-3)
+    ),
+    "truecaser": Recipe(
+        "edgekit.students.truecaser:build", recurrent_tasks.case_task, Plan(epochs=8, batch=16, peak_rate=5e-3)
+    ),
     "plain4": _plain(4, epochs=20),
     "plain6": _plain(6, epochs=20),
     "plain8": _plain(8, epochs=20),
@@ -164,15 +189,16 @@ def train(
         raise UsageError(f"there is no recipe for {name!r}", remedy=f"one of: {', '.join(RECIPES)}")
     recipe = RECIPES[name]
     module_name, function = recipe.source.split(":")
-    build = getattr(importlib.import_module(module_name), function)
-    module: nn.Module = recipe.trained() if recipe.trained else build(size=size, seed=seed)
+    factory = getattr(importlib.import_module(module_name), function)
+    module: nn.Module = recipe.trained() if recipe.trained else factory(size=size, seed=seed)
     rows = next((p.shape[0] for key, p in module.named_parameters() if key.startswith("embedding.")), 0)
     task = recipe.task(rows)
+    form = recipe.taught(module) if recipe.taught else module
     if recipe.plan is not None:
         _restart_heads(module, seed)
         plan = dataclasses.replace(recipe.plan, seed=seed)
-        fit(module, task.train, task.labels, plan, augment=recipe.augment, progress=progress)
-    return save(recipe.source, module, task, Path(folder))
+        fit(form, task.train, task.labels, plan, augment=recipe.augment, progress=progress)
+    return save(recipe.source, module.eval(), task, Path(folder), form=form)
 
 
 def _restart_heads(module: nn.Module, seed: int) -> None:
@@ -185,7 +211,15 @@ def _restart_heads(module: nn.Module, seed: int) -> None:
                 layer.reset_parameters()
 
 
-def save(source: str, module: nn.Module, task: Task, folder: Path, calibration: Arrays | None = None) -> Material:
+def save(
+    source: str,
+    module: nn.Module,
+    task: Task,
+    folder: Path,
+    calibration: Arrays | None = None,
+    *,
+    form: nn.Module | None = None,
+) -> Material:
     """Writes a trained student and its data.
 
     Args:
@@ -193,7 +227,8 @@ def save(source: str, module: nn.Module, task: Task, folder: Path, calibration: 
         module: The trained student.
         task: Its data.
         folder: Made if need be.
-        calibration: Samples to calibrate on; without them the first 200 training samples.
+        calibration: Samples to calibrate on; without them the task's, or the first 200 training samples.
+        form: What was trained in the module's place.
 
     Returns:
         The paths, and the accuracy on the held-back set.
@@ -201,9 +236,11 @@ def save(source: str, module: nn.Module, task: Task, folder: Path, calibration: 
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    found = accuracy(predict(module, task.held), task.held_labels)
+    found = accuracy(predict(form or module, task.held), task.held_labels)
+    calibration = calibration or task.calibration
     if calibration is None:
         calibration = {name: array[:CALIBRATION_SAMPLES] for name, array in task.train.items()}
+    asked = inspect.signature(module.forward).parameters  # what is only taught with is no input
     material = Material(
         source=source,
         weights=folder / "weights.safetensors",
@@ -212,10 +249,15 @@ def save(source: str, module: nn.Module, task: Task, folder: Path, calibration: 
         vocabulary=folder / "vocab.txt" if task.vocabulary else None,
         accuracy=found,
         preprocess=folder / "preprocess.toml" if task.preprocess else None,
+        metric=task.metric,
     )
     save_file({name: value.contiguous() for name, value in module.state_dict().items()}, material.weights)
-    held: dict[str, Any] = {**task.held, "labels": task.held_labels}
-    np.savez(material.calibration, **dict[str, Any](calibration))
+    held: dict[str, Any] = {name: array for name, array in task.held.items() if name in asked}
+    held["labels"] = task.held_labels if task.judged is None else task.judged
+    if task.slices is not None:
+        held["slice"] = task.slices
+    kept: dict[str, Any] = {name: array for name, array in calibration.items() if name in asked}
+    np.savez(material.calibration, **kept)
     np.savez(material.evaluation, **held)
     if task.vocabulary is not None and material.vocabulary is not None:
         task.vocabulary.save(material.vocabulary)

@@ -74,9 +74,11 @@ def encode(rule: NgramInput | ByteInput, items: Sequence[object]) -> np.ndarray:
 
 
 def _ids(rule: NgramInput | ByteInput, item: object) -> list[int]:
+    from edgekit_runtime import preprocess  # which imports this module
+
     if not isinstance(item, str):
         raise UsageError(f"a text was expected, not {type(item).__name__}", remedy="give a str or a list of str")
-    if hasattr(rule, "rows"):
+    if isinstance(rule, preprocess.NgramInput):
         words = words_of(item, split=rule.split, lowercase=rule.lowercase)
         return ngram_ids(words, rule.rows, rule.longest, rule.max_length)
     data = (item.lower() if rule.lowercase else item).encode("utf-8")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -112,14 +112,11 @@ def run(chosen: Plan, run_rung: Run, inputs: Sequence[Tensor], outputs: Sequence
                     f"output {tensor.name} has no axis {chosen.batch}: the answers of slices cannot be put together",
                     remedy=f"send {chosen.rung.sizes[chosen.batch]} at a time",
                 )
-    step = chosen.rung.sizes.get(chosen.batch, 0)
     answers = []
-    for number in range(chosen.slices):
-        piece = arrays if chosen.slices == 1 else _slice(inputs, arrays, chosen.batch, number * step, step)
-        sizes = _sizes_of(inputs, piece)
-        padded = {tensor.name: _pad(piece[tensor.name], tensor.shape, chosen.rung.sizes) for tensor in inputs}
+    for piece, padded in pieces(chosen, inputs, arrays):
+        sizes = sizes_of(inputs, piece)
         made = run_rung(padded)
-        answers.append({tensor.name: _crop(made[tensor.name], tensor.shape, sizes) for tensor in outputs})
+        answers.append({tensor.name: crop(made[tensor.name], tensor.shape, sizes) for tensor in outputs})
     if len(answers) == 1:
         return answers[0]
     return {
@@ -128,7 +125,16 @@ def run(chosen: Plan, run_rung: Run, inputs: Sequence[Tensor], outputs: Sequence
     }
 
 
-def _sizes_of(tensors: Sequence[Tensor], arrays: Arrays) -> dict[str, int]:
+def pieces(chosen: Plan, inputs: Sequence[Tensor], arrays: Arrays) -> Iterator[tuple[Arrays, Arrays]]:
+    """The slices of a request, each as it is and padded to the rung's sizes."""
+    step = chosen.rung.sizes.get(chosen.batch, 0)
+    for number in range(chosen.slices):
+        piece = arrays if chosen.slices == 1 else _slice(inputs, arrays, chosen.batch, number * step, step)
+        yield piece, {tensor.name: _pad(piece[tensor.name], tensor.shape, chosen.rung.sizes) for tensor in inputs}
+
+
+def sizes_of(tensors: Sequence[Tensor], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """The size of each symbol in arrays named as the tensors."""
     return {
         symbol: size
         for tensor in tensors
@@ -157,7 +163,8 @@ def _pad(array: np.ndarray, shape: Sequence[int | str], sizes: Mapping[str, int]
     return result
 
 
-def _crop(array: np.ndarray, shape: Sequence[int | str], sizes: Mapping[str, int]) -> np.ndarray:
+def crop(array: np.ndarray, shape: Sequence[int | str], sizes: Mapping[str, int]) -> np.ndarray:
+    """An array of a rung cut to the request's own sizes."""
     window = tuple(slice(0, sizes[name]) if isinstance(name, str) and name in sizes else slice(None) for name in shape)
     cropped = array[window]
     return cropped if cropped.shape == array.shape else np.ascontiguousarray(cropped)

@@ -91,7 +91,14 @@ class Graph(Base, frozen=True, kw_only=True):
         macs: Multiply-accumulates of one sample at the example's size; None where not counted.
         int8_weight_bytes_fraction: Bytes of int8 weights over bytes of all weights, counted in the file.
         executed_int8_macs_fraction: MACs run by int8 kernels, counted in the engine's optimised graph.
+        promised_int8_weight_bytes_fraction: The same share as the recipe decided it.
+        promised_int8_macs_fraction: Share of MACs that the recipe wanted in int8.
+        speed_given_back_macs_fraction: MACs of operators that went back to fp32 because int8 was not faster.
+        speed_given_back_weight_bytes_fraction: fp32 weight bytes of those whose weights went back as well.
         recipe: Path of the resolved recipe (JSON), empty when the graph was not quantized here.
+        ships_because: Why this graph is in the bundle with this precision.
+        of: For a segment or an exit: id of the full graph it is a piece of.
+        weights: File of the bundle that holds the weights this file points to; empty when it holds its own.
     """
 
     id: str
@@ -112,8 +119,14 @@ class Graph(Base, frozen=True, kw_only=True):
     macs: int | None = None
     int8_weight_bytes_fraction: float = 0.0
     executed_int8_macs_fraction: float = 0.0
+    promised_int8_weight_bytes_fraction: float = 0.0
+    promised_int8_macs_fraction: float = 0.0
+    speed_given_back_macs_fraction: float = 0.0
+    speed_given_back_weight_bytes_fraction: float = 0.0
     recipe: str = ""
     ships_because: str = ""
+    of: str = ""
+    weights: str = ""
 
 
 class State(Base, frozen=True, kw_only=True):
@@ -122,6 +135,28 @@ class State(Base, frozen=True, kw_only=True):
     input: str
     output: str
     initial: Literal["zeros"] = "zeros"
+
+
+class Decoding(Base, frozen=True, kw_only=True):
+    """How the graphs `encoder` and `decode_step` of a bundle make a sequence. See `decoding.greedy`.
+
+    Attributes:
+        token: Input of `decode_step` that takes the last token, [B].
+        scores: Output of `decode_step` with a score for each token, [B, V].
+        states: What one step hands to the next; zeros at the start.
+        begin: Token that starts every sequence; never part of an answer.
+        end: Token that ends it; never part of an answer.
+        limit: Most tokens of an answer. Shorter answers are filled up with 0.
+        output: Name of the answer, [B, limit] int64.
+    """
+
+    token: str
+    scores: str
+    states: tuple[State, ...] = ()
+    begin: int
+    end: int
+    limit: int
+    output: str = "tokens"
 
 
 class WireTensor(Base, frozen=True, kw_only=True):
@@ -135,7 +170,20 @@ class WireTensor(Base, frozen=True, kw_only=True):
 
 
 class SplitPoint(Base, frozen=True, kw_only=True):
-    """A place between two segments."""
+    """A place between two segments.
+
+    Attributes:
+        id: `FULL_GRAPH.PLACE`: the same place in another format or precision has other tensors.
+        tensors: What crosses, in the names and dtypes of the graphs.
+        tail_inputs: Inputs of the student that the tail needs again.
+        bytes: On the wire for one sample of the example's size: int8 where a float crosses, inputs as they are.
+        before: The segments that make up the head, in the order they run.
+        after: The segments that make up the tail.
+        of: Id of the full graph that is cut here.
+        place: Name of the place, the same in every format: the module of the student that ends here.
+        macs_before: Multiply-accumulates of the head for one sample of the example's size.
+        macs_after: Those of the tail.
+    """
 
     id: str
     tensors: tuple[WireTensor, ...]
@@ -143,19 +191,50 @@ class SplitPoint(Base, frozen=True, kw_only=True):
     bytes: int
     before: tuple[str, ...]
     after: tuple[str, ...]
+    of: str = ""
+    place: str = ""
+    macs_before: int = 0
+    macs_after: int = 0
 
 
 class Exit(Base, frozen=True, kw_only=True):
-    """A branch that already gives an answer; `after` is the split point it stands on."""
+    """A branch that already gives an answer.
+
+    Attributes:
+        id: `FULL_GRAPH.OUTPUT`, or the output's name while the student is whole.
+        output: The student's output that it gives.
+        after: Split point it stands on; empty for the full answer.
+        score_rule: How sure it is, from its scores: see `edgekit_runtime.exits.SCORES`.
+        of: Id of the full graph.
+        graph: Id of the graph that is run at the split point; empty for the full answer.
+    """
 
     id: str
     output: str
     after: str = ""
     score_rule: str = "max_softmax"
+    of: str = ""
+    graph: str = ""
 
 
 class OperatingPoint(Base, frozen=True, kw_only=True):
-    """Thresholds for a chain of graphs that together hold a certified risk."""
+    """Thresholds for a chain of graphs that together hold a certified risk.
+
+    Attributes:
+        graph_chain: Segments and exit heads in the order they run.
+        thresholds: One an exit, in order of depth; an exit is taken when its score reaches it, and the last (the full
+            answer) is 0. Above 1 means never.
+        risk: With the confidence given, at most this share of requests gets a wrong answer because of an exit.
+        confidence_level: 1 - delta.
+        n: Samples it was certified on.
+        empirical_risk: Share of these that got one.
+        exit_fractions: Share of these that left at each exit.
+        labels: True: wrong against labels where the full answer is right; False: differs from the full answer.
+        of: Id of the full graph.
+        mixes: For each exit the weight of the scores of every exit up to it; empty: each exit speaks for itself.
+        score_rule: How sure an exit is; see `edgekit_runtime.exits.SCORES`.
+        chain_sha256: Of the sha256 of the graphs of the chain, in their order: the certificate holds for these files.
+    """
 
     id: str
     graph_chain: tuple[str, ...]
@@ -165,6 +244,11 @@ class OperatingPoint(Base, frozen=True, kw_only=True):
     n: int
     empirical_risk: float
     exit_fractions: tuple[float, ...]
+    labels: bool = False
+    of: str = ""
+    mixes: tuple[tuple[float, ...], ...] = ()
+    score_rule: str = "max_softmax"
+    chain_sha256: str = ""
 
 
 class Action(Base, frozen=True, kw_only=True):
@@ -263,6 +347,7 @@ class Manifest(Base, frozen=True, kw_only=True):
     outputs: tuple[Tensor, ...]
     axes: tuple[Axis, ...] = ()
     states: tuple[State, ...] = ()
+    decoding: Decoding | None = None
     graphs: tuple[Graph, ...]
     split_points: tuple[SplitPoint, ...] = ()
     exits: tuple[Exit, ...] = ()

@@ -3,6 +3,7 @@
     assets/preprocess.toml       for each input what a raw item is (below)
     assets/tokenizer/            tokenizer.json (package `tokenizers`), or vocab.txt / vocab.json (no package)
     assets/labels.txt            one label a line, in the order of the scores
+    assets/head.npz              a linear head that makes those scores of an embedding (`edgekit_runtime.head`)
 
     [inputs.image]               [inputs.ids]                  [inputs.wave]
     kind = "image"               kind = "text"                 kind = "audio"
@@ -26,9 +27,11 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from edgekit_runtime import head as heads
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import BundleInvalid, Refused, UsageError
 from edgekit_runtime.hashed import Split
+from edgekit_runtime.head import Head
 from edgekit_runtime.manifest import Tensor
 
 Arrays = dict[str, np.ndarray]
@@ -175,10 +178,16 @@ class Preprocessor:
     """The assets of one bundle, ready to use."""
 
     def __init__(
-        self, settings: Settings, labels: Sequence[str], tokenizer: Path | None, inputs: Sequence[Tensor]
+        self,
+        settings: Settings,
+        labels: Sequence[str],
+        tokenizer: Path | None,
+        inputs: Sequence[Tensor],
+        head: Head | None = None,
     ) -> None:
         self.settings = settings
         self.labels = tuple(labels)
+        self.head = head
         self._tokenizer_folder = tokenizer
         self._dtypes = {tensor.name: tensor.dtype for tensor in inputs}
 
@@ -199,7 +208,9 @@ class Preprocessor:
                 f"preprocess.toml names the inputs {unknown}, the graph has {sorted(known)}", remedy="convert again"
             )
         lines = labels.read_text(encoding="utf-8").splitlines() if labels is not None else []
-        return cls(settings, lines, bundle.root / "assets" / "tokenizer" if has_tokenizer else None, inputs)
+        tokenizer = bundle.root / "assets" / "tokenizer" if has_tokenizer else None
+        file = bundle.file(heads.FILE)
+        return cls(settings, lines, tokenizer, inputs, heads.load(file) if file is not None else None)
 
     def encode(self, items: Mapping[str, object]) -> Arrays:
         """Turns raw items into inputs. See `Session.encode`."""
@@ -252,9 +263,11 @@ class Preprocessor:
         return {name: np.asarray(item)}
 
     def decode(self, outputs: Mapping[str, np.ndarray]) -> list[Answer]:
-        """Names the answer of each sample, from the deepest output that has one score a label."""
+        """Names the answer of each sample, from the bundle's head, or the deepest output that has one score a label."""
         if not self.labels:
             raise Refused("the bundle has no labels", remedy="convert with --labels FILE, one label a line")
+        if self.head is not None:
+            outputs = {"head": self.head.scores(outputs)}
         fitting = [array for array in outputs.values() if array.ndim and array.shape[-1] == len(self.labels)]
         if not fitting:
             shapes = {name: list(array.shape) for name, array in outputs.items()}

@@ -24,6 +24,8 @@ from edgekit_runtime.manifest import Graph, Manifest
 from edgekit_runtime.measurement import Measurement
 
 Key = tuple[str, str]  # graph id, engine name
+# A `decode_step` is opened with its encoder and the loop around both; an encoder or a segment answers nothing alone.
+ANSWERING = ("full", "decode_step")
 Once = Callable[[], object]
 Start = Callable[[], "Once | None"]
 
@@ -238,7 +240,7 @@ def _fastest(timings: Mapping[Key, tuple[float, int]], rest: Sequence[Reason], b
 
 def _wanted_graphs(manifest: Manifest, wanted: Wanted) -> list[Graph]:
     if not wanted.graph:
-        return [graph for graph in manifest.graphs if graph.role == "full"]
+        return [graph for graph in manifest.graphs if graph.role in ANSWERING]
     found = [graph for graph in manifest.graphs if graph.id == wanted.graph]
     if not found:
         known = ", ".join(graph.id for graph in manifest.graphs)

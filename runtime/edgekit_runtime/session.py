@@ -23,8 +23,12 @@ from edgekit_runtime.runner import Runner, Student
 from edgekit_runtime.selection import Choice, Engines, Key, Reason, Wanted
 
 if TYPE_CHECKING:
+    from edgekit_runtime.decoding import Loop
     from edgekit_runtime.preprocess import Answer, Preprocessor
     from edgekit_runtime.remote.session import AdaptiveSession
+    from edgekit_runtime.stream import Stream
+
+    Runners = dict[Key, Runner | Loop]
 
 _SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".tflite": "tflite"}
 
@@ -40,7 +44,7 @@ class Session:
         why: Reasons for the choice of graph and engine, as data; `why.explain()` in words.
     """
 
-    def __init__(self, runner: Runner, choice: Choice, bundle: Bundle | None) -> None:
+    def __init__(self, runner: Runner | Loop, choice: Choice, bundle: Bundle | None) -> None:
         self.bundle = bundle
         self.graph: Graph = runner.graph
         self.engine_name: str = choice.engine
@@ -59,6 +63,28 @@ class Session:
     def outputs(self) -> tuple[Tensor, ...]:
         """What `run` gives."""
         return self._runner.outputs
+
+    def stream(
+        self, *, fixed: Mapping[str, np.ndarray] | None = None, initial: Mapping[str, np.ndarray] | None = None
+    ) -> Stream:
+        """Begins a sequence of steps whose state is carried by the runtime.
+
+        Args:
+            fixed: Inputs that are the same in every step, for example a sampling rate.
+            initial: States before the first step by input name; others are zeros.
+
+        Raises:
+            UsageError: The bundle tells no states, or a name is none.
+        """
+        from edgekit_runtime.stream import Stream
+
+        states = self.bundle.manifest.states if self.bundle is not None else ()
+        if not states:
+            raise UsageError(
+                "this student has no state to carry from step to step",
+                remedy="convert it with --state INPUT=OUTPUT for each of its states",
+            )
+        return Stream(self.run, self.inputs, states, fixed=fixed, initial=initial)
 
     def encode(self, **items: object) -> Arrays:
         """Turns raw items into inputs with the bundle's own tokenizer and preprocessing.
@@ -231,7 +257,7 @@ def bare_graph(path: Path, engine: Engine, loaded: LoadedGraph) -> Graph:
 def _open_bundle(bundle: Bundle, wanted: Wanted, keep: bool) -> Session:
     machine = this_machine()
     choice = selection.choose_graph(bundle.manifest, bundle.measurements(), _installed(wanted), machine, wanted)
-    runners: dict[Key, Runner] = {}
+    runners: Runners = {}
     if choice.undecided:
         choice = _measure(bundle, choice, machine, runners, keep)
     key = (choice.graph_id, choice.engine)
@@ -254,9 +280,13 @@ def _installed(wanted: Wanted) -> Engines:
     return Engines(by_format, versions, {name: registry.pip_lines({name}) for name in by_format})
 
 
-def _runner(bundle: Bundle, key: Key, threads: int) -> Runner:
+def _runner(bundle: Bundle, key: Key, threads: int) -> Runner | Loop:
     graph = bundle.graph(key[0])
     manifest = bundle.manifest
+    if graph.role == "decode_step":
+        from edgekit_runtime.decoding import open_loop  # few bundles decode
+
+        return open_loop(bundle, graph, key[1], threads)
     dynamic = [row.id for row in manifest.graphs if row.role == "full" and row.format == "onnx"]
     student = Student(
         inputs=manifest.inputs,
@@ -267,7 +297,7 @@ def _runner(bundle: Bundle, key: Key, threads: int) -> Runner:
     return Runner(graph, registry.get(key[1]), bundle.graph_path(graph), threads=threads, student=student)
 
 
-def _measure(bundle: Bundle, choice: Choice, machine: Machine, runners: dict[Key, Runner], keep: bool) -> Choice:
+def _measure(bundle: Bundle, choice: Choice, machine: Machine, runners: Runners, keep: bool) -> Choice:
     """Decides by a short measurement on the golden inputs; leaves the opened runners in `runners`."""
     golden = bundle.golden_inputs()
     if not golden:

@@ -174,3 +174,25 @@ def test_the_default_of_every_key_of_preprocess_toml_is_the_one_written() -> Non
     assert written["scale"] == "1/255"
     for key in ("resize", "interpolation", "crop", "color", "layout", "dtype"):
         assert written[key] == getattr(rule, key)
+
+
+def test_every_option_on_the_profile_page_exists() -> None:
+    import importlib
+    import inspect
+
+    declared = {"--calibrate"}
+    for name in ("profile", "compare", "report", "agent"):
+        command = importlib.import_module(f"edgekit.cli.commands.{name}").command
+        declared |= {f"--{option.replace('_', '-')}" for option in inspect.signature(command).parameters}
+    page = re.sub(r"^openssl.*?(?=^edgekit)", "", read("profile.md"), flags=re.MULTILINE | re.DOTALL)
+    written = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page))
+    assert len(written) >= 12
+    assert written <= declared
+
+
+def test_the_percentile_minima_on_the_profile_page_are_those_of_the_code() -> None:
+    from edgekit.profiler.statistics import MINIMA
+
+    words = re.search(r"p50 from (\d+) samples, p90 from (\d+), p99 from\s+(\d+)", read("profile.md"))
+    assert words is not None
+    assert [int(number) for number in words.groups()] == [MINIMA[name] for name in ("p50", "p90", "p99")]

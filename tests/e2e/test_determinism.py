@@ -61,7 +61,8 @@ def test_the_same_command_twice_gives_the_same_bundle(tmp_path: Path, student: s
     processes = [_start(folder, STUDENTS[student], str(seed)) for seed, folder in enumerate(folders, start=1)]
     (first_id, first), (second_id, second) = map(_finish, folders, processes)
     assert sorted(first) == sorted(second)
-    different = [name for name in first if first[name] != second[name]]
+    # Timings stand outside the identity; what was decided by them is the same.
+    different = [name for name in first if first[name] != second[name] and not name.startswith("reports/")]
     assert different == []
     assert first_id == second_id
     assert {"graphs/onnx.fp32.onnx", "graphs/tflite.fp32.tflite"} <= set(first)

@@ -1,6 +1,6 @@
 """Capture: any source becomes one captured student.
 
-module, file.py:name   factory -> weights -> torch.export ─┐
+module, file.py:name   factory -> weights -> torch.export ─┐   (encode and decode_step: two programs, `sequence`)
 .pt2                   torch.export.load ──────────────────┤
 Hugging Face folder    transformers -> torch.export ───────┼─► Captured
 .onnx, .tflite         the file itself ────────────────────┘
@@ -65,6 +65,11 @@ def capture(
         raise Refused(
             "no example inputs", remedy="give --example FILE.npz, or --calibration data whose first sample serves"
         )
+    from edgekit_converters.capture.sequence import capture_sequence, is_sequence
+
+    if is_sequence(module):
+        captured = capture_sequence(module, name=name, example=example, dynamic=dynamic, notes=notes)
+        return dataclasses.replace(captured, kind=kind)
     captured = capture_module(module, name=name, example=example, dynamic=dynamic, notes=notes)
     return dataclasses.replace(captured, kind=kind)
 

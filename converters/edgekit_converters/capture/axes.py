@@ -126,13 +126,22 @@ def said_ranges(dynamic: Sequence[DynamicAxis]) -> dict[str, tuple[int, int]]:
 
 
 def resized(arrays: Mapping[str, np.ndarray], dynamic: Sequence[DynamicAxis], symbol: str, size: int) -> Arrays:
-    """The arrays with one dynamic axis cut, or repeated from the start, to `size`."""
+    """The arrays with one dynamic axis cut, or repeated from the start, to `size`.
+
+    Whole numbers of other inputs that may point into a cut axis (the edges of a graph, into its nodes) are folded to
+    the new size: they still point somewhere.
+    """
     result = dict(arrays)
-    for item in dynamic:
-        if item.symbol == symbol:
-            array = result[item.input]
-            index = np.arange(size) % array.shape[item.axis]
-            result[item.input] = np.take(array, index, axis=item.axis)
+    mine = [item for item in dynamic if item.symbol == symbol]
+    for item in mine:
+        array = result[item.input]
+        index = np.arange(size) % array.shape[item.axis]
+        result[item.input] = np.take(array, index, axis=item.axis)
+    before = min((arrays[item.input].shape[item.axis] for item in mine), default=0)
+    for name in set(arrays) - {item.input for item in mine} if size < before else ():
+        array = result[name]
+        if array.dtype.kind in "iu" and array.size and int(array.min()) >= 0 and size <= int(array.max()) < before:
+            result[name] = array % array.dtype.type(size)
     return result
 
 

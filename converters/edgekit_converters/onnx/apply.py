@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,15 @@ REDUCED_RANGE = "reduced_range"
 S8S8 = "s8s8"
 
 
-def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays]) -> ir.Model:
+@dataclasses.dataclass
+class Seen:
+    """What calibration found, kept for the next recipe on the same graph: ranges and column maxima by tensor."""
+
+    ranges: dict[str, observe.Range] = dataclasses.field(default_factory=dict)
+    columns: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays], seen: Seen | None = None) -> ir.Model:
     """Returns the int8 graph; `model` itself stays as it is.
 
     Args:
@@ -28,15 +37,20 @@ def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays]) -> ir.
             pairs of u8 x s8 products in 16 bits and saturates), `s8s8` calibrated activations in int8 (for Arm;
             onnxruntime on x86 leaves many of those operators in floating point).
         calibration: Samples; must not be empty where the recipe has static operators.
+        seen: What an earlier call found on this graph with these samples; added to.
     """
     import onnx_ir as ir
 
     levels = 63 if recipe.variant == REDUCED_RANGE else 127
     plan = static.plan(model, recipe)
-    spans = observe.ranges(model, plan.tensors, calibration)
+    seen = seen or Seen()
+    seen.ranges.update(observe.ranges(model, [n for n in plan.tensors if n not in seen.ranges], calibration))
+    spans = {name: seen.ranges[name] for name in plan.tensors}
     wide = [n.inputs[0] for n in _chosen(model, recipe, "dynamic_row") if bags.looked_up(n) is None]
     unsmoothed = [v for v in wide if v is not None and rows.lowest(v) is None]
-    largest = observe.columns(model, sorted({v.name or "" for v in unsmoothed}), calibration)
+    looked_at = sorted({v.name or "" for v in unsmoothed})
+    seen.columns.update(observe.columns(model, [n for n in looked_at if n not in seen.columns], calibration))
+    largest = {name: seen.columns[name] for name in looked_at if name in seen.columns}
     student = [[v.name or "" for v in values] for values in (model.graph.inputs, model.graph.outputs)]
 
     made = ir.from_proto(ir.to_proto(model))

@@ -13,13 +13,12 @@ import numpy as np
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.onnx import apply as applying
+from edgekit_converters.onnx import centre, external, observe, sensitivity
 from edgekit_converters.onnx import export as exporting
-from edgekit_converters.onnx import external, observe
-from edgekit_converters.onnx.coverage import coverage
 from edgekit_converters.onnx.resolve import Facts, resolve
 from edgekit_converters.onnx.session import open_session
 from edgekit_converters.onnx.versions import min_engine_version
-from edgekit_converters.recipe.types import Recipe
+from edgekit_converters.recipe.types import Given, Recipe
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Precision, Tensor
 
@@ -38,6 +37,8 @@ class OnnxConverter:
 
     def __init__(self, opset: int | None = None) -> None:
         self.opset = opset
+        self._seen = applying.Seen()
+        self._made = 0
 
     def export(self, student: Captured, work: Path, progress: Progress) -> Draft:
         """Writes the fp32 graph. See `draft.FormatConverter.export`.
@@ -67,6 +68,8 @@ class OnnxConverter:
         work: Path,
         progress: Progress,
         variant: str = "",
+        *,
+        given: Given | None = None,
     ) -> Draft:
         """Writes the int8 graph. See `draft.FormatConverter.quantize`.
 
@@ -77,10 +80,12 @@ class OnnxConverter:
             work: Folder for files.
             progress: Called with a short line for each step.
             variant: Empty, `reduced_range` or `s8s8` (see `apply.apply`).
+            given: Decisions that go before the recipe's own.
         """
         model = external.read(fp32.path)
+        centre.apply(model)
         progress("onnx: deciding what becomes int8")
-        recipe = decide(model, student, fp32.path, variant)
+        recipe = decide(model, student, fp32.path, variant, given)
         if not any(op.scheme in _INT8 for op in recipe.ops):
             reasons = sorted({f"{op.kind}: {op.reason}" for op in recipe.ops}) or ["it has no weights"]
             raise Refused(
@@ -93,31 +98,29 @@ class OnnxConverter:
             )
         progress(f"onnx: calibrating on {len(calibration)} samples and writing int8")
         samples = [_typed(sample, student.inputs) for sample in calibration]
-        made = applying.apply(model, recipe, samples)
+        made = applying.apply(model, recipe, samples, self._seen)
+        self._made += 1
         name = ".".join(part for part in ("int8", variant) if part)
-        path = work / f"{name}.onnx"
+        path = work / f"{name}.{self._made}.onnx"
         data = external.write(made, path, f"onnx.{name}")
-        recipe = _with_counts(recipe, path, student)
         draft = _draft(made, path, "int8", data)
         return Draft(**{**vars(draft), "recipe": recipe, "variant": variant})
 
+    def noise(self, student: Captured, fp32: Draft, int8: Draft, calibration: Sequence[Arrays]) -> dict[str, float]:
+        """See `draft.FormatConverter.noise`."""
+        assert int8.recipe is not None
+        model = external.read(fp32.path)
+        centre.apply(model)
+        samples = [_typed(sample, student.inputs) for sample in calibration]
+        return sensitivity.noise(model, int8.recipe, samples)
 
-def decide(model: ir.Model, student: Captured, path: Path, variant: str = "") -> Recipe:
+
+def decide(model: ir.Model, student: Captured, path: Path, variant: str = "", given: Given | None = None) -> Recipe:
     """The recipe of a fp32 graph, with sizes taken from the student's example and places from the exporter's notes."""
     told = json.loads(_sidecar(path).read_text()) if _sidecar(path).is_file() else {"wheres": {}, "notes": []}
-    facts = Facts(observe.shapes(model, student.example), told["wheres"], student.float_patterns, variant)
+    facts = Facts(observe.shapes(model, student.example), told["wheres"], student.float_patterns, variant, given or {})
     recipe = resolve(model, facts)
     return msgspec.structs.replace(recipe, notes=tuple(told["notes"]))
-
-
-def _with_counts(recipe: Recipe, path: Path, student: Captured) -> Recipe:
-    """Adds what the engine made of the file: an intention that was not kept is said, not hidden."""
-    weights, executed, total = coverage(path, student.example)
-    wanted = sum(op.macs for op in recipe.ops if op.scheme in ("static", "dynamic_row", "dynamic_tensor"))
-    notes = [*recipe.notes, f"{weights:.1%} of weight bytes are int8; the engine runs {executed:.1%} of MACs in int8"]
-    if total and executed < 0.99 * wanted / max(total, sum(op.macs for op in recipe.ops)):
-        notes.append("fewer MACs run in int8 than the recipe decided: this engine version did not fuse all of them")
-    return msgspec.structs.replace(recipe, notes=tuple(notes))
 
 
 def _sidecar(path: Path) -> Path:

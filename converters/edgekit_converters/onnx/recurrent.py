@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit_converters.onnx.edit import CONTRIB, Editor, constant
+from edgekit_converters.onnx.edit import CONTRIB, Editor, attribute, constant
 from edgekit_converters.onnx.qmath import quantize_weight
 
 if TYPE_CHECKING:
@@ -47,17 +47,24 @@ def apply_lstm(editor: Editor, nodes: list[ir.Node], *, levels: int = 127) -> No
 
 
 def apply_storage(editor: Editor, nodes: list[ir.Node]) -> None:
-    """Stores constant weights in int8: W and R of GRU and RNN a scale a row, ConvTranspose a scale a channel."""
+    """Stores constant weights in int8: W and R of recurrent layers a scale a row, others a scale an output channel."""
     for node in nodes:
-        if node.op_type == "ConvTranspose":
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
             weight = constant(node.inputs[1])
             assert weight is not None
-            codes, scale = quantize_weight(weight, 1)
-            _store(editor, node, 1, codes, scale.reshape(1, -1, *[1] * (weight.ndim - 2)))
+            axis = _output_axis(node, weight.ndim)
+            codes, scale = quantize_weight(weight, axis)
+            _store(editor, node, 1, codes, scale.reshape([-1 if i == axis else 1 for i in range(weight.ndim)]))
             continue
         for index in (1, 2):
             codes, scale = _channels(node.inputs[index], 127)
             _store(editor, node, index, codes, scale[:, :, None])
+
+
+def _output_axis(node: ir.Node, axes: int) -> int:
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return 0 if node.op_type == "Conv" else 1
+    return 0 if attribute(node, "transB", 0) else axes - 1
 
 
 def _store(editor: Editor, node: ir.Node, index: int, codes: np.ndarray, scale: np.ndarray) -> None:

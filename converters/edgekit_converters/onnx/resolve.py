@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from edgekit_converters.onnx import bags
 from edgekit_converters.onnx import macs as count
 from edgekit_converters.onnx.edit import attribute, constant, consumers
-from edgekit_converters.recipe.types import OpDecision, Recipe, Scheme
+from edgekit_converters.recipe.types import Given, OpDecision, Recipe, Scheme
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -58,6 +58,7 @@ class Facts:
         shapes: Shape of each tensor at the example's size.
         wheres: Node name -> `file.py:line`.
         float_patterns: fnmatch patterns of nodes or source places left in floating point.
+        given: Decisions already taken, by node name.
         variant: Empty, or `reduced_range` (7-bit weights for x86 without VNNI, whose u8 x s8 sums saturate).
     """
 
@@ -65,6 +66,7 @@ class Facts:
     wheres: Mapping[str, str] = dataclasses.field(default_factory=dict)
     float_patterns: Sequence[str] = ()
     variant: str = ""
+    given: Given = dataclasses.field(default_factory=dict)
 
 
 def resolve(model: ir.Model, facts: Facts) -> Recipe:
@@ -72,7 +74,7 @@ def resolve(model: ir.Model, facts: Facts) -> Recipe:
     chosen: dict[str, tuple[Scheme, str]] = {}
     for node in model.graph:
         if count.weight_bytes(node) or count.macs(node, facts.shapes):
-            chosen[node.name or ""] = _kept_float(node, facts) or _decide(node)
+            chosen[node.name or ""] = _kept_float(node, facts) or facts.given.get(node.name or "") or _decide(node)
     _bags(model, chosen, facts)
     _follow(model, chosen, facts)
     ops = [
@@ -98,6 +100,7 @@ def _bags(model: ir.Model, chosen: dict[str, tuple[Scheme, str]], facts: Facts) 
         gather = bags.looked_up(node)
         if (
             gather is not None
+            and (node.name or "") not in facts.given
             and chosen.get(gather.name or "", ("", ""))[0] == "weight_row"
             and not _kept_float(node, facts)
         ):
@@ -151,6 +154,9 @@ def _dense(node: ir.Node) -> tuple[Scheme, str]:
         return "float", f"its weights have {weight.ndim} axes; int8 kernels take 2"
     if attribute(node, "transA", 0) or attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
         return "float", "scaled or transposed Gemm: no int8 kernel"
+    before = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if before is not None and before.op_type in _BOUNDED and weight.size < SMALL_WEIGHTS:
+        return "float", f"only {weight.size:,} weights behind {before.op_type}, which is float: quantizing costs more"
     if not takes_rows(node.inputs[0]):
         return "static", "fed by convolutions or the input: one calibrated scale a tensor, weights per channel"
     if weight.size < SMALL_WEIGHTS:

@@ -6,6 +6,7 @@ more. Every operator with weights or MACs gets a decision, and every "no" carrie
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from edgekit_runtime.manifest import Base
@@ -19,6 +20,9 @@ Scheme = Literal[
     "weight_channel",  # int8 weights per channel, floating-point arithmetic
     "follow",  # moves or pools int8 values that its neighbours produce (Reshape, MaxPool, Add ...)
 ]
+
+# Decisions that go before those of `resolve`, by operator: what was given back for quality or speed, with the reason.
+Given = Mapping[str, tuple[Scheme, str]]
 
 
 class OpDecision(Base, frozen=True, kw_only=True):

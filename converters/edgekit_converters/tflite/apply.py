@@ -7,6 +7,7 @@ dynamic_tensor  the same
 weight_row      the same on EMBEDDING_LOOKUP, then `passes.split_table`: int8 rows with a scale each
                 (UNIDIRECTIONAL_SEQUENCE_LSTM of a .tflite source: `passes.hybrid_lstm`, ai-edge-quantizer does not
                 know it)
+weight_channel  int8 weights per channel, a DEQUANTIZE in front that runs once, at load
 float           untouched
 """
 
@@ -31,6 +32,7 @@ from edgekit_converters.tflite.weighted import LSTM
 
 _STATIC: tuple[Scheme, ...] = ("static", "follow")
 _DYNAMIC: tuple[Scheme, ...] = ("dynamic_row", "dynamic_tensor", "weight_row")
+_STORED: tuple[Scheme, ...] = ("weight_channel",)
 _AEQ_NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
 _ALGORITHM = "min_max_uniform_quantize"
 _NUMBER = re.compile(r"~\d+\.\d+~")
@@ -74,8 +76,8 @@ def _run_quantizer(
 
 def _number_tensors(model: Model) -> None:
     """Tells tensors of one name, or of none, apart: ai-edge-quantizer knows a tensor by its name (in place)."""
+    counts = Counter(text(tensor.name) for subgraph in model.subgraphs for tensor in subgraph.tensors)
     for number, subgraph in enumerate(model.subgraphs):
-        counts = Counter(text(tensor.name) for tensor in subgraph.tensors)
         for index, tensor in enumerate(subgraph.tensors):
             name = text(tensor.name)
             if not name or counts[name] > 1:
@@ -96,13 +98,13 @@ def quantizer_rules(recipe: Recipe, signatures: Sequence[str]) -> list[dict[str,
             by_kind[decision.kind][decision.op] = decision.scheme
     rules = []
     for kind, schemes in by_kind.items():
-        complete = set(schemes.values()) & set(_DYNAMIC)
+        complete = set(schemes.values()) & {*_DYNAMIC, *_STORED}
         if len(set(schemes.values())) == 1 and complete:
             # Every operator of a weighted kind is in the recipe, so one rule may stand for all of them.
             rules.append(_rule(".*", kind, next(iter(schemes.values()))))
             continue
         for name, scheme in schemes.items():
-            if scheme in _STATIC or scheme in _DYNAMIC:
+            if scheme in (*_STATIC, *_DYNAMIC, *_STORED):
                 rules.append(_rule(_exactly(name, signatures), kind, scheme))
     return rules
 
@@ -116,8 +118,8 @@ def _rule(regex: str, kind: str, scheme: Scheme) -> dict[str, Any]:
     weights = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
     config: dict[str, Any] = {
         "weight_tensor_config": weights,
-        "compute_precision": "INTEGER",
-        "explicit_dequantize": False,
+        "compute_precision": "FLOAT" if scheme in _STORED else "INTEGER",
+        "explicit_dequantize": scheme in _STORED,
     }
     if scheme in _STATIC:
         config["activation_tensor_config"] = {

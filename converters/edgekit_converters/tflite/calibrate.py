@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,9 +103,21 @@ def activations(
 
     The values are only valid until the next one is taken.
     """
+    for run in runs(path, inputs, signatures, samples, wanted):
+        yield from run
+
+
+def runs(
+    path: Path,
+    inputs: Sequence[Tensor],
+    signatures: Sequence[Signature],
+    samples: Sequence[Arrays],
+    wanted: frozenset[str] | None = None,
+) -> Iterator[Iterator[tuple[str, np.ndarray]]]:
+    """As `activations`, run by run (a sample is a run for each of its batch's rows); int8 values come as real ones."""
     model = read(path)
     names = [text(signature.signatureKey) for signature in model.signatureDefs]
-    keyed = [_float_activations(model, signature.subgraphIndex, names, wanted) for signature in model.signatureDefs]
+    keyed = [_activations_of(model, signature.subgraphIndex, names, wanted) for signature in model.signatureDefs]
     with quiet_native():
         from ai_edge_litert.interpreter import Interpreter
 
@@ -114,17 +127,29 @@ def activations(
         for piece, position in _pieces(sample, inputs, signatures):
             with quiet_native():
                 runners[position](**piece)
-            subgraph_index = model.signatureDefs[position].subgraphIndex
-            for index, key in keyed[position]:
-                try:
-                    values = interpreter.get_tensor(index, subgraph_index)
-                except ValueError:
-                    continue  # a tensor inside a fused operator never exists
-                if values.size:
-                    yield key, values
+            yield _values(interpreter, model, model.signatureDefs[position].subgraphIndex, keyed[position])
 
 
-def _float_activations(
+def _values(
+    interpreter: Any, model: Model, subgraph_index: int, keyed: Sequence[tuple[int, str]]
+) -> Iterator[tuple[str, np.ndarray]]:
+    for index, key in keyed:
+        try:
+            values = interpreter.get_tensor(index, subgraph_index)
+        except ValueError:
+            continue  # a tensor inside a fused operator never exists
+        if values.size:
+            yield key, _real(values, model.subgraphs[subgraph_index].tensors[index])
+
+
+def _real(values: np.ndarray, tensor: Any) -> np.ndarray:
+    if values.dtype != np.int8:
+        return values
+    scale, zero = tensor.quantization.scale[0], tensor.quantization.zeroPoint[0]
+    return (values.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+
+
+def _activations_of(
     model: Model, subgraph_index: int, names: Sequence[str], wanted: frozenset[str] | None
 ) -> list[tuple[int, str]]:
     tensors = model.subgraphs[subgraph_index].tensors
@@ -133,10 +158,15 @@ def _float_activations(
         (index, key)
         for index, key, tensor in keyed
         if key
-        and dtype_of(tensor) == "float32"
+        and (dtype_of(tensor) == "float32" or _has_scale(tensor))
         and not is_constant(model, tensor)
         and (wanted is None or key in wanted)
     ]
+
+
+def _has_scale(tensor: Any) -> bool:
+    scales = None if tensor.quantization is None else tensor.quantization.scale
+    return dtype_of(tensor) == "int8" and scales is not None and len(scales) == 1
 
 
 def _pieces(sample: Arrays, inputs: Sequence[Tensor], signatures: Sequence[Signature]) -> list[tuple[Arrays, int]]:

@@ -12,13 +12,15 @@ import numpy as np
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.quiet import quiet_native
-from edgekit_converters.recipe.types import Recipe
-from edgekit_converters.tflite import apply, flatbuffer, ladder, smooth, source
-from edgekit_converters.tflite.calibrate import activation_ranges, activation_rows
+from edgekit_converters.recipe.types import Given, Recipe
+from edgekit_converters.tflite import apply, flatbuffer, ladder, sensitivity, smooth, source
+from edgekit_converters.tflite.calibrate import Range, Rows, activation_ranges, activation_rows
 from edgekit_converters.tflite.lower import GENERAL_REMEDY, lower
+from edgekit_converters.tflite.passes.centre_table import centre_tables
 from edgekit_converters.tflite.passes.compact import compact
 from edgekit_converters.tflite.passes.metadata import stamp
 from edgekit_converters.tflite.passes.names import rename
+from edgekit_converters.tflite.passes.scatter_rows import scatter_rows
 from edgekit_converters.tflite.passes.step_recurrent import step_recurrent
 from edgekit_converters.tflite.resolve import resolve
 from edgekit_runtime.errors import Refused
@@ -36,6 +38,9 @@ class TfliteConverter:
 
     def __init__(self, ladder: Mapping[str, Sequence[int]] | None = None) -> None:
         self._ladder = dict(ladder or {})
+        self._ranges: dict[str, Range] = {}
+        self._rows: dict[str, Rows] = {}
+        self._made = 0
 
     def export(self, student: Captured, work: Path, progress: Progress) -> Draft:
         """Writes `tflite.fp32.tflite` in `work`.
@@ -61,6 +66,7 @@ class TfliteConverter:
         signatures = ladder.plan(student, self._ladder)
         model = lower(student, signatures, progress)
         rename(model, [tensor.name for tensor in student.inputs], [tensor.name for tensor in student.outputs])
+        scatter_rows(model)
         step_recurrent(model)
         version = write(model, path)
         draft = _draft(student, model, path, version, signatures if student.axes else ())
@@ -75,35 +81,50 @@ class TfliteConverter:
         return dataclasses.replace(draft, precision="int8") if student.quantized else draft
 
     def quantize(
-        self, student: Captured, fp32: Draft, calibration: Sequence[Arrays], work: Path, progress: Progress
+        self,
+        student: Captured,
+        fp32: Draft,
+        calibration: Sequence[Arrays],
+        work: Path,
+        progress: Progress,
+        variant: str = "",
+        *,
+        given: Given | None = None,
     ) -> Draft:
-        """Writes `tflite.int8.tflite` in `work`.
+        """Writes the int8 file in `work`. See `draft.FormatConverter.quantize`.
 
         Raises:
             Refused: Nothing in this graph can become int8.
         """
+        if variant:
+            raise ValueError(f"TFLite has one int8 form, not {variant!r}")
         if student.quantized:
             raise Refused("the source is quantized already and is kept as it is", remedy="--precision keep")
         model = flatbuffer.read(fp32.path)
+        centre_tables(model)
         progress("TFLite: resolving the recipe")
-        recipe = resolve(model, student.float_patterns, calibrated=bool(calibration))
+        recipe = resolve(model, student.float_patterns, calibrated=bool(calibration), given=given)
         if all(decision.scheme in ("float", "follow") for decision in recipe.ops):
             raise Refused(
                 "nothing in the TFLite graph can become int8: " + _reasons(recipe),
                 remedy="ship the fp32 graph, or convert to ONNX as well (--format onnx,tflite)",
             )
-        ranges = {}
-        if any(decision.scheme == "static" for decision in recipe.ops):
+        if any(decision.scheme == "static" for decision in recipe.ops) and not self._ranges:
             progress(f"TFLite: calibrating on {len(calibration)} samples")
-            ranges = activation_ranges(fp32.path, fp32.inputs, fp32.signatures, calibration)
+            self._ranges = activation_ranges(fp32.path, fp32.inputs, fp32.signatures, calibration)
         recipe = self._even_out(model, recipe, fp32, calibration, progress)
         progress("TFLite: quantizing")
-        quantized = apply.quantize(model, recipe, ranges)
-        path = work / "tflite.int8.tflite"
+        quantized = apply.quantize(model, recipe, self._ranges)
+        self._made += 1
+        path = work / f"tflite.int8.{self._made}.tflite"
         version = write(quantized, path)
         return dataclasses.replace(
             fp32, precision="int8", path=path, recipe=recipe, min_engine_version=f"tflite={version}"
         )
+
+    def noise(self, student: Captured, fp32: Draft, int8: Draft, calibration: Sequence[Arrays]) -> dict[str, float]:
+        """See `draft.FormatConverter.noise`."""
+        return sensitivity.noise(fp32, int8, calibration)
 
     def _even_out(
         self, model: flatbuffer.Model, recipe: Recipe, fp32: Draft, calibration: Sequence[Arrays], progress: Progress
@@ -111,9 +132,11 @@ class TfliteConverter:
         wanted = list(smooth.readers(model, recipe))
         if not wanted or not calibration:
             return recipe
-        progress("TFLite: looking for outliers in the rows")
-        rows = activation_rows(fp32.path, fp32.inputs, fp32.signatures, calibration, wanted)
-        factors = smooth.plan(model, recipe, rows)
+        missing = [name for name in wanted if name not in self._rows]
+        if missing:
+            progress("TFLite: looking for outliers in the rows")
+            self._rows |= activation_rows(fp32.path, fp32.inputs, fp32.signatures, calibration, missing)
+        factors = smooth.plan(model, recipe, self._rows)
         if not factors:
             return recipe
         smooth.apply(model, recipe, factors)

@@ -11,7 +11,9 @@ from edgekit_converters.draft import Progress
 from edgekit_converters.quiet import quiet, quiet_native
 from edgekit_converters.tflite.flatbuffer import Model, parse
 from edgekit_converters.tflite.ladder import shape_at
+from edgekit_converters.tflite.torch_passes.fold_constants import fold_constants
 from edgekit_converters.tflite.torch_passes.mark_recurrent import mark_recurrent
+from edgekit_converters.tflite.torch_passes.mark_scatter import mark_scatter
 from edgekit_converters.tflite.torch_passes.same_padding import write_out_same_padding
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Signature
@@ -47,7 +49,9 @@ def lower(student: Captured, signatures: Sequence[Signature], progress: Progress
     converter = Converter()
     module = student.program.module()
     mark_recurrent(module)
+    mark_scatter(module)
     write_out_same_padding(module)
+    fold_constants(module)
     for signature in signatures:
         converter.add_signature(signature.name, module, None, example_at(student, signature))
     progress(f"TFLite: lowering {len(signatures)} signature{'s' if len(signatures) > 1 else ''}")

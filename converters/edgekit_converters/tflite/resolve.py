@@ -5,7 +5,8 @@ Two styles, chosen for the whole graph by its structure:
     static    convolutional and feed-forward nets on float inputs: activations get calibrated scales, so the data stays
               int8 from the first weighted operator to the last
     dynamic   nets with look-up tables, attention or recurrence: activations stay float between operators, each matrix
-              product quantizes its rows as they come (no calibration, no outlier problem, padding cannot change a row)
+              product quantizes its rows as they come (no calibration, no outlier problem, padding cannot change a row);
+              convolutions on pictures in front of such a net are static all the same (`front`)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgekit_converters.recipe.types import OpDecision, Recipe, Scheme
+from edgekit_converters.recipe.types import Given, OpDecision, Recipe, Scheme
 from edgekit_converters.tflite.flatbuffer import (
     Model,
     dtype_of,
@@ -26,6 +27,7 @@ from edgekit_converters.tflite.flatbuffer import (
     operators,
     text,
 )
+from edgekit_converters.tflite.front import front_operators
 from edgekit_converters.tflite.passes.names import tensor_key
 from edgekit_converters.tflite.passes.step_recurrent import is_recurrent_product
 from edgekit_converters.tflite.weighted import LSTM, Weighted, touched_bytes_fp32, weight_bytes_fp32, weighted_operators
@@ -44,27 +46,35 @@ FOLLOWING = MOVING | {
     "LOGISTIC", "TANH", "HARD_SWISH", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "PADV2", "MIRROR_PAD",
 }  # fmt: skip
 
+FRONT = "a convolution on feature maps in front of the rest: their ranges are stable, calibrated scales"
 
-def resolve(model: Model, float_patterns: Sequence[str] = (), *, calibrated: bool = True) -> Recipe:
+
+def resolve(
+    model: Model, float_patterns: Sequence[str] = (), *, calibrated: bool = True, given: Given | None = None
+) -> Recipe:
     """Decides for every operator with weights or multiply-accumulates, and for what follows them.
 
     Args:
         model: The fp32 model with the names of `passes.names`.
         float_patterns: fnmatch patterns of operators or modules left in floating point.
         calibrated: Whether calibration samples are at hand; without them nothing is static.
+        given: Decisions already taken, by operator.
 
     Returns:
         The recipe. Operators are named without the prefix of their signature, so that one decision serves all.
     """
     signatures = [text(signature.signatureKey) for signature in model.signatureDefs or []]
     decided: dict[str, OpDecision] = {}
+    patterns = tuple(float_patterns)
     # The largest signature first: its MACs are the ones to report.
     for subgraph in reversed(main_subgraphs(model)):
         style, why = style_of(model, subgraph)
         if style == "static" and not calibrated:
             style, why = "dynamic", "no calibration samples, so activations are quantized as they come"
         for part, calls in executed(model, subgraph):
-            for decision in _decide(model, part, style, why, tuple(float_patterns), signatures):
+            front = front_operators(model, part, FOLLOWING) if style == "dynamic" and calibrated else set()
+            told = (style, why)
+            for decision in _decide(model, part, told, patterns, signatures, given or {}, front):
                 decided.setdefault(decision.op, msgspec.structs.replace(decision, macs=calls * decision.macs))
     _, why = style_of(model, main_subgraphs(model)[-1])
     return Recipe(format="tflite", precision="int8", ops=tuple(decided.values()), notes=(why,))
@@ -93,8 +103,15 @@ def style_of(model: Model, subgraph: Any) -> tuple[Style, str]:
 
 
 def _decide(
-    model: Model, subgraph: Any, style: Style, why: str, patterns: tuple[str, ...], signatures: list[str]
+    model: Model,
+    subgraph: Any,
+    chosen: tuple[Style, str],
+    patterns: tuple[str, ...],
+    signatures: list[str],
+    given: Given,
+    front: set[int],
 ) -> list[OpDecision]:
+    style, why = chosen
     weighted = {id(item.operator): item for item in weighted_operators(model, subgraph)}
     int8_tensors: set[int] = set()
     decisions: dict[int, OpDecision] = {}
@@ -102,11 +119,18 @@ def _decide(
     for kind, operator in steps:
         name = tensor_key(text(subgraph.tensors[int(operator.outputs[0])].name), signatures)
         item = weighted.get(id(operator))
-        if item is not None:
-            scheme, reason = _weighted_scheme(item, style, why)
+        if item is not None and id(operator) in front:
+            scheme, reason = _respect(patterns, name, *(given.get(name) or ("static", FRONT)))
+            decisions[id(operator)] = _decision(name, item, scheme, reason)
+        elif item is not None:
+            scheme, reason = given.get(name) or _weighted_scheme(item, style, why)
             scheme, reason = _respect(patterns, name, scheme, reason)
             decisions[id(operator)] = _decision(name, item, scheme, reason)
-        elif style == "static" and kind in FOLLOWING and _touches(model, subgraph, operator, int8_tensors):
+        elif (
+            (style == "static" or id(operator) in front)
+            and kind in FOLLOWING
+            and _touches(model, subgraph, operator, int8_tensors)
+        ):
             scheme, reason = _respect(patterns, name, "follow", "its input is int8 already")
             decisions[id(operator)] = OpDecision(op=name, kind=kind, scheme=scheme, reason=reason)
         if id(operator) in decisions and decisions[id(operator)].scheme in ("static", "follow"):
@@ -132,8 +156,8 @@ def _weighted_scheme(item: Weighted, style: Style, why: str) -> tuple[Scheme, st
     if item.kind == "FULLY_CONNECTED" and is_recurrent_product(item.name):
         return (
             "dynamic_row",
-            "recurrent, one call a step: XNNPACK's products of int8 rows and weights; the state stays in float so "
-            "that errors do not add up over time",
+            "recurrent, one call a step: XNNPACK's products of int8 rows and weights; the state stays floating point, "
+            "so that errors do not add up over time",
         )
     if not item.weights:
         return "float", "a product of two activations: int8 would need one scale for all of each, which costs accuracy"

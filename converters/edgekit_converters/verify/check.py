@@ -12,6 +12,7 @@ from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.data import Samples
 from edgekit_converters.verify.gate import judge
 from edgekit_converters.verify.parity import FP32_TOLERANCE, parity
+from edgekit_converters.verify.stream import stream_problem, streamed
 from edgekit_converters.verify.task import Task
 from edgekit_runtime.manifest import Graph, Parity, Quality
 
@@ -48,12 +49,13 @@ def golden_inputs(student: Captured, data: Samples) -> Arrays:
     return {name: np.concatenate([sample[name] for sample in alike[:count]]) for name in first}
 
 
-def verify_graph(bundle: Path, graph: Graph, data: Samples, golden: Arrays, task: Task) -> Verified:
+def verify_graph(bundle: Path, graph: Graph, student: Captured, data: Samples, golden: Arrays, task: Task) -> Verified:
     """Compares one graph of a staged bundle with the student.
 
     Args:
         bundle: The staged folder, with a manifest.
-        graph: The graph.
+        graph: The graph; a decode step runs with its encoder, as the loop around both.
+        student: What was captured.
         data: Evaluation (or calibration) samples.
         golden: Golden inputs.
         task: The student's outputs on the samples, and how the graph is judged.
@@ -64,18 +66,29 @@ def verify_graph(bundle: Path, graph: Graph, data: Samples, golden: Arrays, task
     with er.open(bundle, graph=graph.id, engine=graph.engine, threads=1) as session:
         outputs = [session.run(sample) for sample in data.inputs]
         answer = session.run(golden)
-    seen = parity(graph.id, task.reference, outputs)
+        problem = ""
+        if task.streamed:
+            assert session.bundle is not None
+            made = streamed(session.run, session.inputs, session.bundle.manifest.states, data.inputs)
+            problem = stream_problem(task.streamed, made, exact=graph.precision == "fp32")
+    if graph.role == "encoder":  # answers nothing by itself: what int8 costs is judged with the decode step
+        reference = [student.part("encoder").reference(sample) for sample in data.inputs]
+        seen = parity(graph.id, reference, outputs)
+    else:
+        seen = parity(graph.id, task.reference, outputs)
     if graph.precision == "fp32":
         worst = max(seen, key=lambda p: p.max_error_fraction)
-        failed = ""
+        failed = problem
         if worst.max_error_fraction > FP32_TOLERANCE:
             failed = (
                 f"fp32 graph differs from the student: output {worst.output}, largest error "
                 f"{worst.max_error_fraction:.2e} of its range (allowed {FP32_TOLERANCE:.0e})"
             )
         return Verified(graph, seen, (), failed, answer)
+    if graph.role == "encoder":
+        return Verified(graph, seen, (), "", answer)
     want, got = ([answer[task.output] for answer in answers] for answers in (task.reference, outputs))
     quality = judge(graph.id, task.metric, want, got, data, task.limit)
     wrong = [q for q in quality if q.gate == "failed"]
-    failed = "; ".join(f"{q.metric} on {q.slice}: {q.reason}" for q in wrong)
+    failed = "; ".join([*(f"{q.metric} on {q.slice}: {q.reason}" for q in wrong), *([problem] if problem else [])])
     return Verified(graph, seen, quality, failed, answer)

@@ -48,6 +48,8 @@ def check_labels(metric: Metric, labels: np.ndarray, outputs: Sequence[np.ndarra
 
 
 def _class_problem(label: np.ndarray, output: np.ndarray) -> str:
+    if output.dtype.kind in "iu":  # decoded tokens: labels as they stand, at most as many
+        return "" if label.size <= output.size else f"{label.size} tokens for at most {output.size}"
     rows, classes = output.size // output.shape[-1] if output.ndim else 1, output.shape[-1] if output.ndim else 1
     if label.size > rows:
         return f"{label.size} labels for {rows} row{'s' if rows > 1 else ''} of scores"

@@ -50,7 +50,7 @@ def _column(values: Sequence[float]) -> np.ndarray:
 
 
 def _classes(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [np.argmax(output, axis=-1).ravel() for output in outputs]
+    return [_argmax_truth(output).ravel() for output in outputs]
 
 
 def _top1(outputs: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> np.ndarray:
@@ -157,7 +157,8 @@ def _ratio(mean: np.ndarray) -> np.ndarray:
 
 
 def _argmax_truth(reference: np.ndarray) -> np.ndarray:
-    return np.argmax(reference, axis=-1)
+    """The label of each row of scores; whole numbers (decoded tokens) are labels already."""
+    return reference if reference.dtype.kind in "iu" else np.argmax(reference, axis=-1)
 
 
 def _itself(reference: np.ndarray) -> np.ndarray:

@@ -12,7 +12,8 @@ from edgekit_converters.draft import Progress
 from edgekit_converters.options import Options
 from edgekit_converters.verify.gate import choose_metric, parse_max_drop
 from edgekit_converters.verify.labels import check_labels
-from edgekit_converters.verify.metrics import Metric, find_metric
+from edgekit_converters.verify.metrics import METRICS, Metric, find_metric
+from edgekit_converters.verify.stream import streamed
 from edgekit_runtime.errors import Refused, UsageError
 
 
@@ -25,12 +26,14 @@ class Task:
         metric: What is computed.
         limit: Largest drop of it that may ship, and whether that is relative.
         output: Name of the output that is judged.
+        streamed: The student's stream over the first samples (`verify.stream`); empty where it has no states.
     """
 
     reference: tuple[Arrays, ...]
     metric: Metric
     limit: tuple[float, bool]
     output: str
+    streamed: Arrays = dataclasses.field(default_factory=dict)
 
 
 def make_task(student: Captured, data: Samples, options: Options, progress: Progress) -> Task:
@@ -50,10 +53,17 @@ def make_task(student: Captured, data: Samples, options: Options, progress: Prog
     # The last exit is the full answer; without exits the first output is the one people measure.
     judged = options.exits[-1] if options.exits else names[0]
     answers = [answer[judged] for answer in reference]
-    metric = named or choose_metric(answers, data.labels)
+    metric = named or (METRICS["cer"] if student.decoding else choose_metric(answers, data.labels))
     if data.labels is not None:
         check_labels(metric, data.labels, answers, data.origin)
-    return Task(reference, metric, limit, judged)
+    stream = {}
+    if student.states:
+        stream = streamed(student.reference, student.inputs, student.states, data.inputs)
+        if judged not in stream:
+            raise UsageError(
+                f"{judged} is a state, and graphs are judged by it", remedy="return the answer before the states"
+            )
+    return Task(reference, metric, limit, judged, stream)
 
 
 def student_outputs(student: Captured, data: Samples, progress: Progress) -> tuple[Arrays, ...]:

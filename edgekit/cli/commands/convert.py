@@ -37,6 +37,10 @@ def command(
     precision: Annotated[str, typer.Option(help="auto, int8, fp32 or keep.")] = "auto",
     dynamic: Annotated[list[str] | None, typer.Option(help="NAME:AXIS[=SYMBOL][:MIN-MAX]; repeatable.")] = None,
     exits: Annotated[str, typer.Option(help="Outputs in order of depth, the full answer last: A,B,C")] = "",
+    split_points: Annotated[str, typer.Option(help="Where it may be cut: auto, all, none or NAME,...")] = "auto",
+    state: Annotated[
+        list[str] | None, typer.Option(help="INPUT=OUTPUT: a streaming student's state, carried on; repeatable.")
+    ] = None,
     keep_float: Annotated[
         list[str] | None, typer.Option(help="Pattern of operators left in float; repeatable.")
     ] = None,
@@ -45,6 +49,12 @@ def command(
     preprocess: Annotated[Path | None, typer.Option(help="preprocess.toml: raw item to tensor.")] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX opset, 15 to 23; default 18.")] = None,
     min_engine: Annotated[str, typer.Option(help="onnxruntime=1.18,tflite=2.14")] = "",
+    target: Annotated[
+        list[str] | None, typer.Option(help="Device profile to decide for (`edgekit devices`); repeatable.")
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option(help="Cost table to replay (reports/costs.json of a bundle); written if it is new.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seeds the factory.")] = 0,
     name: Annotated[str, typer.Option(help="Name for servers; default: the bundle's stem.")] = "",
     version: Annotated[int, typer.Option(help="Version for servers.")] = 1,
@@ -58,6 +68,7 @@ def command(
     Example: edgekit convert student.py:build --weights student.safetensors
     --calibration calib.npz --eval eval.npz -o student.edge
     """
+    from edgekit.converting import resolve
     from edgekit_converters.convert import run
     from edgekit_converters.pack import pack_in_place
 
@@ -74,12 +85,16 @@ def command(
         precision=precision,  # type: ignore[arg-type]  # checked by Options.check
         dynamic=tuple(dynamic or ()),
         exits=tuple(part for part in exits.split(",") if part),
+        split_points=tuple(part for part in split_points.split(",") if part),
+        states=tuple(state or ()),
         keep_float=tuple(keep_float or ()),
         tokenizer=tokenizer,
         labels=labels,
         preprocess=preprocess,
         opset=opset,
         min_engine=parse_min_engine(min_engine),
+        targets=resolve(target or ()),
+        costs=costs,
         seed=seed,
         name=name,
         version=version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -12,24 +13,58 @@ from rich.table import Table
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit_runtime.errors import UsageError
 
 
 def command(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A profile, `local`, or a .toml file.")] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure this machine and write its profile (about two minutes).")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for it; ./device_profiles.")
+    ] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="Calibrate this engine only; repeatable.")] = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """The device profiles, or one of them with the source of each figure.
+    """The device profiles, or one of them with the source of each figure; --calibrate measures this machine.
+
+    A calibration goes to ./device_profiles under this machine's id, where `local` finds it, or under NAME.
 
     Example:  edgekit devices pi4
     """
     from edgekit import devices
 
+    shown = Output(json=json, quiet=quiet)
+    if calibrate:
+        path = _calibrated(shown, "" if name in (None, devices.LOCAL) else str(name), output, engine or [])
+        name = str(path)
+    elif output is not None or engine:
+        raise UsageError("--output and --engine say how to calibrate", remedy="say --calibrate, too")
     names = (name,) if name else devices.known()
     profiles = [devices.load(each) for each in names]
-    document = {"profiles": msgspec.to_builtins(profiles)}
+    document: dict[str, Any] = {"profiles": [plain(profile) for profile in profiles]}
+    if calibrate:
+        document["written"] = name
     draw = _one if name else _all
-    Output(json=json, quiet=quiet).result(document, lambda console: draw(console, profiles))
+    shown.result(document, lambda console: draw(console, profiles))
+
+
+def _calibrated(shown: Output, name: str, folder: Path | None, engines: list[str]) -> Path:
+    from edgekit.devices.calibration import calibrate, lines
+
+    with shown.steps("calibrate", lines(engines)) as steps:
+        path = calibrate(folder, name=name, engine=engines, progress=steps.advance)
+    shown.say(escape(f"written: {path}"))
+    return path
+
+
+def plain(profile: Any) -> dict[str, Any]:
+    """A profile as JSON shows it: without the measured points, which lie in the predictor beside it."""
+    document: dict[str, Any] = msgspec.to_builtins(profile)
+    del document["kernels"]
+    return document
 
 
 def figures(profile: Any) -> list[tuple[str, str, str, str]]:
@@ -49,7 +84,7 @@ def figures(profile: Any) -> list[tuple[str, str, str, str]]:
                 words = [str(v) for k, v in item.items() if not isinstance(v, dict) and k != "use" and v is not None]
                 walk(item, f"{path}[{' '.join(words)}]")
 
-    walk({k: v for k, v in msgspec.to_builtins(profile).items() if not isinstance(v, str)}, "")
+    walk({k: v for k, v in plain(profile).items() if not isinstance(v, str)}, "")
     return rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from edgekit.cli.app import JsonFlag, QuietFlag
-from edgekit.cli.bundle_tables import graph_table, refusal_lines, size
+from edgekit.cli.bundle_tables import graph_table, operating_table, refusal_lines, size, split_table
 from edgekit.cli.output import Output
+from edgekit_converters.promise import broken
 from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.manifest import Tensor
 
@@ -20,6 +21,7 @@ from edgekit_runtime.manifest import Tensor
 def command(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],
     ops: Annotated[bool, typer.Option("--ops", help="Each operator with its precision and why.")] = False,
+    cuts: Annotated[bool, typer.Option("--cuts", help="Every place it could be cut at, and why it is not.")] = False,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -35,7 +37,9 @@ def command(
             document["tables"] = found
         if ops:
             document["ops"] = _recipes(opened)
-        output.result(document, lambda console: _render(console, opened, ops=ops))
+        if cuts:
+            document["cuts"] = _cuts(opened)
+        output.result(document, lambda console: _render(console, opened, ops=ops, cuts=cuts))
 
 
 def _recipes(bundle: Bundle) -> dict[str, object]:
@@ -44,6 +48,16 @@ def _recipes(bundle: Bundle) -> dict[str, object]:
         path = bundle.file(graph.recipe) if graph.recipe else None
         if path is not None:
             found[graph.id] = msgspec.json.decode(path.read_bytes())
+    return found
+
+
+def _cuts(bundle: Bundle) -> dict[str, list[dict[str, Any]]]:
+    """Every place that was looked at, by full graph."""
+    found = {}
+    for graph in bundle.manifest.graphs:
+        path = bundle.file(f"assets/cuts/{graph.id}.json")
+        if path is not None:
+            found[graph.id] = msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]])
     return found
 
 
@@ -64,7 +78,7 @@ def _shape(tensor: Tensor) -> str:
     return f"{tensor.name} {tensor.dtype}[{', '.join(map(str, tensor.shape))}]"
 
 
-def _render(console: Console, bundle: Bundle, *, ops: bool) -> None:
+def _render(console: Console, bundle: Bundle, *, ops: bool, cuts: bool) -> None:
     manifest = bundle.manifest
     total = sum(entry.bytes for entry in manifest.files.values())
     console.print(f"{manifest.name} version {manifest.version}, {size(total)} in {len(manifest.files)} files")
@@ -75,7 +89,8 @@ def _render(console: Console, bundle: Bundle, *, ops: bool) -> None:
     for axis in manifest.axes:
         console.print(f"axis      {axis.symbol}: {axis.min} to {axis.max}, {axis.role}", markup=False)
     if manifest.exits:
-        console.print(f"exits     {', '.join(item.id for item in manifest.exits)}", markup=False)
+        outputs = dict.fromkeys(item.output for item in manifest.exits)
+        console.print(f"exits     {', '.join(outputs)}", markup=False)
     for note in manifest.source.notes:
         console.print(f"note      {note}", markup=False)
     console.print()
@@ -83,6 +98,11 @@ def _render(console: Console, bundle: Bundle, *, ops: bool) -> None:
     for graph_id, count in _tables(bundle).items():
         read = f"a run at the example's size reads {size(count['touched_bytes'])} of them"
         console.print(f"tables    {graph_id}: {size(count['table_bytes'])} in int8, {read}", markup=False)
+    for graph in manifest.graphs:
+        for line in broken(graph):
+            console.print(f"note      {graph.id}: {line}", markup=False)
+        if graph.precision == "int8":
+            console.print(f"ships     {graph.id}: {graph.ships_because}", markup=False)
     for quality in manifest.quality:
         mark = "passed" if quality.gate == "passed" else "FAILED"
         console.print(
@@ -90,6 +110,10 @@ def _render(console: Console, bundle: Bundle, *, ops: bool) -> None:
         )
     for line in refusal_lines(manifest):
         console.print(line, markup=False)
+    for graph_id in dict.fromkeys(point.of for point in manifest.split_points):
+        console.print(split_table(manifest, graph_id))
+    if manifest.operating_points:
+        console.print(operating_table(manifest))
     measurements = bundle.measurements()
     if measurements:
         console.print()
@@ -100,6 +124,19 @@ def _render(console: Console, bundle: Bundle, *, ops: bool) -> None:
         )
     if ops:
         _render_ops(console, bundle)
+    if cuts:
+        _render_cuts(console, bundle)
+
+
+def _render_cuts(console: Console, bundle: Bundle) -> None:
+    for graph_id, rows in _cuts(bundle).items():
+        table = Table(box=None, pad_edge=False, title=f"\nplaces of {graph_id}", title_justify="left")
+        for column in ("place", "tensors", "bytes", "MACs before", "fate"):
+            table.add_column(column, justify="right" if column in ("bytes", "MACs before") else "left", overflow="fold")
+        for row in rows:
+            work = row["macs_before"] / max(row["macs_before"] + row["macs_after"], 1)
+            table.add_row(row["place"], " ".join(row["tensors"]), size(row["bytes"]), f"{work:.1%}", row["fate"])
+        console.print(table)
 
 
 def _render_ops(console: Console, bundle: Bundle) -> None:

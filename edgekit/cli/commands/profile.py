@@ -46,6 +46,9 @@ def command(
     ca: Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate that an agent's is checked by.")] = None,
     cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Own certificate, for mutual TLS.")] = None,
     key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its key.")] = None,
+    remote_python: Annotated[
+        str, typer.Option(metavar="PROGRAM", help="Python on a device reached by ssh.")
+    ] = "python3",
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the report there, too.")] = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -79,14 +82,14 @@ def command(
         memory_limit_mb=memory_limit,
         duty=duty,
     )
-    access = _access(token_file, ca, cert, key)
+    access = _access(token_file, ca, cert, key, remote_python)
     measurements: list[Measurement] = []
     for place in places:
         title = "profile" if len(places) == 1 else place.text
         with output.growing(title) as steps:
 
             def announce(total: int, remarks: tuple[str, ...], steps: Any = steps) -> None:
-                steps.total = total
+                steps.total = steps.done + total if total else steps.total
                 for remark in remarks:
                     output.note(f"left out: {remark}")
 
@@ -130,7 +133,7 @@ def axis_sizes(pairs: list[str]) -> dict[str, int]:
     return found
 
 
-def _access(token_file: Path | None, ca: Path | None, cert: Path | None, key: Path | None) -> Any:
+def _access(token_file: Path | None, ca: Path | None, cert: Path | None, key: Path | None, python: str) -> Any:
     from edgekit.profiler.where import Access
 
     for option, path in (("--token-file", token_file), ("--ca", ca), ("--cert", cert), ("--key", key)):
@@ -139,7 +142,7 @@ def _access(token_file: Path | None, ca: Path | None, cert: Path | None, key: Pa
     if (cert is None) != (key is None):
         raise UsageError("--cert and --key belong together", remedy="give both, or neither")
     token = token_file.read_text(encoding="utf-8").strip() if token_file is not None else ""
-    return Access(token=token, ca=ca, cert=cert, key=key)
+    return Access(token=token, ca=ca, cert=cert, key=key, python=python)
 
 
 def _report(source: str, measurements: list[Measurement], folder: Path) -> Path:

@@ -21,6 +21,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from edgekit_runtime.engines.base import middle_mean
@@ -245,17 +246,19 @@ def join(rows: Sequence[OpCost], runs: Sequence[Sequence[Event]], *, looped: boo
     sure = len(plain) == len(multiplying)
     known = {key: row for key, (_, row) in zip(multiplying, plain, strict=False)} if sure else {}
     return tuple(
-        OpCost(
-            name=known[key].name if key in known else f"{key[1]} {key[3]}",
-            kind=known[key].kind if key in known else key[1],
+        msgspec.structs.replace(
+            known.get(key) or _unknown(key[1], key[3]),
             ms=middle_mean(sums[key]) / 1e3,
-            macs=known[key].macs if key in known else None if _multiplies(key[1], set()) else 0,
-            bytes=known[key].bytes if key in known else None,
-            int8=known[key].int8 if key in known else "QS8" in key[1] or "QC8" in key[1] or "QU8" in key[1],
             delegate=DELEGATE if key[2] else KERNEL,
         )
         for key in keys
     )
+
+
+def _unknown(tag: str, index: int) -> OpCost:
+    """A row of LiteRT's own: a name, and no work that would be guessed."""
+    int8 = any(word in tag for word in ("QS8", "QC8", "QU8"))
+    return OpCost(name=f"{tag} {index}", kind=tag, macs=None if _multiplies(tag, set()) else 0, int8=int8)
 
 
 def _numbered(events: Sequence[Event], looped: bool) -> list[tuple[tuple[int, str, bool, int], int]]:

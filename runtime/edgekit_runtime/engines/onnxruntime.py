@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgekit_runtime.engines import onnx_bytes
 from edgekit_runtime.engines.base import Arrays, middle_mean
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.macs import ONNX_INT8, macs
@@ -29,6 +30,9 @@ DTYPES = {
 }
 # Element sizes by the spelling of the profile.
 _ITEM_BYTES = {"float": 4, "double": 8, "float16": 2, "bfloat16": 2, "bool": 1}
+
+# Where a model given as bytes finds its external data.
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 # The element type that tells whether the multiplication itself is 8-bit (QLinearAdd and the like have no MACs anyway).
 _EIGHT_BIT = ("int8", "uint8")
@@ -51,6 +55,22 @@ class OnnxRuntime:
         if signature:
             raise UsageError(f"{path.name} is an ONNX file: it has no signatures, {signature!r} was asked for")
         return OnnxGraph(self._open(path, self._options(threads)), path.name)
+
+    def load_joined(self, paths: Sequence[Path], outputs: Collection[str], *, threads: int = 1) -> OnnxGraph:
+        """Opens consecutive pieces of one graph as one graph that gives the outputs named.
+
+        Args:
+            paths: Files of the pieces in the order they run, in one folder beside the weights they share.
+            outputs: Names of outputs of any of them.
+            threads: Threads inside one operator.
+
+        Raises:
+            Refused: The engine does not take them (before 1.20 it finds no shared weights from bytes).
+        """
+        model = onnx_bytes.join([path.read_bytes() for path in paths], outputs)
+        options = self._options(threads)
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(paths[0].parent))
+        return OnnxGraph(self._open(paths[-1], options, model), paths[-1].name)
 
     def trace(
         self, path: Path, inputs: Mapping[str, np.ndarray], *, threads: int = 1, runs: int = 1
@@ -75,9 +95,9 @@ class OnnxRuntime:
         options.log_severity_level = 4
         return options
 
-    def _open(self, path: Path, options: Any) -> Any:
+    def _open(self, path: Path, options: Any, model: bytes | None = None) -> Any:
         try:
-            return self._ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            return self._ort.InferenceSession(model or str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ORT's errors share no base but Exception; all mean: refused
             raise _refusal(path, error, self.version) from error
 

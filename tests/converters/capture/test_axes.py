@@ -135,3 +135,18 @@ def test_a_mean_over_padding_is_no_length_axis():
 def test_outputs_learn_which_axis_follows():
     shapes = output_shapes(_per_token, IDS, BATCH_AND_TIME, {"B": (1, 8), "T": (1, 16)})
     assert shapes[0].shape == ("B", "T", 3)
+
+
+def test_a_cut_axis_folds_whole_numbers_that_pointed_into_it_and_no_others():
+    graph = {
+        "x": np.zeros((6, 2), np.float32),
+        "edges": np.array([[0, 5], [3, 2]]),
+        "kind": np.array([9]),
+        "weight": np.array([5.0]),
+    }
+    dynamic = parse_dynamic(["x:0=N:1-8"])
+    cut = resized(graph, dynamic, "N", 4)
+    np.testing.assert_array_equal(cut["edges"], [[0, 1], [3, 2]])
+    np.testing.assert_array_equal(cut["kind"], [9])
+    np.testing.assert_array_equal(cut["weight"], [5.0])
+    np.testing.assert_array_equal(resized(graph, dynamic, "N", 8)["edges"], graph["edges"])

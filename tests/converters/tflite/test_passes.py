@@ -1,5 +1,7 @@
 """Passes on small models built by hand."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,23 @@ def test_a_split_table_gives_the_same_rows_for_fewer_bytes() -> None:
     np.testing.assert_allclose(run(model, ids), table[ids] * scales[ids, None], rtol=1e-6)
     assert split_tables(model) == 0
     assert len(fb.serialize(model)) < len(fb.serialize(table_model(scales)))
+
+
+def test_two_look_ups_in_one_table_both_get_its_scales() -> None:
+    scales = np.random.default_rng(1).uniform(0.01, 1, ROWS).astype(np.float32)
+    model, ids = table_model(scales), np.array([3, 0, 49, 3])
+    subgraph = model.subgraphs[0]
+    table = fb.data_of(model, subgraph.tensors[1])
+    assert table is not None
+    second = fb.schema().OperatorT()
+    second.opcodeIndex, second.inputs = subgraph.operators[0].opcodeIndex, [0, 1]
+    second.outputs = [fb.add_tensor(model, subgraph, "again", (4, WIDTH))]
+    subgraph.operators.insert(0, second)
+    for output in (list(subgraph.outputs), second.outputs):
+        whole = copy.deepcopy(model)
+        whole.subgraphs[0].outputs = output
+        assert split_tables(whole) == 2
+        np.testing.assert_allclose(run(whole, ids), table[ids] * scales[ids, None], rtol=1e-6)
 
 
 def test_writing_and_reading_gives_the_same_bytes() -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +19,9 @@ def test_json_is_one_document_and_the_report_is_written(tiny: Path, tmp_path: Pa
     printed = capsys.readouterr()
     document = json.loads(printed.out)
     assert [m["graph"] for m in document["measurements"]] == ["onnx.int8"]
-    assert document["measurements"][0]["energy"]["kind"] == "unavailable"
+    assert document["measurements"][0]["energy"]["kind"] in ("unavailable", "measured")
     assert (tmp_path / "out" / "index.html").exists()
-    assert "1 thread: 1/3" in printed.err
+    assert "1/3: onnx.int8 onnxruntime 1t" in printed.err
 
 
 def test_tables_fit_80_columns_and_name_the_verdict(tiny: Path, capsys, monkeypatch):
@@ -44,6 +47,10 @@ def test_a_graph_over_the_memory_limit_ends_with_4_and_one_document(tiny: Path, 
     ("options", "message"),
     [
         (["--device", "toaster"], "no device 'toaster'"),
+        (["--device", "http://board"], "tcp://HOST:PORT"),
+        (["--device", "tcp://board", "--token-file", "none.txt"], "no file none.txt"),
+        (["--device", "tcp://board", "--cert", __file__], "belong together"),
+        (["--length", "16"], "no dynamic length"),
         (["--threads", "one"], "--threads takes whole numbers"),
         (["--size", "length"], "--size takes AXIS=N"),
         (["--duration", "0"], "--duration takes seconds above 0"),
@@ -71,3 +78,38 @@ def test_lists_and_sizes_are_read():
 def test_help_has_an_example(capsys):
     assert run(["profile", "--help"]) == 0
     assert "edgekit profile student.edge" in capsys.readouterr().out
+
+
+def test_an_agent_that_is_not_there_ends_with_5_and_says_how_long_it_was_tried(tiny: Path, capsys, monkeypatch):
+    from edgekit.agent import client
+
+    monkeypatch.setattr(client, "REACH_S", 0.3)
+    assert run(["profile", str(tiny), "--device", "tcp://localhost:1", "--json"]) == 5
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["kind"] == "unreachable"
+    assert "tried for 0." in error["message"]
+
+
+def test_an_agent_opens_no_port_to_the_network_without_tls(capsys):
+    assert run(["agent", "--host", "0.0.0.0", "--json"]) == 2
+    assert "TLS only" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_a_short_token_is_no_token(tmp_path: Path, capsys):
+    (tmp_path / "token").write_text("short\n")
+    assert run(["agent", "--token-file", str(tmp_path / "token")]) == 2
+    assert "16 or more" in capsys.readouterr().err
+
+
+def test_an_agent_says_where_it_is_and_ends_with_its_terminal(tmp_path: Path):
+    command = [sys.executable, "-m", "edgekit", "agent", "--port", "0", "--json"]
+    agent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert agent.stdout is not None
+        lines = [agent.stdout.readline() for _ in range(5)]
+        document = json.loads("".join(lines))
+        assert document["address"].startswith("tcp://localhost:") and len(document["token"]) >= 32
+    finally:
+        agent.send_signal(signal.SIGTERM)
+        assert agent.wait(timeout=20) == 143
+        agent.stdout.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import msgspec
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 import edgekit
+from edgekit.energy import EnergyReading
+from edgekit.profiler import measure, power
 from edgekit.profiler.environment import Before
 from edgekit.profiler.measure import combine, make_plan, precision_of, run_plan
 from edgekit.profiler.targets import plan, resolve, split_spec
@@ -45,7 +48,8 @@ def test_profiling_a_bundle_gives_documents_and_keeps_them_outside_its_identity(
         assert latency.interval_95[0] <= latency.p50 <= latency.interval_95[1]
         assert len(latency.samples) == latency.n
         assert m.open_ms and m.first_ms and m.memory.peak_rss_bytes and m.ops
-        assert m.energy.kind == "unavailable" and m.energy.mj is None and m.energy.reason
+        # Where this machine has no meter there is no figure, and the reason.
+        assert m.energy.mj or (m.energy.kind == "unavailable" and m.energy.mj is None and m.energy.reason)
         assert m.bundle_id == before
     kept = open_bundle(bundle)
     assert kept.bundle_id == before
@@ -90,9 +94,27 @@ def test_a_changed_byte_is_noticed_before_anything_runs(bundle: Path):
         edgekit.profile(bundle)
 
 
-def test_an_unknown_device_is_told_beside_the_known_ones(bundle: Path):
-    with pytest.raises(UsageError, match=r"no device 'toaster'.*local, .*pi4"):
-        edgekit.profile(bundle, "toaster")
+def test_a_machine_with_a_meter_tells_measured_energy(bundle: Path, monkeypatch):
+    class Watt:
+        """A meter that sees one watt whatever happens."""
+
+        def start(self) -> None:
+            self._since = time.monotonic()
+
+        def stop(self) -> EnergyReading:
+            seconds = time.monotonic() - self._since
+            return EnergyReading(joules=seconds, seconds=seconds, method="made up", source="a test", covers="nothing")
+
+    monkeypatch.setattr(measure, "meter_for_this_machine", Watt)
+    monkeypatch.setattr(power, "_BUSY_S", 0.2)
+    monkeypatch.setattr(power, "IDLE_S", 0.05)
+    made = make_plan(bundle, graph="onnx.fp32", duration_s=0.05)
+    assert made.steps == made.processes + 2
+    (found,) = run_plan(dataclasses.replace(made, processes=1))
+    assert found.energy.kind == "measured"
+    # A watt for as long as one run takes in a loop: at least the run itself.
+    assert found.energy.mj is not None and found.latency_ms.p50 is not None
+    assert found.energy.mj >= 0.5 * found.latency_ms.p50
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from edgekit.profiler.statistics import (
     median_interval,
     minimum_samples,
     percentile,
+    percentile_interval,
     ratio_interval,
     spread,
     steady,
@@ -204,3 +206,30 @@ def test_one_round_has_no_interval():
 )
 def test_a_difference_counts_only_when_the_interval_excludes_the_margin(interval, verdict: str):
     assert decide(interval, 0.02) == verdict
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.9])
+def test_percentile_intervals_cover_the_truth_whatever_the_distribution(fraction: float):
+    generator = np.random.default_rng(3)
+    truth = float(np.exp(NormalDist().inv_cdf(fraction) * 0.5))
+    hits = 0
+    for _ in range(400):
+        found = percentile_interval(generator.lognormal(0, 0.5, 150).tolist(), fraction)
+        assert found is not None
+        hits += found[0] <= truth <= found[1]
+    # At least 95 % by construction; 400 trials of exactly 95 % lie above 92.2 % in 99 of 100 cases.
+    assert hits / 400 >= 0.922
+
+
+def test_a_percentile_interval_needs_samples_beyond_it():
+    assert percentile_interval([1.0] * 20, 0.99) is None
+    assert percentile_interval([], 0.5) is None
+    ordered = [float(value) for value in range(1, 101)]
+    # Of 100 values, P(Binomial(100, 0.5) < 40) = 0.0176 and < 41 = 0.0284: the 40th and the 61st.
+    assert percentile_interval(ordered, 0.5) == (40.0, 61.0)
+
+
+def test_a_summary_gives_intervals_only_of_percentiles_it_supports():
+    latency = summarise([[1.0 + index / 1000 for index in range(100)]])
+    assert latency.interval_95_p90 is not None and latency.interval_95_p99 is None
+    assert latency.processes == (100,)

@@ -94,3 +94,9 @@ def test_bare_files_are_twins_when_their_names_differ_by_the_precision_alone():
     int8 = measured("int8", 1.0, graph="vww_96_int8.tflite", bundle_id="")
     assert int8_advice([int8, measured("fp32", 2.0, graph="vww_96_float.tflite", bundle_id="")])
     assert not int8_advice([int8, measured("fp32", 2.0, graph="kws_float.tflite", bundle_id="")])
+
+
+def test_an_answer_from_predictions_says_so():
+    (found,) = int8_advice([measured("int8", 1.0, predicted=True), measured("fp32", 2.0, predicted=True)])
+    assert found.answer == "yes"
+    assert "predicted, not measured" in found.because

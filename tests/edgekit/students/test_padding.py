@@ -16,7 +16,16 @@ from edgekit.students.layers import reversal, take_steps
 from edgekit.students.sampling import Arrays, run
 
 Tiny = Callable[[str], nn.Module]
-SEQUENCES = ("text_cnn", "bilstm_classifier", "bilstm_tagger", "bert_tiny", "bert_mini", "bert_small", "minilm")
+SEQUENCES = (
+    "text_cnn",
+    "bilstm_classifier",
+    "bilstm_tagger",
+    "essay_scorer",
+    "bert_tiny",
+    "bert_mini",
+    "bert_small",
+    "minilm",
+)
 
 # Sums of the same numbers in another order of blocks: a few units in the last place of float32.
 TOLERANCE = 1e-5

@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from edgekit_converters.capture.rewrite import embedding_bag
+from edgekit_converters.capture.rewrite import circular, embedding_bag
 from edgekit_converters.quiet import quiet
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def _functions() -> dict[Any, Callable[..., Any]]:
     """What `forward` calls -> what runs in its place; it may give NotImplemented where the call is fine as it is."""
     from torch.nn import functional
 
-    return {functional.embedding_bag: embedding_bag.embedding_bag}
+    return {functional.embedding_bag: embedding_bag.embedding_bag, functional.pad: circular.pad}
 
 
 def _saved() -> dict[Any, Callable[..., Any]]:
@@ -33,6 +33,7 @@ def _saved() -> dict[Any, Callable[..., Any]]:
 
     aten: Any = torch.ops.aten
     return {
+        aten.pad.default: circular.pad,
         aten.embedding_bag.padding_idx: embedding_bag.decomposed,
         aten._embedding_bag.default: embedding_bag.decomposed,
         aten._embedding_bag_forward_only.default: embedding_bag.decomposed,

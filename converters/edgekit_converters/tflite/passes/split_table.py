@@ -32,11 +32,16 @@ def split_tables(model: Model) -> int:
     count = 0
     for subgraph in model.subgraphs:
         rewritten: list[Any] = []
+        scales: dict[int, np.ndarray] = {}  # of a table, which several look-ups may share
         for kind, operator in operators(model, subgraph):
             rewritten.append(operator)
-            if kind == "EMBEDDING_LOOKUP" and _has_row_scales(subgraph.tensors[int(operator.inputs[1])]):
-                rewritten += _scales_after(model, subgraph, operator)
-                count += 1
+            if kind == "EMBEDDING_LOOKUP":
+                index = int(operator.inputs[1])
+                if _has_row_scales(table := subgraph.tensors[index]):
+                    scales[index] = _take_scales(table)
+                if index in scales:
+                    rewritten += _scales_after(model, subgraph, operator, scales[index])
+                    count += 1
         subgraph.operators = rewritten
     return count
 
@@ -51,18 +56,21 @@ def _length(values: Any) -> int:
     return 0 if values is None else len(values)
 
 
-def _scales_after(model: Model, subgraph: Any, lookup: Any) -> list[Any]:
+def _take_scales(table: Any) -> np.ndarray:
+    """The scales [V, 1] of a table, which has the single scale 1 afterwards."""
+    scales = np.asarray(table.quantization.scale, np.float32).reshape(-1, 1)
+    table.quantization = schema().QuantizationParametersT()
+    table.quantization.scale, table.quantization.zeroPoint = [1.0], [0]
+    return scales
+
+
+def _scales_after(model: Model, subgraph: Any, lookup: Any, scales: np.ndarray) -> list[Any]:
     ids, table_index = (int(index) for index in lookup.inputs)
     table, answer = subgraph.tensors[table_index], int(lookup.outputs[0])
     name, shape = text(subgraph.tensors[answer].name), shape_of(subgraph.tensors[answer])
-    scales = np.asarray(table.quantization.scale, np.float32).reshape(-1, 1)
-    single = schema().QuantizationParametersT()
-    single.scale, single.zeroPoint = [1.0], [0]
-    table.quantization = single
-
     constant = add_constant(model, subgraph, f"{name}.row_scales", scales)
     codes = add_tensor(model, subgraph, f"{name}.codes", shape)
-    subgraph.tensors[codes].type, subgraph.tensors[codes].quantization = table.type, single
+    subgraph.tensors[codes].type, subgraph.tensors[codes].quantization = table.type, table.quantization
     whole = add_tensor(model, subgraph, f"{name}.rows", shape)
     scale = add_tensor(model, subgraph, f"{name}.scale", (*shape[:-1], 1))
     lookup.opcodeIndex = opcode_index(model, "GATHER", 2)  # version 2 brought int8

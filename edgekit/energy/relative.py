@@ -2,7 +2,8 @@
 
 The weights are those of Horowitz, "Computing's energy problem", ISSCC 2014 (45 nm): an 8-bit multiply-add 0.23 pJ, a
 32-bit floating-point one 4.6 pJ; reading 64 bits takes 10 pJ from 8 KiB, 20 pJ from 32 KiB, 100 pJ from 1 MiB and
-1.3 to 2.6 nJ from DRAM. Whole boards take two to three orders more than that, mostly for being awake: hence relative.
+1.3 to 2.6 nJ from DRAM; an instruction takes 70 pJ besides what it computes, which the products of a vector share.
+Whole boards take two to three orders more than that, mostly for being awake: hence relative.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from edgekit_runtime.measurement import OpCost
 if TYPE_CHECKING:
     from edgekit.devices.profile import DeviceProfile
 
-INT8_MAC_PJ, FLOAT_MAC_PJ = 0.23, 4.6
+INT8_MAC_PJ, FLOAT_MAC_PJ, INSTRUCTION_PJ = 0.23, 4.6, 70.0
 L1_BYTE_PJ, CACHE_BYTE_PJ, DRAM_BYTE_PJ = 20 / 8, 100 / 8, 1950 / 8
 
 
@@ -26,7 +27,7 @@ class Proxy:
 
     Attributes:
         relative: The whole.
-        arithmetic: Share of the multiply-adds.
+        arithmetic: Share of the multiply-adds with their instructions.
         near: Share of the bytes that a core's own cache can hold.
         cache: Share of those in the other caches.
         memory: Share of those in main memory.
@@ -50,7 +51,8 @@ def proxy(ops: Sequence[OpCost], profile: DeviceProfile) -> Proxy:
     last = max((level.value for level in (hardware.l2_bytes, hardware.l3_bytes) if level), default=0.0)
     if not last and hardware.memory_bytes and profile.kind == "mcu":
         last = hardware.memory_bytes.value
-    arithmetic = sum((op.macs or 0) * (INT8_MAC_PJ if op.int8 else FLOAT_MAC_PJ) for op in ops)
+    mac_pj = {int8: _mac_pj(profile, int8) for int8 in (False, True)}
+    arithmetic = sum((op.macs or 0) * mac_pj[op.int8] for op in ops)
     levels = [0.0, 0.0, 0.0]
     for op in ops:
         moved = op.bytes or 0
@@ -61,3 +63,12 @@ def proxy(ops: Sequence[OpCost], profile: DeviceProfile) -> Proxy:
     if not whole:
         return Proxy(0.0, 0.0, 0.0, 0.0, 0.0)
     return Proxy(whole, arithmetic / whole, *(level / whole for level in levels))
+
+
+def _mac_pj(profile: DeviceProfile, int8: bool) -> float:
+    """One multiply-add with its share of an instruction: a core does its peak with one instruction a cycle."""
+    peaks = {peak.precision: peak.macs_per_cycle.value for peak in profile.peaks}
+    lanes = peaks.get("int8" if int8 else "fp32") or 4.0
+    if profile.kind == "gpu":
+        lanes = max(lanes, 32.0)  # a warp shares each instruction
+    return (INT8_MAC_PJ if int8 else FLOAT_MAC_PJ) + INSTRUCTION_PJ / lanes

@@ -1,0 +1,176 @@
+"""Cuts the graphs of a staged bundle.
+
+full graph ─ see ─► flow ─ survey ─► places ─ choose ─► series ─ write ─► segments, exit heads
+                                                   ▲                            │ prove, bit by bit
+                                                   └──── without those that differ
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from edgekit_converters.captured import Arrays, Captured
+from edgekit_converters.cut import probes, tflite_flow
+from edgekit_converters.cut.choose import NONE, Map, choose, survey
+from edgekit_converters.cut.flow import Flow, Place
+from edgekit_converters.cut.onnx_flow import Seen, see
+from edgekit_converters.cut.onnx_write import OnnxPieces
+from edgekit_converters.cut.pieces import Pieces, describe
+from edgekit_converters.cut.prove import differing
+from edgekit_converters.cut.tflite_write import TflitePieces
+from edgekit_converters.draft import Progress
+from edgekit_converters.staging import Staging
+from edgekit_converters.tflite import flatbuffer
+from edgekit_runtime.bundle import open_bundle
+from edgekit_runtime.errors import Refused
+from edgekit_runtime.manifest import Graph, Manifest, Refusal
+from edgekit_runtime.segments import answers
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutting:
+    """What cutting works with.
+
+    Attributes:
+        stage: The bundle in the making.
+        student: What was captured.
+        samples: Real inputs, one sample each.
+        golden: Golden inputs.
+        wanted: `auto`, `all`, `none` or names of places.
+        exits: Outputs in order of depth, the full answer last.
+        named_by: The fp32 ONNX graph, whose steps carry the names of modules; None where there is none.
+        progress: Called with a line a step.
+    """
+
+    stage: Staging
+    student: Captured
+    samples: Sequence[Arrays]
+    golden: Arrays
+    wanted: tuple[str, ...]
+    exits: tuple[str, ...]
+    named_by: Path | None
+    progress: Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """One full graph, cut.
+
+    Attributes:
+        pieces: Segments, exit heads, split points and exits for the manifest; None where it stays whole.
+        golden: What each piece answers, by graph id.
+        places: Every place with its fate, for the bundle's assets.
+    """
+
+    pieces: Pieces | None
+    golden: dict[str, Arrays]
+    places: tuple[dict[str, object], ...]
+
+
+def cut_all(work: Cutting, manifest: Manifest) -> Manifest:
+    """Cuts every full graph of a staged bundle and writes the pieces; returns the manifest with them listed.
+
+    Raises:
+        UsageError: A place that does not exist or cannot be cut, exits that are not in order of depth.
+    """
+    if work.wanted == (NONE,) and not work.exits:
+        return manifest
+    known = _names(work)
+    for graph in manifest.graphs:
+        if graph.role != "full":
+            continue
+        work.progress(f"cutting {graph.id}")
+        try:
+            seen = _see_onnx(work, work.stage.root / graph.path) if graph.format == "onnx" else _see_tflite(work, graph)
+        except Refused as error:
+            why = Refusal(format=graph.format, precision=graph.precision, reason=f"stays whole: {error.told}")
+            manifest = msgspec.structs.replace(manifest, refused=(*manifest.refused, why))
+            continue
+        surveyed = survey(seen.flow, work.exits, known)
+        known = known or (*surveyed.kept, *surveyed.rest)
+        manifest = _cut(work, manifest, graph, seen, surveyed)
+    return manifest
+
+
+def _names(work: Cutting) -> tuple[Place, ...]:
+    if work.named_by is None:
+        return ()
+    surveyed = survey(_see_onnx(work, work.named_by).flow, work.exits)
+    return (*surveyed.kept, *surveyed.rest)
+
+
+def _see_tflite(work: Cutting, graph: Graph) -> Seen:
+    sizes = probes.sizes_of(work.student.inputs, work.samples[0])
+    model = flatbuffer.read(work.stage.root / graph.path)
+    return tflite_flow.see(model, graph.signatures, work.student.axes, sizes)
+
+
+def _see_onnx(work: Cutting, path: Path) -> Seen:
+    student, sample = work.student, work.samples[0]
+    batch = _batch(student)
+    sizes = probes.looked_at(student.axes, sample, student.inputs)
+    return see(path, [probes.at(student.inputs, work.samples, one, batch) for one in sizes], student.axes, sizes)
+
+
+def _batch(student: Captured) -> str:
+    return next((axis.symbol for axis in student.axes if axis.role == "batch"), "")
+
+
+def _cut(work: Cutting, manifest: Manifest, graph: Graph, seen: Seen, surveyed: Map) -> Manifest:
+    """Cuts one graph; places that do not answer bit by bit as the whole are given up and the rest is cut again."""
+    student = work.student
+    requests = [
+        probes.at(student.inputs, work.samples, sizes, _batch(student))
+        for sizes in probes.proven(student.axes, work.samples[0], student.inputs)
+    ]
+    chosen = choose(surveyed, work.wanted)
+    lost: dict[str, str] = {}
+    writer = OnnxPieces(work.stage, graph) if graph.format == "onnx" else TflitePieces(work.stage, graph)
+    while chosen:
+        pieces = writer.write(describe(graph, seen, chosen, surveyed.branches, work.exits))
+        listed = pieces.listed(manifest)
+        work.stage.write_manifest(msgspec.structs.replace(listed, files=work.stage.files()))
+        with open_bundle(work.stage.root) as bundle:
+            wrong = differing(bundle, graph, pieces.split_points, requests)
+            if not wrong:
+                golden = answers(bundle, graph, work.golden, graph.engine)
+                break
+        lost |= {point.place: wrong[point.id] for point in pieces.split_points if point.id in wrong}
+        chosen = tuple(place for place in chosen if place.name not in lost)
+        writer.remove(pieces)
+    else:
+        golden, listed = {}, manifest
+    for name, arrays in golden.items():
+        work.stage.write_arrays(f"golden/{name}.npz", arrays)
+    rows = places_table(seen.flow, surveyed, chosen, lost)
+    work.stage.write(f"assets/cuts/{graph.id}.json", msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+    return listed
+
+
+def places_table(
+    flow: Flow, surveyed: Map, chosen: Sequence[Place], lost: dict[str, str]
+) -> tuple[dict[str, object], ...]:
+    """Every place where one tensor crosses, and every one that was chosen or cannot be used, with its fate."""
+    used = {place.tensors for place in chosen}
+    rows: list[dict[str, object]] = []
+    for place in sorted((*surveyed.kept, *surveyed.rest), key=lambda p: (p.macs_before, len(p.steps_before))):
+        if len(place.tensors) > 1 and not place.illegal and place.tensors not in used:
+            continue
+        fate = "cut" if place.tensors in used else lost.get(place.name) or place.reason or "not asked for"
+        rows.append(
+            {
+                "place": place.name,
+                "ends": place.ends,
+                "tensors": place.tensors,
+                "tail_inputs": place.tail_inputs,
+                "bytes": place.bytes,
+                "macs_before": place.macs_before,
+                "macs_after": place.macs_after,
+                "fate": fate,
+            }
+        )
+    return tuple(rows)

@@ -1,0 +1,1 @@
+"""Certified exits: thresholds whose risk is bounded with a stated confidence."""

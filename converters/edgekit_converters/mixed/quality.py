@@ -1,0 +1,139 @@
+"""Gives operators back, the noisiest first, until an int8 graph passes the gate.
+
+    worst 1, 2, 4 ... of those that compute in int8     int8 weights, fp32 arithmetic
+    then worst 1, 2, 4 ... of those with int8 weights   fp32
+    then between the last that failed and the first that passed, halving
+
+A graph that passes at once is left alone. After something was given back at most half of what is allowed may be lost,
+or the whole interval must lie within it: of several tries on one set of samples one would otherwise pass by chance.
+Where no try is that good, the first whose drop is allowed is taken. Nothing is given back beyond the point where half of the
+weights would be fp32 again: such a graph is not worth shipping beside fp32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from edgekit_converters.draft import Draft, Progress
+from edgekit_converters.recipe.types import Given, OpDecision, Recipe, Scheme
+from edgekit_runtime.manifest import Quality
+
+GIVEN_BACK = "given back for quality"
+_COMPUTES = ("static", "dynamic_row", "dynamic_tensor")
+# Kinds whose weights can be stored in int8 and used in fp32; others go back altogether at once.
+STORABLE = frozenset(
+    {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"}
+    | {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+)
+
+Make = Callable[[Given], Draft]
+Judge = Callable[[Draft], tuple[Quality, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Passed:
+    """A draft and what the gate said of it."""
+
+    draft: Draft
+    quality: tuple[Quality, ...]
+    given: Given
+
+    @property
+    def passes(self) -> bool:
+        """The drop itself is allowed, in every group."""
+        return all(q.gate == "passed" for q in self.quality)
+
+
+def sure(quality: Sequence[Quality], limit: tuple[float, bool]) -> bool:
+    """Whether at most half of what is allowed is lost over all samples, or the interval says so; and no group fails."""
+    whole = next(q for q in quality if q.slice == "all")
+    allowed = limit[0] * abs(whole.reference) if limit[1] else limit[0]
+    good = whole.drop <= allowed / 2 or whole.interval_95[1] <= allowed
+    return good and all(q.gate == "passed" for q in quality)
+
+
+def pass_gate(
+    first: Draft,
+    make: Make,
+    judge: Judge,
+    rank: Callable[[], Mapping[str, float]],
+    limit: tuple[float, bool],
+    progress: Progress,
+) -> Passed:
+    """Finds the draft that gives back least and passes; the first draft where none does.
+
+    Args:
+        first: The int8 draft with nothing given back.
+        make: Quantizes anew with decisions given.
+        judge: The gate.
+        rank: Noise of each operator; called only when the first draft fails.
+        limit: From `gate.parse_max_drop`.
+        progress: Called with a line a try.
+    """
+    start = Passed(first, judge(first), {})
+    if start.passes or first.recipe is None:
+        return start
+    plans = steps(first.recipe, rank())
+    seen: dict[int, Passed] = {-1: start}
+
+    def tried(index: int) -> Passed:
+        if index not in seen:
+            given = plans[index]
+            progress(f"{first.format}: int8 fails the gate; {len(given)} operators back for quality")
+            draft = make(given)
+            seen[index] = Passed(draft, judge(draft), given)
+        return seen[index]
+
+    sizes = [0]
+    while sizes[-1] < len(plans) - 1:
+        sizes.append(min(2 * sizes[-1] + 1, len(plans) - 1))
+    failing = -1
+    for index in sizes if plans else ():
+        if sure(tried(index).quality, limit):
+            low, high = failing, index
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (low, middle) if sure(tried(middle).quality, limit) else (middle, high)
+            return tried(high)
+        failing = index
+    passing = [seen[index] for index in sorted(seen) if index >= 0 and seen[index].passes]
+    return passing[0] if passing else start
+
+
+def steps(recipe: Recipe, noise: Mapping[str, float]) -> list[dict[str, tuple[Scheme, str]]]:
+    """What is given back at each step, every step one operator more (or one operator further) than the one before.
+
+    Args:
+        recipe: Of the draft that failed.
+        noise: Noise over signal of each operator; operators that are missing come last.
+    """
+
+    def worst(ops: Sequence[OpDecision]) -> list[OpDecision]:
+        return sorted(ops, key=lambda op: (-noise.get(op.op, 0.0), op.op))
+
+    given: dict[str, tuple[Scheme, str]] = {}
+    found = []
+    computing = [op for op in recipe.ops if op.scheme in _COMPUTES]
+    for op in worst(computing):
+        scheme: Scheme = "weight_channel" if op.kind in STORABLE else "float"
+        given = {**given, op.op: (scheme, _reason(op, noise, "int8 weights, fp32 arithmetic"))}
+        found.append(given)
+    storing = [op for op in recipe.ops if op.scheme in (*_COMPUTES, "weight_row", "weight_channel")]
+    left = sum(op.weight_bytes for op in storing)
+    least = left / 2
+    for op in worst(storing):
+        left -= op.weight_bytes
+        if left < least or left == 0:
+            break
+        if given.get(op.op, ("", ""))[0] != "float":
+            given = {**given, op.op: ("float", _reason(op, noise, "fp32"))}
+            found.append(given)
+    return found
+
+
+def _reason(op: OpDecision, noise: Mapping[str, float], now: str) -> str:
+    import math
+
+    told = f" ({-10 * math.log10(max(noise[op.op], 1e-12)):.0f} dB of its own)" if op.op in noise else ""
+    return f"{GIVEN_BACK}: {now}; in int8 the graph fails the gate{told}"

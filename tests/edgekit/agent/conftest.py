@@ -1,0 +1,8 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside the tests
+
+from agent_fixtures import bundle, run_agent  # noqa: F401  (fixtures)
