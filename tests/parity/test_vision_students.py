@@ -28,15 +28,8 @@ CONVERTERS = {"onnx": OnnxConverter, "tflite": TfliteConverter}
 
 def captured(student: Student) -> Captured:
     """The tiny student, every dynamic axis as the table declares it."""
-    axes = {axis.symbol: axis for axis in student.axes}
-    dynamic = tuple(
-        f"{tensor.name}:{place}={size}:{axes[size].min}-{axes[size].max}"
-        for tensor in student.inputs
-        for place, size in enumerate(tensor.shape)
-        if isinstance(size, str)
-    )
     example = student.example(2, size="tiny")
-    return capture(student.build("tiny"), name=student.name, example=example, dynamic=parse_dynamic(dynamic))
+    return capture(student.build("tiny"), name=student.name, example=example, dynamic=parse_dynamic(student.dynamic()))
 
 
 # Least signal to noise ratio of int8, dB: what the seeded tiny student reaches, less some 3 dB.
