@@ -33,11 +33,14 @@ from edgekit_converters.stock import Attempt, attempts
 from edgekit_converters.verify.metrics import cosine
 from edgekit_runtime.errors import EdgekitError
 from edgekit_runtime.manifest import Graph
+from edgekit_runtime.selection import ANSWERING
 
 Arrays = dict[str, np.ndarray]
 CALIBRATION, EVALUATION = 48, 200
 LONGEST = 128  # size at which sequences are timed, where the student takes as much
 TIMED_S = 12.0
+# Inputs whose numbers are places on an axis: where that is cut, they must lie within it.
+INDEXES = {"gcn": {"edges": "N"}}
 
 
 def dynamic(student: registry.Student) -> tuple[str, ...]:
@@ -77,6 +80,8 @@ def inputs_at(student: registry.Student, sizes: Mapping[str, int], seed: int) ->
             wanted = sizes.get(symbol, have) if isinstance(symbol, str) else have
             if wanted != have:
                 arrays[tensor.name] = arrays[tensor.name].take(np.arange(wanted) % have, axis=place)
+    for name, symbol in INDEXES.get(student.name, {}).items():
+        arrays[name] = arrays[name] % sizes.get(symbol, arrays[name].max() + 1)
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
@@ -138,7 +143,7 @@ def convert_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
 
 
 def _cell(bundle: er.Bundle, made: Material, kind: str) -> Cell:
-    graphs = {graph.precision: graph for graph in bundle.manifest.graphs if graph.format == kind and not graph.variant}
+    graphs = {graph.precision: graph for graph in _answering(bundle) if graph.format == kind}
     reasons = {r.precision: r.reason for r in bundle.manifest.refused if r.format == kind}
     if not graphs:
         return Cell(refused=reasons.get("all") or "; ".join(reasons.values()))
@@ -174,10 +179,16 @@ def _cell(bundle: er.Bundle, made: Material, kind: str) -> Cell:
     )
 
 
+def _answering(bundle: er.Bundle) -> list[Graph]:
+    """Graphs that answer as the student does, in their usual numeric form."""
+    return [graph for graph in bundle.manifest.graphs if graph.role in ANSWERING and not graph.variant]
+
+
 def _quality(bundle: er.Bundle, graph: Graph) -> Quality:
     judged = bundle.manifest.exits[-1].output if bundle.manifest.exits else bundle.manifest.outputs[0].name
     gate = next(q for q in bundle.manifest.quality if q.graph == graph.id and q.slice == "all")
-    near = next(p for p in bundle.manifest.parity if p.graph == graph.id and p.output == judged)
+    parities = [p for p in bundle.manifest.parity if p.graph == graph.id]
+    near = next((p for p in parities if p.output == judged), parities[0])
     return Quality(
         metric=gate.metric,
         drop=gate.drop,
@@ -248,7 +259,7 @@ def _invariance(session: er.Session, student: registry.Student) -> tuple[float |
         together = inputs_at(student, timed_sizes(student) | {"B": size}, 3)
         whole = session.run(together)
         alone = [session.run({n: a[i : i + 1] for n, a in together.items()}) for i in range(size)]
-        batch = min(cosine(whole[n][i : i + 1], alone[i][n]) for i in range(size) for n in whole)
+        batch = min(_near(whole[n][i : i + 1], alone[i][n]) for i in range(size) for n in whole)
     long = [axis for axis in student.axes if axis.role == "length"]
     if long:
         padding = min(_padded(session, student, seed, [axis.symbol for axis in long]) for seed in range(4))
@@ -268,8 +279,13 @@ def _padded(session: er.Session, student: registry.Student, seed: int, symbols: 
         for tensor in student.inputs
     }
     plain, other = session.run(inputs), session.run(padded)
-    cut = {name: other[name][tuple(slice(size) for size in plain[name].shape)] for name in plain}
-    return min(cosine(plain[name], cut[name]) for name in plain)
+    return min(_near(plain[name], other[name]) for name in plain)
+
+
+def _near(left: np.ndarray, right: np.ndarray) -> float:
+    """Cosine over the sizes that both have: a padded request answers for its padding as well."""
+    common = tuple(slice(min(sizes)) for sizes in zip(left.shape, right.shape, strict=True))
+    return cosine(left[common], right[common])
 
 
 def stock_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
@@ -311,10 +327,9 @@ def speed_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
     calls, sessions = {}, []
     bundle = folder / f"{name}.edge"
     if bundle.is_dir():
-        for graph in er.open_bundle(bundle).manifest.graphs:
-            if graph.role == "full" and not graph.variant:
-                sessions.append(er.open(bundle, graph=graph.id, threads=1))
-                calls[graph.id] = lambda s=sessions[-1]: s.run(inputs)
+        for graph in _answering(er.open_bundle(bundle)):
+            sessions.append(er.open(bundle, graph=graph.id, threads=1))
+            calls[f"{graph.format}.{graph.precision}"] = lambda s=sessions[-1]: s.run(inputs)
     notes = folder / f"{name}.stock.json"
     before = msgspec.json.decode(notes.read_bytes()) if notes.is_file() else {}
     for tool, path in before.get("files", {}).items():
