@@ -1,5 +1,6 @@
 """The work behind a row of the matrix, one step a process: `python -m benchmarks.rows STEP NAME FOLDER [trained]`.
 
+    train     where there is a recipe: once, kept for the next run
     convert   edgekit.convert, then what "works" asks for: parity, sizes, batch, padding
     stock     the tools underneath with their defaults, files kept for timing
     speed     everything above in alternation
@@ -25,7 +26,7 @@ from benchmarks import resnet, rivals
 from benchmarks.alternate import alternate, ratio
 from benchmarks.cells import FORMATS, Cell, Quality, Speed
 from benchmarks.stock import tell_attempt
-from edgekit.students import registry, sampling, train
+from edgekit.students import data, mlperf_tiny, registry, sampling, train
 from edgekit_converters.capture import capture
 from edgekit_converters.capture.axes import parse_dynamic
 from edgekit_converters.data import load_samples
@@ -39,6 +40,7 @@ Arrays = dict[str, np.ndarray]
 CALIBRATION, EVALUATION = 48, 200
 LONGEST = 128  # size at which sequences are timed, where the student takes as much
 TIMED_S = 12.0
+REFERENCE = {"mobilenet_v1": "vww_96_float.tflite", "autoencoder": "ad01_fp32.tflite"}  # weights without data
 # Inputs whose numbers are places on an axis: where that is cut, they must lie within it.
 INDEXES = {"gcn": {"edges": "N"}}
 
@@ -99,25 +101,36 @@ class Material:
 def material(name: str, folder: Path, trained: bool) -> Material:
     """Trained weights and real data where there are any and `trained` is asked for; else seeded ones."""
     student = registry.get(name)
-    if trained and name in train.RECIPES:
+    if trained and (folder / f"{name}.material" / "eval.npz").is_file():
         return _learnt(student, folder / f"{name}.material")
     if trained and name in resnet.CHECKPOINTS:
         return Material(student, *resnet.material(name), True)
+    module = student.build()
+    if trained and name in REFERENCE:
+        module = mlperf_tiny.load(module, data.folder() / "models" / "mlperf_tiny" / REFERENCE[name])
     full = timed_sizes(student)
     lengths = [full, {**full, **{a.symbol: max(a.min, full[a.symbol] // 2) for a in student.axes if a.role != "batch"}}]
     samples = [inputs_at(student, lengths[seed % 2], seed) for seed in range(CALIBRATION + EVALUATION)]
-    return Material(student, student.build(), samples[:CALIBRATION], samples[CALIBRATION:], False)
+    return Material(student, module, samples[:CALIBRATION], samples[CALIBRATION:], trained and name in REFERENCE)
 
 
 def _learnt(student: registry.Student, place: Path) -> Material:
-    """Trains by the student's recipe, once: another row of the matrix does not change the weights."""
     from safetensors.torch import load_file
 
-    if not (place / "eval.npz").is_file():
-        train.train(student.name, place)
     module = student.build()
     module.load_state_dict(load_file(place / "weights.safetensors"))
     return Material(student, module, place / "calib.npz", place / "eval.npz", True)
+
+
+def train_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
+    """Trains by the student's recipe, once: another run of the matrix does not change the weights."""
+    place = folder / f"{name}.material"
+    recipe = train.RECIPES.get(name)
+    # A recipe for another input than the registry's (MNIST instead of CIFAR) trains another student.
+    fits = recipe is not None and recipe.source == registry.get(name).source
+    if trained and fits and not (place / "eval.npz").is_file():
+        train.train(name, place, progress=lambda line: print(line, file=sys.stderr, flush=True))
+    return {}
 
 
 def convert_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
@@ -368,7 +381,7 @@ def _stock_call(attempt: Attempt, inputs: Arrays, sessions: list[er.Session]) ->
     return lambda: session.run(arrays)
 
 
-STEPS = {"convert": convert_step, "stock": stock_step, "speed": speed_step}
+STEPS = {"train": train_step, "convert": convert_step, "stock": stock_step, "speed": speed_step}
 
 
 def main() -> int:
