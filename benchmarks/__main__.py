@@ -18,11 +18,16 @@ NAMES = (
     "minilm",
     "text_cnn",
     "bilstm",
+    "recurrent",
     "overhead",
     "conversion",
     "matrix",
     "profiler",
+    "few_shot",
+    "tables",
     "prediction",
+    "cuts",
+    "exits",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 

@@ -127,17 +127,8 @@ def simulate(setting: Setting, progress: Callable[[str], None] = lambda name: No
         if name == "best_fixed":
             continue
         progress(name)
-<<<<<<< HEAD
-        answers[name] = _run(
-            days,
-            lambda name=name: policies.made(name, believed, setting.policy, allowed, setting.settings),
-            true,
-            setting,
-        )
-=======
         made = functools.partial(policies.made, name, believed, setting.policy, allowed, setting.settings)
         answers[name] = _run(days, made, true, setting)
->>>>>>> wt/adaptive
     progress("best_fixed")
     fixed = {place: _run(days, functools.partial(policies.Fixed, place), true, setting) for place in allowed}
     best = min(fixed, key=lambda place: _mean([row for rows in fixed[place] for row in rows]))

@@ -181,10 +181,10 @@ def _bias(seen: torch.Tensor) -> torch.Tensor:
 
 
 def build(size: str = "full", seed: int = 0) -> Transliterator:
-    """Width 128 (`tiny`: 32), seeded weights."""
+    """Width 128 (`tiny`: 64), seeded weights."""
     check_size(size)
     with seeded(seed):
-        student = Transliterator() if size == "full" else Transliterator(width=32, heads=2, inner=64)
+        student = Transliterator() if size == "full" else Transliterator(width=64, heads=2, inner=128)
     _spread(student, seed)
     return student.eval()
 

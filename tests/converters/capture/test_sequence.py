@@ -63,8 +63,8 @@ def test_axes_of_the_decode_step_follow_from_the_encoder() -> None:
     student = capture(module, name="t", example=example, dynamic=parse_dynamic(DYNAMIC))
     assert {axis.symbol: axis.role for axis in student.axes} == {"B": "batch", "T": "length"}
     shapes = {tensor.name: tensor.shape for tensor in student.part("decode_step").inputs}
-    assert shapes["memory"] == ("B", "T", 128)
-    assert shapes["cache"] == ("B", 28, 128)
+    assert shapes["memory"] == ("B", "T", 256)
+    assert shapes["cache"] == ("B", 28, 256)
     assert shapes["token"] == shapes["step"] == ("B",)
     words = {"chars": transliterator.words(4, seed=2, longest=9)}
     with torch.no_grad():

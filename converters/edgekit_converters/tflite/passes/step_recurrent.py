@@ -92,10 +92,10 @@ def _marked(model: Model, subgraph: Any, signatures: Sequence[str]) -> list[_Lay
     found = []
     for kind, operator in operators(model, subgraph):
         name = text(operator.builtinOptions2.name) if kind == MARKER else ""
-        if not name.startswith(PREFIX):
+        cell = CELLS.get(name.removeprefix(PREFIX).removesuffix(GIVEN).removesuffix(CELL))
+        if cell is None:  # another pass's marker, or none
             continue
         given, with_cell = name.endswith(GIVEN), CELL in name
-        cell = CELLS[name.removeprefix(PREFIX).removesuffix(GIVEN).removesuffix(CELL)]
         data, *rest = (int(index) for index in operator.inputs)
         states = tuple(rest[: cell.states]) if given else ()
         w_ih, w_hh, *biases = (_known(data_of(model, subgraph.tensors[index])) for index in rest[len(states) :])
