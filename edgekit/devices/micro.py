@@ -82,14 +82,22 @@ def dense(kind: str, int8: bool, helper: str = "") -> Iterator[Micro]:
             yield Micro("dense", kind, int8, (rows, inner, columns), 2 * pairs, helpers)
 
 
-def convolutions(kinds: dict[Family, str], int8: bool, *, first: bool = True) -> Iterator[Micro]:
-    """Square pictures, as many channels out as in; and first layers, alone, where an engine adds nothing to them."""
+def convolutions(kinds: dict[Family, str], int8: bool, *, around: str = "") -> Iterator[Micro]:
+    """Square pictures, as many channels out as in, and first layers, which stand alone.
+
+    Args:
+        kinds: Kernel of each family.
+        int8: As in `Micro`.
+        around: Key of what an engine puts before and behind a convolution that stands alone.
+    """
     size = 1 if int8 else 4
     for side, inner, columns in _CONV:
         count = repeats(9 * inner * columns * size)
         yield Micro("conv", kinds["conv"], int8, (side * side, 9 * inner, columns), count)
-    for side, inner, columns in _FIRST if first else ():
-        yield Micro("conv", kinds["conv"], int8, (side * side, 9 * inner, columns), 1)
+    for side, inner, columns in _FIRST:
+        pixels = side * side
+        helpers = tuple((around, (pixels * width,), 1) for width in (inner, columns)) if around else ()
+        yield Micro("conv", kinds["conv"], int8, (pixels, 9 * inner, columns), 1, helpers)
     for length, channels, kernel in _NARROW:
         sizes = (length, kernel * channels, channels)
         yield Micro("conv", kinds["conv"] + "1d", int8, sizes, repeats(kernel * channels * channels * size))

@@ -40,9 +40,9 @@ def plan() -> Iterator[Micro]:
     yield from micro.dense("MatMul", False)
     yield from micro.dense("MatMulIntegerToFloat", True, helper="quantize/QuantizeLinear/float")
     yield from micro.convolutions({"conv": "Conv", "pointwise": "Conv", "depthwise": "Conv"}, False)
-    # Its kernels want channels last: alone, a layer would stand between two transpositions.
+    # Its kernels want channels last: alone, a layer stands between two transpositions.
     quantized: dict[Family, str] = {"conv": "QLinearConv", "pointwise": "QLinearConv", "depthwise": "QLinearConv"}
-    yield from micro.convolutions(quantized, True, first=False)
+    yield from micro.convolutions(quantized, True, around="move/Transpose/float")
     yield from micro.matmuls("MatMul")
     yield from micro.recurrent("LSTM", False)
     yield from micro.recurrent("DynamicQuantizeLSTM", True)
