@@ -139,13 +139,13 @@ def _keep(seen: list[Verified], job: Job) -> tuple[list[Verified], list[Refusal]
             reason = f"int8 is not smaller: {graph.bytes} bytes against {before} in fp32"
         if reason:
             dropped.append(Refusal(format=graph.format, precision=graph.precision, reason=reason))
-        elif job.options.precision == "int8" and graph.precision == "fp32":
+        elif job.options.precision in ("int8", "fp16") and graph.precision == "fp32":
             continue
         else:
             kept.append(verified)
-    if job.options.precision == "int8" and not kept:
+    if job.options.precision in ("int8", "fp16") and not kept:
         raise GateFailed(
-            "no int8 graph passes: " + "; ".join(f"{d.format} {d.reason}" for d in dropped),
+            f"no {job.options.precision} graph passes: " + "; ".join(f"{d.format} {d.reason}" for d in dropped),
             remedy="--precision auto ships the best precision that passes; "
             "--max-drop, --keep-float and more calibration data help",
         )
