@@ -48,8 +48,9 @@ def run(epochs: int = 30) -> str:
     return "\n\n".join(
         [
             f"ResNet20 cut behind `{PLACE}`; the bottleneck ({CHANNELS} to {NARROW} channels) learnt by head "
-            f"distillation on 4,000 training pictures and their mirror images, {epochs} epochs, without labels; its "
-            f"encoder has {told.encoder_bytes} bytes, its error is {told.error:.2f} of the tensor's variance. Accuracy of the int8 "
+            f"distillation on 4,000 training pictures and their mirror images, {epochs} epochs, without labels. Its "
+            f"encoder has {told.encoder_bytes} bytes, its error is {told.error:.2f} of the tensor's variance. "
+            "Accuracy of the int8 "
             "graphs on 500 held-back pictures. JPEG and WebP: the lowest quality with which the whole model is at "
             "least as right as the one with the bottleneck; mean bytes a picture.",
             table(("what is sent", "bytes", "top-1", "target", ""), rows),
