@@ -28,6 +28,7 @@ NAMES = (
     "prediction",
     "cuts",
     "exits",
+    "bottleneck",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
