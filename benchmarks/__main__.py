@@ -25,6 +25,8 @@ NAMES = (
     "few_shot",
     "tables",
     "prediction",
+    "policies",
+    "serving",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 

@@ -28,6 +28,8 @@ class Model:
         inputs: What it takes; symbols are free sizes, -1 on the wire.
         outputs: What it gives.
         sha256: Of its graph, or of the hashes of its segments.
+        known: Hashes that a client may mean by it: of a full model those of all its full graphs, as the device may run
+            another one than the server.
         batch: Symbol of the batch axis that stands first in every tensor; empty: requests cannot be joined.
         piece: Runs it.
     """
@@ -39,6 +41,7 @@ class Model:
     sha256: str
     batch: str
     piece: Piece
+    known: frozenset[str] = frozenset()
 
     def run(self, tensors: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one request or a batch of them."""
@@ -133,6 +136,7 @@ class Models:
             sha256=graph.sha256,
             batch=_batch(bundle, (*step.inputs, *step.outputs)),
             piece=step,
+            known=frozenset(row.sha256 for row in manifest.graphs if row.role == "full"),
         )
 
     def _tail(self, bundle: Bundle, point: SplitPoint, threads: int) -> Model:
@@ -145,6 +149,7 @@ class Models:
             sha256=tail_sha256(bundle, point),
             batch=_batch(bundle, (*tail.inputs, *tail.outputs)),
             piece=tail,
+            known=frozenset({tail_sha256(bundle, point)}),
         )
 
     def close(self) -> None:

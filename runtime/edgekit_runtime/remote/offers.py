@@ -72,6 +72,7 @@ def offers(
                 model=manifest.name,
                 sends=tuple(golden),
                 codec=row.codec,
+                sha256=bundle.graph(graph).sha256 if ours else "",
             )
         )
     for depth, point in enumerate(chain.split_points(manifest, graph)):

@@ -353,7 +353,7 @@ class AdaptiveSession:
             Refused: Another graph's, a wrong name, dtype or shape, or numbers that are none.
         """
         meant = reply.parameters.get("sha256")
-        if offer.sha256 and meant is not None and meant != offer.sha256:
+        if offer.sha256 and meant != offer.sha256:
             raise Refused("the answer is of another graph", remedy="serve the bundle that the device has")
         sizes = {
             symbol: size

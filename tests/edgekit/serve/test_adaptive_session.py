@@ -272,3 +272,12 @@ def test_a_server_that_cannot_be_is_refused_when_opening(bundle, server, options
         er.open(bundle, server=server, **options)
     with pytest.raises(UsageError, match="without a server"):
         er.open(bundle, token="x")
+
+
+def test_a_server_with_another_bundle_of_the_same_name_is_refused_by_hash(start, bundle, tmp_path) -> None:
+    (tmp_path / "other").mkdir()
+    twin = make_bundle(tmp_path / "other" / "tiny.edge", weights=np.zeros((4, 3), np.float32))
+    with start((twin,)) as (address, _), opened(bundle, address) as session:
+        results = [session.infer({"x": X}) for _ in range(30)]
+        assert all(right(result) for result in results)
+        assert all(result.timing.server_ms == 0 for result in results)
