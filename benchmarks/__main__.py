@@ -29,6 +29,8 @@ NAMES = (
     "cuts",
     "exits",
     "bottleneck",
+    "policies",
+    "serving",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
