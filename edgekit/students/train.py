@@ -28,10 +28,12 @@ from edgekit.students.vocabulary import build_vocabulary
 from edgekit_runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 Arrays = dict[str, np.ndarray]
 CALIBRATION_SAMPLES = 200
+BERT_ROWS = 30_522
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,17 @@ def sst2_task(rows: int) -> Task:
     )
 
 
+def bert_task(rows: int) -> Task:
+    """SST-2 for students that read ids and mask and answer from the first word: [CLS] is the last row of the table."""
+    plain = sst2_task(BERT_ROWS - 1)
+
+    def marked(arrays: Arrays) -> Arrays:
+        ids = np.pad(arrays["ids"], ((0, 0), (1, 0)), constant_values=BERT_ROWS - 1)
+        return {"ids": ids, "mask": (ids != 0).astype(ids.dtype)}
+
+    return dataclasses.replace(plain, train=marked(plain.train), held=marked(plain.held), vocabulary=None)
+
+
 def mnist_task(rows: int) -> Task:
     """MNIST: 10,000 pictures to train on, the last 2,000 held back. `rows` means nothing here."""
     digits = data.mnist()
@@ -128,11 +141,24 @@ def _plain(layers: int, epochs: int) -> Recipe:
     return Recipe(source, picture_tasks.cifar_task, plan, picture_tasks.shift_and_flip)
 
 
+def without_padding(batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Cuts the columns that are padding in every sentence of a batch: nothing is learnt from them. Draws nothing."""
+    longest = int((batch["ids"] != 0).sum(1).max())
+    return {name: array[:, :longest] for name, array in batch.items()}
+
+
+def _bert(size: str, plan: Plan) -> Recipe:
+    return Recipe(f"edgekit.students.bert:bert_{size}", bert_task, plan, without_padding)
+
+
 RECIPES: dict[str, Recipe] = {
     "text_cnn": Recipe("edgekit.students.text_cnn:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
     "bilstm_classifier": Recipe(
         "edgekit.students.bilstm_classifier:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=2e-3)
     ),
+    "bert_tiny": _bert("tiny", Plan(epochs=6, batch=32, peak_rate=5e-4)),
+    "bert_mini": _bert("mini", Plan(epochs=4, batch=32, peak_rate=3e-4)),
+    "bert_small": _bert("small", Plan(epochs=2, batch=32, peak_rate=2e-4)),
     "ngram": Recipe("edgekit.students.ngram:build", text_tasks.ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
     "cmow": Recipe("edgekit.students.cmow:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
     "gated_cnn": Recipe(

@@ -123,6 +123,13 @@ class TfliteConverter:
             fp32, precision="int8", path=path, recipe=recipe, min_engine_version=f"tflite={version}"
         )
 
+    def halve(self, student: Captured, fp32: Draft, work: Path, progress: Progress) -> Draft:
+        """Writes the fp16 file. See `draft.FormatConverter.halve`."""
+        progress("TFLite: writing fp16")
+        path = work / "tflite.fp16.tflite"
+        version = write(apply.halve(flatbuffer.read(fp32.path)), path)
+        return dataclasses.replace(fp32, precision="fp16", path=path, min_engine_version=f"tflite={version}")
+
     def noise(self, student: Captured, fp32: Draft, int8: Draft, calibration: Sequence[Arrays]) -> dict[str, float]:
         """See `draft.FormatConverter.noise`."""
         return sensitivity.noise(fp32, int8, calibration)
