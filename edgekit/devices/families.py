@@ -48,6 +48,7 @@ SAME: dict[str, str] = {
     **dict.fromkeys(("Shape", "Range"), "Reshape"),
     **dict.fromkeys(("DequantizeLinear", "DynamicQuantizeLinear", "Cast"), "QuantizeLinear"),
     **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMin", "GlobalAveragePool", "GlobalMaxPool"), "ReduceMax"),
+    **dict.fromkeys(("MaxPool", "NhwcMaxPool", "AveragePool"), "ReduceMax"),
     **dict.fromkeys(("SUM", "AVERAGE_POOL_2D", "MAX_POOL_2D"), "MEAN"),
     **dict.fromkeys(("REDUCE_MIN", "REDUCE_PROD"), "REDUCE_MAX"),
     **dict.fromkeys(("SLICE", "SPLIT", "PACK", "UNPACK", "BROADCAST_TO"), "CONCATENATION"),
@@ -68,6 +69,7 @@ _FAMILIES: dict[Family, tuple[str, ...]] = {
     "elementwise": ("CAST", "REDUCE_ALL", "REDUCE_ANY"),
     "reduce": (
         "ReduceMax", "ReduceSum", "ReduceMean", "ReduceMin", "GlobalAveragePool", "QLinearGlobalAveragePool", "MaxPool",
+        "NhwcMaxPool",
         "AveragePool", "MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "AVERAGE_POOL_2D", "MAX_POOL_2D",
     ),
     "move": (
@@ -124,9 +126,10 @@ def cell(op: OpCost) -> Cell:
         read = 0 if family == "gather" else max((math.prod(shape) for shape in op.inputs if shape), default=0)
         sizes = (max(outputs, read, 1),)
     moved = (op.bytes or 0) // calls
-    int8 = op.int8 and family != "quantize"  # there and back cost the same
+    # There and back cost the same; rows are copied as they are, but where they are made floating point on the way.
+    int8 = op.int8 and family not in ("quantize", "gather")
     if op.kind == "EMBEDDING_LOOKUP":
-        int8 = _has_int8_table(op)  # its rows are made floating point on the way
+        int8 = _has_int8_table(op)
     return Cell(family, kind, int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved)
 
 
