@@ -58,7 +58,7 @@ def run() -> str:
     header = (
         "graph",
         "on disk",
-        "own memory opened",
+        "mapped and own, opened",
         f"after {REQUESTS} requests",
         "resident after",
         "a request reads",

@@ -42,7 +42,7 @@ def watched(model: ir.Model, names: Sequence[str]) -> Any:
 
 
 def shapes(model: ir.Model, example: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """Shape of every computed tensor when the graph runs on the example."""
+    """Shape of every input and every computed tensor when the graph runs on the example."""
     import onnx
 
     names = [value.name for node in model.graph for value in node.outputs if value.name and value.uses()]
@@ -55,7 +55,8 @@ def shapes(model: ir.Model, example: Mapping[str, np.ndarray]) -> dict[str, tupl
     session = open_session(proto.SerializeToString())
     wanted = {tensor.name for tensor in session.get_inputs()}
     found = session.run(None, {name: value for name, value in example.items() if name in wanted})
-    return {name: tuple(int(size) for size in shape) for name, shape in zip(names, found, strict=True)}
+    given = {name: np.shape(value) for name, value in example.items() if name in wanted}
+    return given | {name: tuple(int(size) for size in shape) for name, shape in zip(names, found, strict=True)}
 
 
 def ranges(model: ir.Model, names: Sequence[str], samples: Iterable[Arrays]) -> dict[str, Range]:
