@@ -169,6 +169,12 @@ class _Format:
         )
         if not passed.passes:
             return passed.draft  # the seal says why it may not ship
+        recipe = passed.draft.recipe
+        if recipe is not None and all(op.scheme in ("float", "follow") for op in recipe.ops):
+            raise Refused(
+                "int8 passes the gate only where nothing of it is left",
+                remedy="give more typical calibration and evaluation data, or a larger --max-drop",
+            )
         here = this_machine()
         foreign = [target.name for target in self.options.targets if target.name in names and not target.like(here)]
         if foreign:

@@ -199,7 +199,8 @@ def _write_golden(stage: Staging, golden: Arrays, kept: list[Verified]) -> None:
 def _cut(job: Job, golden: Arrays, drafts: list[Draft], manifest: Manifest) -> Manifest:
     from edgekit_converters.cut.cut import Cutting, cut_all
 
-    fp32 = next((draft.path for draft in drafts if draft.format == "onnx" and draft.precision == "fp32"), None)
+    whole = [draft for draft in drafts if draft.role == "full"]
+    fp32 = next((draft.path for draft in whole if draft.format == "onnx" and draft.precision == "fp32"), None)
     work = Cutting(
         stage=job.stage,
         student=job.student,

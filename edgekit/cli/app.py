@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "one or many requests through a bundle"),
     "plan": ("plan", "which action wins where, by link and load"),
     "why": ("why", "the reasons of recorded decisions"),
+    "serve": ("serve", "the tail side: bundles over gRPC (KServe V2)"),
     "simulate": ("simulate", "policies against the oracle on recorded links and loads"),
     "demo": ("demo", "the whole path on one student"),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.devices import micro, onnx_file
+from edgekit.devices.families import Family
 from edgekit.devices.micro import Micro
 from edgekit.devices.table import STREAM
 
@@ -39,7 +40,9 @@ def plan() -> Iterator[Micro]:
     yield from micro.dense("MatMul", False)
     yield from micro.dense("MatMulIntegerToFloat", True, helper="quantize/QuantizeLinear/float")
     yield from micro.convolutions({"conv": "Conv", "pointwise": "Conv", "depthwise": "Conv"}, False)
-    yield from micro.convolutions({"conv": "QLinearConv", "pointwise": "QLinearConv", "depthwise": "QLinearConv"}, True)
+    # Its kernels want channels last: alone, a layer stands between two transpositions.
+    quantized: dict[Family, str] = {"conv": "QLinearConv", "pointwise": "QLinearConv", "depthwise": "QLinearConv"}
+    yield from micro.convolutions(quantized, True, around="move/Transpose/float")
     yield from micro.matmuls("MatMul")
     yield from micro.recurrent("LSTM", False)
     yield from micro.recurrent("DynamicQuantizeLSTM", True)

@@ -25,7 +25,7 @@ from edgekit_runtime.measurement import Environment, Latency, Measurement, Memor
 
 # Standard deviations of the logarithm of a prediction, by what it rests on. That of a calibration is the spread of
 # this machine's reference students around their predictions, that of the others the one `efficiency` was fitted with.
-CALIBRATED_SPREAD, ALIKE_SPREAD = 0.08, 0.5
+CALIBRATED_SPREAD, ALIKE_SPREAD = 0.12, 0.5
 _Z80, _Z95 = 1.2816, 1.9600
 _STREAMED_BYTES = 2 << 20  # weights of a calibration's chains (micro.repeats)
 _THREAD_GAIN = 0.8  # what a further core adds where only one was calibrated; widens the interval

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.students import data, made_up_tasks, picture_tasks, recurrent_tasks, text_tasks
+from edgekit.students import data, integer_rnn, made_up_tasks, picture_tasks, recurrent_tasks, text_tasks
 from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
 from edgekit.students.task import Task
@@ -174,6 +174,15 @@ RECIPES: dict[str, Recipe] = {
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
     "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
     "ds_cnn": _reference("ds_cnn", picture_tasks.keyword_task),
+    "integer_rnn": Recipe(
+        "edgekit.students.integer_rnn:build",
+        sst2_task,
+        Plan(epochs=6, batch=50, peak_rate=4e-3),
+        taught=integer_rnn.teach,
+    ),
+    "lrcn": Recipe(
+        "edgekit.students.lrcn:build", recurrent_tasks.clip_task, Plan(epochs=30, batch=8, peak_rate=2e-3, patience=30)
+    ),
     "vit": Recipe(
         "edgekit.students.vit:build",
         picture_tasks.bright_cifar_task,
@@ -182,7 +191,6 @@ RECIPES: dict[str, Recipe] = {
     ),
     "two_branch": _made_up("two_branch", epochs=4, rate=4e-3),
     "transliterator": _made_up("transliterator", epochs=8, rate=2e-3),
-    "lrcn": Recipe("edgekit.students.lrcn:build", recurrent_tasks.clip_task, Plan(epochs=12, batch=16, peak_rate=3e-3)),
     "essay_scorer": Recipe(
         "edgekit.students.essay_scorer:build", recurrent_tasks.essay_task, Plan(epochs=4, batch=40, peak_rate=2e-3)
     ),
@@ -217,7 +225,7 @@ def train(
     module_name, function = recipe.source.split(":")
     factory = getattr(importlib.import_module(module_name), function)
     module: nn.Module = recipe.trained() if recipe.trained else factory(size=size, seed=seed)
-    rows = next((p.shape[0] for key, p in module.named_parameters() if key.startswith("embedding.")), 0)
+    rows = next((len(p) for key, p in module.state_dict().items() if key.split(".")[0] in ("embedding", "table")), 0)
     task = recipe.task(rows)
     form = recipe.taught(module) if recipe.taught else module
     if recipe.plan is not None:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from edgekit_runtime.selection import Choice, Engines, Key, Reason, Wanted
 if TYPE_CHECKING:
     from edgekit_runtime.decoding import Loop
     from edgekit_runtime.preprocess import Answer, Preprocessor
+    from edgekit_runtime.remote.session import AdaptiveSession
     from edgekit_runtime.stream import Stream
 
     Runners = dict[Key, Runner | Loop]
@@ -130,6 +131,31 @@ class Session:
         self.close()
 
 
+@overload
+def open(
+    path: str | os.PathLike[str],
+    graph: str | None = ...,
+    engine: str | None = ...,
+    threads: int | None = ...,
+    keep: bool = ...,
+    target: str | None = ...,
+) -> Session: ...
+
+
+@overload
+def open(
+    path: str | os.PathLike[str],
+    graph: str | None = ...,
+    engine: str | None = ...,
+    threads: int | None = ...,
+    keep: bool = ...,
+    target: str | None = ...,
+    *,
+    server: str,
+    **remote: Any,
+) -> AdaptiveSession: ...
+
+
 def open(
     path: str | os.PathLike[str],
     graph: str | None = None,
@@ -137,7 +163,10 @@ def open(
     threads: int | None = None,
     keep: bool = False,
     target: str | None = None,
-) -> Session:
+    *,
+    server: str | None = None,
+    **remote: Any,
+) -> Session | AdaptiveSession:
     """Opens a bundle, or a bare `.onnx` or `.tflite` file, on the best graph and engine for this machine.
 
     Args:
@@ -147,11 +176,20 @@ def open(
         threads: Threads inside one operator. None: as the measurement that decided, else 1.
         keep: When a short measurement had to decide (at most 1.5 s), keep it in the bundle for the next time.
         target: Name of a device profile: only graphs made for it (or for all).
+        server: `grpc://HOST:PORT` or `grpcs://HOST:PORT`: the session then has `infer`, which chooses for each request.
+        remote: With a server: `policy=`, `ca=`, `cert=`, `key=`, `token=`, `log=`, `ours=`
+            (`edgekit_runtime.remote.connect`).
 
     Raises:
         Refused: The file cannot be taken; BundleInvalid, EngineMissing are kinds of it.
         UsageError: No such graph or engine.
     """
+    if server is not None:
+        from edgekit_runtime.remote import connect
+
+        return connect(open(path, graph, engine, threads, keep, target), server, **remote)
+    if remote:
+        raise UsageError(f"{', '.join(remote)} without a server", remedy="server='grpcs://HOST:8001'")
     path = Path(path)
     if threads is not None and threads < 1:
         raise UsageError(f"threads is {threads}", remedy="give 1 or more, or None")

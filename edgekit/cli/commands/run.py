@@ -27,10 +27,23 @@ def command(
     engine: Annotated[str | None, typer.Option(help="Engine; default: the best here.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of one operator.")] = None,
     out: Annotated[Path | None, typer.Option("-o", "--output", help="Write the outputs here, .npz.")] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="grpc:// or grpcs://HOST:PORT: choose per request.")
+    ] = None,
+    ca: Annotated[Path | None, typer.Option(help="Certificate that signed the server's.")] = None,
+    cert: Annotated[Path | None, typer.Option(help="Our own certificate, for mutual TLS.")] = None,
+    key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="Its first line is the token.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="As er.Policy; repeatable.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Write every decision here, for edgekit why.")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="So many requests, with a server.")] = 1,
+    watch: Annotated[bool, typer.Option("--watch", help="Show estimates, choices and latency as they change.")] = False,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
     """Runs a request through a bundle and says which graph and engine answered, and why.
+
+    With --server each request is answered here or there, whichever is expected to be better.
 
     Example: edgekit run student.edge --input request.npz
     """
@@ -38,6 +51,25 @@ def command(
     if not inputs.is_file():
         raise UsageError(f"--input {inputs}: no such file", remedy="an .npz with arrays named as the inputs")
     arrays = read_arrays(inputs)
+    if server is None and (ca or cert or key or token_file or policy or log or watch or repeat > 1):
+        raise UsageError("there is nothing to choose without a server", remedy="--server grpc://HOST:8001")
+    if server is not None:
+        from edgekit.cli.commands.serve import read_token
+        from edgekit.cli.commands.simulate import read_policy
+        from edgekit.cli.live import requests
+
+        remote: dict[str, Any] = {"ca": ca, "cert": cert, "key": key, "token": read_token(token_file), "log": log}
+        with open_session(
+            bundle, graph, engine, threads, server=server, policy=read_policy(policy or []), **remote
+        ) as adaptive:
+            results = requests(adaptive, arrays, repeat, output.err if watch else None)
+        answers, rows = results[-1].outputs, [_decided(result) for result in results]
+        written = _written(out, bundle, answers)
+        shown = str(written) if written else {name: a.tolist() for name, a in answers.items()}
+        output.result(
+            {"outputs": shown, "decisions": rows}, lambda console: _render(console, answers, rows[-1], written)
+        )
+        return
     with open_session(bundle, graph=graph, engine=engine, threads=threads) as session:
         start = time.perf_counter_ns()
         answers = session.run(arrays)
@@ -49,16 +81,27 @@ def command(
             "total_ms": elapsed_ms,
             "reasons": session.why.explain().splitlines(),
         }
-    written = out
-    if out is None and sum(a.size for a in answers.values()) > LARGE:
-        written = Path(f"{bundle.stem}-outputs.npz")
-    if written is not None:
-        write_arrays(written, answers)
+    written = _written(out, bundle, answers)
     document: dict[str, Any] = {
         "outputs": str(written) if written else {name: a.tolist() for name, a in answers.items()},
         "decisions": [decision],
     }
     output.result(document, lambda console: _render(console, answers, decision, written))
+
+
+def _written(out: Path | None, bundle: Path, answers: Arrays) -> Path | None:
+    """Writes the outputs to a file that was asked for, or when they are many; None: to be shown."""
+    written = out
+    if out is None and sum(a.size for a in answers.values()) > LARGE:
+        written = Path(f"{bundle.stem}-outputs.npz")
+    if written is not None:
+        write_arrays(written, answers)
+    return written
+
+
+def _decided(result: Any) -> dict[str, Any]:
+    timing = {name: getattr(result.timing, name) for name in result.timing.__dataclass_fields__}
+    return {**result.decision.document(), "timing": timing, "total_ms": result.timing.total_ms}
 
 
 def _render(console: Console, answers: Arrays, decision: dict[str, Any], written: Path | None) -> None:
@@ -67,7 +110,8 @@ def _render(console: Console, answers: Arrays, decision: dict[str, Any], written
         console.print(f"{name} {array.dtype}{list(array.shape)}{text}", markup=False)
     if written:
         console.print(f"written to {written}", markup=False)
-    console.print(f"{decision['graph']} on {decision['engine']}, {decision['total_ms']:.3f} ms", markup=False)
+    who = f"{decision['graph']} on {decision['engine']}" if "graph" in decision else decision["action"]
+    console.print(f"{who}, {decision['total_ms']:.3f} ms", markup=False)
     for reason in decision["reasons"]:
         console.print(f"  {reason}", markup=False)
 

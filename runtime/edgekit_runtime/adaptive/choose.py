@@ -85,7 +85,7 @@ class Decision:
         place = self.place if place is None else place
         theta, theta_variance = costs.state(self.link, self.load)
         mean = float(self.actions.terms[place] @ theta)
-        return mean, float(costs.variance(self.actions, theta, theta_variance)[place])
+        return mean, costs.variance_of(self.actions, place, theta, theta_variance)
 
     def document(self) -> dict[str, Any]:
         """The decision as plain data."""
@@ -120,6 +120,10 @@ def choose(actions: Sequence[ActionCost] | ActionSet, link: Link, load: Load, po
             return Decision(actions, place, float(times[place]), link, load, policy)
         open_to = barred == 0
     else:
+        if wanted == "latency":
+            place = int((times + barred).argmin())
+            if _surely(actions, place, times, theta, theta_variance, policy):
+                return Decision(actions, place, float(times[place]), link, load, policy)
         spread2 = costs.variance(actions, theta, theta_variance)
         margins = costs.margin(times, spread2, policy.deadline_ms) - barred
         open_to = (margins >= costs.margin_needed(policy.miss_probability)) & (barred == 0)
@@ -129,6 +133,21 @@ def choose(actions: Sequence[ActionCost] | ActionSet, link: Link, load: Load, po
             return Decision(actions, place, float(times[place]), link, load, policy)
     place = best(scores(actions, wanted, theta, times), times, open_to)
     return Decision(actions, place, float(times[place]), link, load, policy)
+
+
+def _surely(
+    actions: ActionSet,
+    place: int,
+    times: np.ndarray,
+    theta: np.ndarray,
+    theta_variance: np.ndarray,
+    policy: Policy,
+) -> bool:
+    """Does the fastest action keep the deadline? Then no other has to be looked at."""
+    assert policy.deadline_ms is not None
+    spread2 = costs.variance_of(actions, place, theta, theta_variance)
+    margin = costs.margin_of(float(times[place]), spread2, policy.deadline_ms)
+    return margin >= costs.margin_needed(policy.miss_probability)
 
 
 def objective(load: Load, policy: Policy) -> Objective:

@@ -27,6 +27,7 @@ from edgekit_runtime.adaptive.choose import Decision, admitted, choose
 from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.state import Link, Load, Policy
 
+_CLOCK_MS = 0.3
 _SHORTEST_PAUSE_S = 0.2
 _RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
 _STALE_GAIN = 100.0
@@ -163,7 +164,7 @@ class Controller:
     def running(self, now_s: float, action_id: str) -> None:
         """Says that a run on the device begins, or waits for those before it. `observe` or `stopped` ends it."""
         place = self.profile.place(action_id)
-        expected_ms = self.actions.terms[place, DEVICE] * self.load.read(now_s).device_slowdown
+        expected_ms = float(self.actions.terms[place, DEVICE]) * self.load.read(now_s).device_slowdown
         self._runs += 1
         self._free_s = max(self._free_s, now_s) + expected_ms / 1e3
 
@@ -210,8 +211,10 @@ class Controller:
         place = self.profile.place(outcome.action)
         action = self.profile.actions[place]
         if outcome.device_ms is not None and action.head_ms + action.encode_ms > 0:
-            slowdown = outcome.device_ms / (action.head_ms + action.encode_ms)
-            noise = math.hypot(0.1, action.head_sd_ms / max(action.head_ms, 1e-6))
+            idle_ms = action.head_ms + action.encode_ms
+            slowdown = outcome.device_ms / idle_ms
+            # A run of microseconds tells nothing of the device: what surrounds it takes longer than it does.
+            noise = math.hypot(0.1, (action.head_sd_ms + _CLOCK_MS) / idle_ms)
             own = self._factors.of(0, place)
             pull = self.load.see_local_run(now_s, slowdown / own.factor, noise, own.variance)
             self._factors.correct(0, place, pull)

@@ -45,6 +45,24 @@ def variance(actions: ActionSet, theta: np.ndarray, theta_variance: np.ndarray) 
     return total
 
 
+def variance_of(actions: ActionSet, place: int, theta: np.ndarray, theta_variance: np.ndarray) -> float:
+    """`variance` of one action."""
+    squares = actions.squares[place]
+    total = float(squares[:-2] @ theta_variance) + float(squares[-2]) * float(theta[DEVICE]) ** 2
+    total += float(squares[-1]) * float(theta[SERVER]) ** 2
+    sent = float(actions.offload[place])
+    if 0.0 < sent < 1.0:
+        total += float(actions.terms[place, ROUND_TRIP:] @ theta[ROUND_TRIP:]) ** 2 * (1 - sent) / sent
+    return total
+
+
+def margin_of(mean_ms: float, variance_ms2: float, deadline_ms: float) -> float:
+    """`margin` of one action."""
+    mean = max(mean_ms, 1e-9)
+    spread2 = math.log1p(variance_ms2 / (mean * mean)) + 1e-9
+    return (math.log(deadline_ms / mean) + 0.5 * spread2) / math.sqrt(spread2)
+
+
 def margin(mean_ms: np.ndarray, variance_ms2: np.ndarray, deadline_ms: float) -> np.ndarray:
     """How many standard deviations (of the logarithm) each action's time lies before the deadline [n].
 

@@ -84,6 +84,18 @@ def test_the_same_arguments_give_the_same_choice(rows, link, load, policy) -> No
     assert choose(rows, link, load, policy).action == choose(ActionSet(rows), link, load, policy).action
 
 
+@given(actions(), links, loads)
+def test_the_figures_of_one_action_are_those_of_all(rows, link, load) -> None:
+    compiled = ActionSet(rows)
+    theta, theta_variance = cost_model.state(link, load)
+    times, spread2 = compiled.terms @ theta, cost_model.variance(compiled, theta, theta_variance)
+    margins = cost_model.margin(times, spread2, 100.0)
+    for place in range(len(rows)):
+        one = cost_model.variance_of(compiled, place, theta, theta_variance)
+        assert one == pytest.approx(spread2[place], rel=1e-9, abs=1e-9)
+        assert cost_model.margin_of(times[place], one, 100.0) == pytest.approx(margins[place], rel=1e-6, abs=1e-6)
+
+
 def test_a_deadline_prefers_the_sure_action_to_the_faster_mean() -> None:
     shaky = Link(rtt_ms=20, uplink_mbps=5, uplink_spread=0.9)
     assert choose((LOCAL, OFFLOAD), shaky, Load(), Policy()).action == "offload"

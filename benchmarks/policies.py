@@ -1,0 +1,210 @@
+"""The adaptive policy against the oracle, the best fixed action, always-offload and mean argmin, in cells.
+
+A cell is student x device x server x trace (`policy_cells.py`). Choosing matters in a cell when the oracle's commonest
+action takes at most 80 % of the requests and the best fixed action takes at least 1.25 times the oracle's time.
+Traces of the held-out half only; nothing of the policy was set on them.
+"""
+
+# ruff: noqa: E501
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+
+from benchmarks.page import table, target
+from benchmarks.policy_cells import Cell, cells
+from edgekit.simulate import Setting, simulate
+from edgekit.simulate.engine import Answered, Simulation, latencies_ms
+from edgekit.simulate.policies import Fixed, Oracle, made
+from edgekit.simulate.traces import LoadTrace, constant
+from edgekit.simulate.world import Day, day
+from edgekit_runtime.adaptive import ActionCost, ActionSet, Controller, Link, Load, Policy, choose
+from edgekit_runtime.adaptive.controller import Settings
+
+REQUESTS, EACH = 300, 8
+MATTERS_SHARE, MATTERS_RATIO = 0.8, 1.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Mean milliseconds in one cell."""
+
+    cell: Cell
+    adaptive: float
+    oracle: float
+    fixed: tuple[float, ...]
+    argmin: float
+    common: float
+    lost: int
+
+    @property
+    def best(self) -> float:
+        return min(self.fixed)
+
+    @property
+    def matters(self) -> bool:
+        return self.common <= MATTERS_SHARE and self.best >= MATTERS_RATIO * self.oracle
+
+    def action(self) -> str:
+        return self.cell.actions[int(np.argmin(self.fixed))].id
+
+
+def run() -> str:
+    rows = [measure(cell) for cell in cells(held_out=True, each=EACH)]
+    parts = [_targets(rows), "\n### Cells in which choosing matters\n", _cells([row for row in rows if row.matters])]
+    parts += ["\n### Which fixed action is right where\n", _fixed(rows), "\n### Steps of the load\n", _steps()]
+    parts += ["\n### Learned corrections\n", _ablation(), "\n### Time of one decision\n", _speed()]
+    return "\n".join(parts)
+
+
+def measure(cell: Cell, settings: Settings | None = None, believed: tuple[ActionCost, ...] | None = None) -> Row:
+    actions = ActionSet(cell.actions)
+    today = day(cell.actions, cell.trace, cell.load, requests=REQUESTS, interval_s=cell.interval_s, seed=cell.seed)
+    places = list(range(len(actions)))
+    seen = ActionSet(believed) if believed else actions
+    oracle = _run(today, Oracle(places), actions)
+    adaptive = latencies_ms(_run(today, made("adaptive", seen, Policy(), places, settings or Settings()), actions))
+    return Row(
+        cell=cell,
+        adaptive=float(adaptive.mean()),
+        oracle=float(latencies_ms(oracle).mean()),
+        fixed=tuple(float(latencies_ms(_run(today, Fixed(place), actions)).mean()) for place in places),
+        argmin=float(
+            latencies_ms(_run(today, made("mean_argmin", seen, Policy(), places, Settings()), actions)).mean()
+        ),
+        common=float(np.bincount([row.place for row in oracle]).max() / REQUESTS),
+        lost=int((~np.isfinite(adaptive)).sum()),
+    )
+
+
+def _run(today: Day, decider: object, actions: ActionSet):  # type: ignore[no-untyped-def]
+    return Simulation([today], [decider], [actions.fallback], 4).run()[0]  # type: ignore[list-item]
+
+
+def _targets(rows: list[Row]) -> str:
+    worst = max(rows, key=lambda row: row.adaptive / row.best)
+    over_fixed = worst.adaptive / worst.best - 1
+    hard = [row for row in rows if row.matters]
+    regret = np.array([row.adaptive / row.oracle - 1 for row in hard])
+    median, high = float(np.median(regret)), float(np.quantile(regret, 0.9))
+    lines = [
+        ("cells", len(rows), "", ""),
+        ("worst against the best fixed action", f"{100 * over_fixed:+.1f} %, {worst.cell.name}", *target("<= 3 %", over_fixed <= 0.03)),
+        ("cells in which choosing matters", len(hard), *target(">= 30", len(hard) >= 30)),
+        ("over the oracle there, median", f"{100 * median:.1f} %", *target("<= 10 %", median <= 0.1)),
+        ("over the oracle there, 90th percentile", f"{100 * high:.1f} %", *target("<= 20 %", high <= 0.2)),
+        ("lost requests", sum(row.lost for row in rows), *target("0", not any(row.lost for row in rows))),
+        ("always-offload over adaptive there, median", f"{np.median([row.fixed[_offload(row)] / row.adaptive for row in hard]):.2f}x", "", ""),
+        ("mean argmin over adaptive there, median", f"{np.median([row.argmin / row.adaptive for row in hard]):.3f}x", "", ""),
+        ("cells where mean argmin is worse than the best fixed action by 3 %", sum(row.argmin > 1.03 * row.best for row in rows), "", ""),
+    ]  # fmt: skip
+    return table(("what", "seen", "target", ""), lines)
+
+
+def _offload(row: Row) -> int:
+    return next(place for place, action in enumerate(row.cell.actions) if action.kind == "offload")
+
+
+def _cells(rows: list[Row]) -> str:
+    lines = [
+        (row.cell.name, f"{row.oracle:.1f}", f"{row.adaptive:.1f}", f"{row.best:.1f} ({row.action()})", f"{row.argmin:.1f}",
+         f"{100 * (row.adaptive / row.oracle - 1):+.1f} %")
+        for row in sorted(rows, key=lambda row: -row.adaptive / row.oracle)
+    ]  # fmt: skip
+    return table(("cell", "oracle ms", "adaptive", "best fixed", "mean argmin", "over the oracle"), lines)
+
+
+def _fixed(rows: list[Row]) -> str:
+    names = sorted({(row.cell.student, row.cell.device) for row in rows})
+    lines = []
+    for student, device in names:
+        mine = [row for row in rows if (row.cell.student, row.cell.device) == (student, device)]
+        count: dict[str, int] = {}
+        for row in mine:
+            count[row.action()] = count.get(row.action(), 0) + 1
+        told = ", ".join(f"{name} in {n}" for name, n in sorted(count.items(), key=lambda item: -item[1]))
+        lines.append((student, device, f"{told} of {len(mine)} cells"))
+    return table(("student", "device", "best fixed action"), lines)
+
+
+LOCAL = ActionCost(id="local", kind="local", head_ms=45, head_sd_ms=2)
+OFFLOAD = ActionCost(id="offload", kind="offload", offload_fraction=1.0, bytes_up=15_000, bytes_down=600, tail_ms=5)
+
+
+def _steps() -> str:
+    """A hog on the device, then the server at 90 %."""
+    load = LoadTrace.steps(((40, 0.0, 0.0), (40, 0.7, 0.0), (40, 0.0, 0.9), (40, 0.5, 0.5)))
+    setting = Setting(actions=(LOCAL, OFFLOAD), traces=(constant(30, 12),), load=load, requests=800, interval_s=0.2)
+    study = simulate(setting)
+    names = ("adaptive", "adaptive_without_load", "oracle", "always_local", "always_offload", "mean_argmin")
+    means = {name: float(study.latencies_ms(name).mean()) for name in names}
+    rows = study.answers["adaptive"][0]
+    changes = [_until_changed(rows, seconds) for seconds in (40.0, 80.0)]
+    saved = 1 - means["adaptive"] / means["adaptive_without_load"]
+    over = means["adaptive"] / means["oracle"] - 1
+    lines = [
+        ("over the oracle", f"{100 * over:+.1f} %", *target("<= 10 %", over <= 0.1)),
+        ("below the twin that does not see load", f"{100 * saved:.1f} %", *target(">= 14 %", saved >= 0.14)),
+        ("requests until the choice changes, hog and server", str(changes), *target("<= 10", all(0 < c <= 10 for c in changes))),
+        *((name, f"{mean:.1f} ms", "", "") for name, mean in means.items()),
+    ]  # fmt: skip
+    return table(("what", "seen", "target", ""), lines)
+
+
+def _until_changed(rows: list[Answered], step_s: float) -> int:
+    """Requests after a step of the load until the choice is another; 0: it never is."""
+    start = next(place for place, row in enumerate(rows) if row.arrival_s >= step_s)
+    before = rows[start - 1].place
+    return next((place + 1 for place, row in enumerate(rows[start:]) if row.place != before), 0)
+
+
+def _ablation() -> str:
+    """Profiles that are off by a factor of their own for each action (lognormal, 0.4), with and without corrections."""
+    ratios = []
+    for cell in list(cells(held_out=True, each=1))[::3]:
+        rng = np.random.default_rng(cell.seed)
+        believed = tuple(_off(action, rng) for action in cell.actions)
+        with_, without = (measure(cell, Settings(corrections=learn), believed).adaptive for learn in (True, False))
+        ratios.append(with_ / without)
+    low, middle, high = np.quantile(ratios, (0.1, 0.5, 0.9))
+    mean = float(np.mean(ratios))
+    told = f"mean {mean:.3f}, median {middle:.3f}, 10th to 90th percentile {low:.3f} to {high:.3f}"
+    return table(("time with corrections over without", "cells"), [(told, len(ratios))])
+
+
+def _off(action: ActionCost, rng: np.random.Generator) -> ActionCost:
+    import msgspec
+
+    factor = float(np.exp(rng.normal(0, 0.4)))
+    return msgspec.structs.replace(action, head_ms=action.head_ms * factor, tail_ms=action.tail_ms * factor)
+
+
+def _speed() -> str:
+    rows = [LOCAL, *(_split(number) for number in range(59))]
+    actions, lines = ActionSet(rows), []
+    for name, policy in (("latency", Policy()), ("latency with a deadline", Policy(deadline_ms=60))):
+        best = min(
+            _timed(lambda policy=policy: choose(actions, Link(uplink_mbps=3), Load(), policy)) for _ in range(20)
+        )
+        lines.append((f"choose among 60, {name}", f"{best:.1f} us", *target("<= 20 us", best <= 20)))
+    controller = Controller(actions, Policy())
+    best = min(_timed(lambda: controller.plan(1.0)) for _ in range(400))
+    lines.append(("a whole plan (estimates, choice, hedge, race)", f"{best:.1f} us", "", ""))
+    return table(("what", "best of 400", "target", ""), lines)
+
+
+def _split(number: int) -> ActionCost:
+    """A split point of a made-up student."""
+    return ActionCost(
+        id=f"s{number}", kind="split", head_ms=float(number), bytes_up=20_000 - 200 * number, tail_ms=5,
+        offload_fraction=1.0, depth=number, split_point=f"p{number}",
+    )  # fmt: skip
+
+
+def _timed(call, runs: int = 30) -> float:  # type: ignore[no-untyped-def]
+    start = time.perf_counter()
+    for _ in range(runs):
+        call()
+    return (time.perf_counter() - start) / runs * 1e6

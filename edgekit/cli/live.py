@@ -1,0 +1,62 @@
+"""`edgekit run --watch`: what the session believes and does, as it changes."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+_RECENT = 200
+_A_SECOND = 8  # redraws
+
+
+def requests(session: Any, inputs: Mapping[str, Any], repeat: int, console: Console | None) -> list[Any]:
+    """Sends the same request again and again.
+
+    Args:
+        session: An adaptive session.
+        inputs: Of each request.
+        repeat: How many.
+        console: Where the view is drawn; None: nowhere.
+
+    Returns:
+        The results, in order.
+    """
+    if console is None:
+        return [session.infer(inputs) for _ in range(repeat)]
+    results: list[Any] = []
+    recent: deque[Any] = deque(maxlen=_RECENT)
+    with Live(console=console, refresh_per_second=_A_SECOND) as live:
+        for _ in range(repeat):
+            results.append(session.infer(inputs))
+            recent.append(results[-1])
+            live.update(view(recent, len(results)))
+    return results
+
+
+def view(recent: deque[Any], count: int) -> Table:
+    """Estimates, choices, latency and fall-backs of the last requests."""
+    last = recent[-1]
+    link, load = last.decision.link, last.decision.load
+    times = [result.timing.total_ms for result in recent]
+    actions = Counter(result.decision.action for result in recent).most_common()
+    fallbacks = Counter(result.timing.fallback for result in recent if result.timing.fallback).most_common(3)
+    table = Table(title=f"{count} requests", show_header=False)
+    table.add_row(
+        "last", f"{last.decision.action}: {last.timing.total_ms:.1f} ms, {last.decision.predicted_ms:.1f} expected"
+    )
+    table.add_row(
+        "latency", f"median {statistics.median(times):.1f} ms, largest {max(times):.1f} of the last {len(times)}"
+    )
+    table.add_row("choices", ", ".join(f"{name} {number}" for name, number in actions))
+    table.add_row("link", f"{link.rtt_ms:.1f} ms, up {link.uplink_mbps:.3g}, down {link.downlink_mbps:.3g} Mbit/s")
+    table.add_row(
+        "load", f"device x{load.device_slowdown:.2f}, server x{load.server_slowdown:.2f}, queue {load.queue_ms:.1f} ms"
+    )
+    table.add_row("fall-backs", ", ".join(f"{name} ({number})" for name, number in fallbacks) or "none")
+    return table

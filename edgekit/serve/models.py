@@ -1,0 +1,169 @@
+"""What a server holds: the full model of each bundle under its name, and each tail under NAME.tail.SPLITPOINT."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import edgekit_runtime as er
+from edgekit_runtime import engines as registry
+from edgekit_runtime.bundle import Bundle, open_bundle
+from edgekit_runtime.chain import Chain
+from edgekit_runtime.engines.base import Arrays
+from edgekit_runtime.errors import InputMismatch, Refused, UsageError
+from edgekit_runtime.manifest import Graph, SplitPoint, Tensor
+from edgekit_runtime.remote.pieces import Piece, runner, tail_sha256
+
+
+@dataclasses.dataclass
+class Model:
+    """One thing that can be called.
+
+    Attributes:
+        name: As clients call it.
+        version: As the manifest says.
+        inputs: What it takes; symbols are free sizes, -1 on the wire.
+        outputs: What it gives.
+        sha256: Of its graph, or of the hashes of its segments.
+        known: Hashes that a client may mean by it: of a full model those of all its full graphs, as the device may run
+            another one than the server.
+        batch: Symbol of the batch axis that stands first in every tensor; empty: requests cannot be joined.
+        piece: Runs it.
+    """
+
+    name: str
+    version: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    sha256: str
+    batch: str
+    piece: Piece
+    known: frozenset[str] = frozenset()
+
+    def run(self, tensors: Mapping[str, np.ndarray]) -> Arrays:
+        """Runs one request or a batch of them."""
+        return self.piece.run(tensors)
+
+    def check(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Names, dtypes and shapes.
+
+        Raises:
+            InputMismatch: What was got and what is allowed.
+        """
+        wanted = {tensor.name: tensor for tensor in self.inputs}
+        if set(tensors) != set(wanted):
+            raise InputMismatch(f"{self.name} got {sorted(tensors)}", remedy=f"it takes {sorted(wanted)}")
+        sizes: dict[str, int] = {}
+        for name, array in tensors.items():
+            tensor = wanted[name]
+            fits = array.dtype.name == tensor.dtype and array.ndim == len(tensor.shape)
+            for symbol, size in zip(tensor.shape, array.shape, strict=False):
+                known = sizes.setdefault(symbol, size) if isinstance(symbol, str) else symbol
+                fits = fits and size == known and size > 0
+            if not fits:
+                raise InputMismatch(
+                    f"{name} is {array.dtype} {list(array.shape)}", remedy=f"{tensor.dtype} {list(tensor.shape)}"
+                )
+
+    def close(self) -> None:
+        """Frees the engines."""
+        self.piece.close()
+
+
+class Models:
+    """All models of all bundles."""
+
+    def __init__(self, paths: Sequence[Path], threads: int = 1) -> None:
+        """Opens bundles and checks their files.
+
+        Raises:
+            UsageError: Two bundles have one name.
+            Refused: A bundle cannot be taken.
+        """
+        self._bundles: list[Bundle] = []
+        self._models: dict[str, Model] = {}
+        try:
+            for path in paths:
+                self._add(path, threads)
+        except BaseException:
+            self.close()
+            raise
+
+    def __iter__(self):  # type: ignore[no-untyped-def]  # of Model
+        return iter(self._models.values())
+
+    def get(self, name: str, version: str = "") -> Model:
+        """A model by its name.
+
+        Raises:
+            Refused: It is not here, or not in that version.
+        """
+        found = self._models.get(name)
+        if found is None or version not in ("", found.version):
+            wanted = f"{name[:100]!r}" + (f" in version {version[:20]!r}" if version else "")
+            raise Refused(f"there is no model {wanted}", remedy=f"there are: {', '.join(self._models)}")
+        return found
+
+    def _add(self, path: Path, threads: int) -> None:
+        bundle = open_bundle(path)
+        self._bundles.append(bundle)
+        bundle.check_files()
+        manifest = bundle.manifest
+        with er.open(path, threads=threads) as session:  # the best graph for this machine, chosen as on a device
+            graph, engine = session.graph, session.engine_name
+        self._put(self._full(bundle, graph, engine, threads))
+        for point in manifest.split_points:
+            if registry.for_format(bundle.graph(point.of).format):
+                self._put(self._tail(bundle, point, threads))
+
+    def _put(self, model: Model) -> None:
+        if model.name in self._models:
+            model.close()
+            raise UsageError(f"two bundles have the model {model.name!r}", remedy="convert one with another --name")
+        self._models[model.name] = model
+
+    def _full(self, bundle: Bundle, graph: Graph, engine: str, threads: int) -> Model:
+        manifest = bundle.manifest
+        step = runner(bundle, graph, engine, threads)
+        return Model(
+            name=manifest.name,
+            version=str(manifest.version),
+            inputs=step.inputs,
+            outputs=step.outputs,
+            sha256=graph.sha256,
+            batch=_batch(bundle, (*step.inputs, *step.outputs)),
+            piece=step,
+            known=frozenset(row.sha256 for row in manifest.graphs if row.role == "full"),
+        )
+
+    def _tail(self, bundle: Bundle, point: SplitPoint, threads: int) -> Model:
+        tail = Chain(bundle, point.of, start=point.id, threads=threads)
+        return Model(
+            name=f"{bundle.manifest.name}.tail.{point.id}",
+            version=str(bundle.manifest.version),
+            inputs=tail.inputs,
+            outputs=tail.outputs,
+            sha256=tail_sha256(bundle, point),
+            batch=_batch(bundle, (*tail.inputs, *tail.outputs)),
+            piece=tail,
+            known=frozenset({tail_sha256(bundle, point)}),
+        )
+
+    def close(self) -> None:
+        """Frees everything."""
+        for model in self._models.values():
+            model.close()
+        for bundle in self._bundles:
+            bundle.close()
+
+
+def _batch(bundle: Bundle, tensors: Sequence[Tensor]) -> str:
+    """The batch axis, when it stands first in every tensor."""
+    for axis in bundle.manifest.axes:
+        first = all(tensor.shape and tensor.shape[0] == axis.symbol for tensor in tensors)
+        if axis.role == "batch" and first:
+            return axis.symbol
+    return ""

@@ -1,0 +1,192 @@
+"""Start, health, and a graceful end: on SIGTERM what has begun is answered, what comes new is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+
+from edgekit.serve.batcher import Batcher
+from edgekit.serve.metrics import Metrics
+from edgekit.serve.models import Models
+from edgekit.serve.service import Door, Service
+from edgekit_runtime.errors import UsageError
+from edgekit_runtime.remote.client import MAX_MESSAGE_BYTES
+
+_GRACE_S = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a server serves.
+
+    Attributes:
+        bundles: Served.
+        host: Loopback by default.
+        port: 0: a free one.
+        threads: Of one run of an engine.
+        workers: Runs at the same time.
+        most: Samples of one batch.
+        wait_ms: A batch stays open for others at most this long.
+        limit_ms: Longest wait for a worker that is admitted.
+        cert: PEM certificate; with `key` the server speaks TLS.
+        key: Its key.
+        client_ca: Only clients with a certificate of this authority (mutual TLS).
+        token: Bearer token; empty: none is asked for.
+        metrics_port: For Prometheus, on the same host; None: none; 0: a free one.
+    """
+
+    bundles: tuple[Path, ...]
+    host: str = "127.0.0.1"
+    port: int = 8001
+    threads: int = 1
+    workers: int = 2
+    most: int = 8
+    wait_ms: float = 2.0
+    limit_ms: float = 1000.0
+    cert: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    token: str = ""
+    metrics_port: int | None = None
+
+
+async def serve(
+    options: Options,
+    started: Callable[[int, int | None], None] = lambda port, metrics: None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serves until SIGTERM, SIGINT or `stop`.
+
+    Args:
+        options: What and how.
+        started: Told the ports when requests are taken.
+        stop: Ends it from within the process.
+
+    Raises:
+        UsageError: A port that is taken, a file that cannot be read, an address for everybody without token or TLS.
+        Refused: A bundle cannot be taken.
+    """
+    check(options)
+    models = Models(options.bundles, options.threads)
+    executor = ThreadPoolExecutor(options.workers, thread_name_prefix="edgekit-run")
+    metrics = Metrics()
+    batchers = {
+        model.name: Batcher(model, executor, most=options.most, wait_ms=options.wait_ms, limit_ms=options.limit_ms)
+        for model in models
+    }
+    from edgekit import __version__
+
+    service = Service(models, batchers, metrics, __version__)
+    server = grpc.aio.server(
+        interceptors=(Door(options.token),) if options.token else (),
+        options=(
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ),
+        maximum_concurrent_rpcs=1024,
+    )
+    server.add_generic_rpc_handlers((service.handlers(),))
+    try:
+        port = _bind(server, options)
+        scraped = _metrics(metrics, options)
+        await server.start()
+        with _told(stop) as told:  # before anybody learns the port: an early SIGTERM ends it well, too
+            started(port, scraped[0] if scraped else None)
+            await told.wait()
+        service.draining = True
+        await server.stop(_GRACE_S)
+        if scraped:
+            scraped[1]()
+    finally:
+        del server  # gRPC ends it in this loop; left to the garbage collector it would look for a closed one
+        await asyncio.sleep(0)
+        for batcher in batchers.values():
+            await batcher.close()
+        executor.shutdown()
+        models.close()
+
+
+def check(options: Options) -> None:
+    """Refuses what would open a machine to everybody, and files that are not there.
+
+    Raises:
+        UsageError: What does not fit together.
+    """
+    if bool(options.cert) != bool(options.key):
+        raise UsageError("a certificate needs its key and a key its certificate", remedy="--tls-cert and --tls-key")
+    if options.client_ca and not options.cert:
+        raise UsageError("clients can only show a certificate over TLS", remedy="--tls-cert and --tls-key")
+    open_to_all = options.host not in ("127.0.0.1", "localhost", "::1")
+    if open_to_all and not (options.token or options.client_ca):
+        raise UsageError(
+            f"{options.host} can be reached from outside, and anybody could use this server",
+            remedy="--token-file FILE with --tls-cert and --tls-key, or --client-ca, or --host 127.0.0.1",
+        )
+    if open_to_all and not options.cert:
+        raise UsageError("a token would travel in the clear", remedy="--tls-cert and --tls-key")
+
+
+def _bind(server: grpc.aio.Server, options: Options) -> int:
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    address = f"{host}:{options.port}"
+    try:
+        if options.cert and options.key:
+            pair = (_pem(options.key), _pem(options.cert))
+            ca = _pem(options.client_ca) if options.client_ca else None
+            credentials = grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
+            return server.add_secure_port(address, credentials)
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise UsageError(
+            f"{address} cannot be listened on: {error}", remedy="another --port, or 0 for a free one"
+        ) from error
+
+
+def _pem(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", remedy="name a PEM file") from error
+
+
+def _metrics(metrics: Metrics, options: Options) -> tuple[int, Callable[[], None]] | None:
+    if options.metrics_port is None:
+        return None
+    from prometheus_client import start_http_server
+
+    try:
+        server, thread = start_http_server(options.metrics_port, options.host, metrics.registry)
+    except OSError as error:
+        raise UsageError(f"--metrics-port {options.metrics_port}: {error.strerror}", remedy="another one") from error
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return server.server_port, stop
+
+
+@contextlib.contextmanager
+def _told(stop: asyncio.Event | None) -> Iterator[asyncio.Event]:
+    """What is set when the server shall end: the caller's event, or one that SIGTERM and SIGINT set."""
+    if stop is not None:
+        yield stop
+        return
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    try:
+        yield told
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

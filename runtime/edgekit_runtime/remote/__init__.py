@@ -1,0 +1,67 @@
+"""The other half: a tail server spoken to over gRPC with Open Inference (KServe V2) messages.
+
+    open_inference.proto  the protocol; generated/ holds what protoc made of it
+    messages.py           tensors to messages and back, checked
+    client.py             one channel to one server: TLS, token, calls that can be cancelled
+    session.py            a session that chooses for each request and never loses one
+
+Needs `edgekit[remote]` (grpcio, protobuf, lz4, zstandard). Nothing here is imported before a server is named.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekit_runtime.adaptive.state import Policy
+from edgekit_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit_runtime.remote.session import AdaptiveSession
+    from edgekit_runtime.session import Session
+
+_OPTIONS = ("policy", "ca", "cert", "key", "token", "log", "ours")
+
+
+def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
+    """Joins a local session with a server; the local one is closed when that fails.
+
+    Args:
+        local: Open on a bundle.
+        server: `grpc://HOST:PORT` or `grpcs://HOST:PORT`.
+        options: `policy` (a `Policy`), `ca`, `cert`, `key` (paths of PEM files), `token`, `log` (a file that every
+            decision is written to), `ours` (False: a V2 server of somebody else, which gets plain tensors only).
+
+    Raises:
+        UsageError: An option that does not exist, or one that cannot be.
+        Refused: gRPC is not installed, or the bundle cannot be used with a server.
+    """
+    try:
+        unknown = sorted(set(options) - set(_OPTIONS))
+        if unknown:
+            raise UsageError(f"open has no option {', '.join(unknown)}", remedy=f"with a server: {', '.join(_OPTIONS)}")
+        from edgekit_runtime.remote.client import Credentials
+        from edgekit_runtime.remote.session import AdaptiveSession
+
+        credentials = Credentials(
+            ca=_path(options.get("ca")),
+            cert=_path(options.get("cert")),
+            key=_path(options.get("key")),
+            token=options.get("token") or "",
+        )
+        return AdaptiveSession(
+            local,
+            server,
+            options.get("policy") or Policy(),
+            credentials=credentials,
+            ours=options.get("ours", True),
+            log=_path(options.get("log")),
+        )
+    except BaseException:
+        local.close()
+        raise
+
+
+def _path(given: str | os.PathLike[str] | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -1,0 +1,1 @@
+"""Compiled from open_inference.proto; not edited by hand."""

@@ -1,0 +1,186 @@
+"""Tensors to Open Inference messages and back. What comes from outside is checked before anything is made of it.
+
+Plain tensors travel as raw contents that any V2 server understands. Our own server also reads request parameters:
+
+    codec.NAME    codec of input NAME: the raw contents are its bytes, datatype and shape are of the decoded tensor
+    sha256        of the graph that is meant: another bundle's is refused
+    deadline_ms   time left for the answer; late work is refused
+and answers with:
+    residence_ms, queue_ms, queue_length   how long it kept the request, how long it waited, who stood before it
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgekit_runtime import codecs
+from edgekit_runtime.engines.base import Arrays
+from edgekit_runtime.errors import InputMismatch, Refused, UsageError
+from edgekit_runtime.remote.generated import open_inference_pb2 as pb
+
+Parameter = bool | int | float | str
+
+DATATYPES = {
+    "BOOL": "bool",
+    "INT8": "int8",
+    "INT16": "int16",
+    "INT32": "int32",
+    "INT64": "int64",
+    "UINT8": "uint8",
+    "UINT16": "uint16",
+    "UINT32": "uint32",
+    "UINT64": "uint64",
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+}
+_NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+_MOST_AXES = 8
+
+
+def request(
+    model: str,
+    version: str,
+    tensors: Mapping[str, np.ndarray],
+    *,
+    request_id: str = "",
+    parameters: Mapping[str, Parameter] | None = None,
+    codec: Mapping[str, str] | None = None,
+) -> Any:
+    """A `ModelInferRequest`.
+
+    Args:
+        model: Name on the server.
+        version: Empty: the server's default.
+        tensors: By name; numeric.
+        request_id: Comes back with the answer.
+        parameters: Of the request.
+        codec: By tensor name, for our own server; the others travel plain.
+    """
+    message = pb.ModelInferRequest(model_name=model, model_version=version, id=request_id)
+    given = dict(parameters or {})
+    for name, array in tensors.items():
+        chosen = (codec or {}).get(name, "none")
+        message.inputs.add(name=name, datatype=datatype(array.dtype), shape=array.shape)
+        message.raw_input_contents.append(codecs.encode(chosen, array))
+        if chosen != "none":
+            given[f"codec.{name}"] = chosen
+    put(message.parameters, given)
+    return message
+
+
+def response(
+    asked: Any, tensors: Mapping[str, np.ndarray], parameters: Mapping[str, Parameter], version: str = ""
+) -> Any:
+    """A `ModelInferResponse` to a request; of the outputs asked for, or all."""
+    message = pb.ModelInferResponse(model_name=asked.model_name, model_version=version, id=asked.id)
+    wanted = [row.name for row in asked.outputs] or list(tensors)
+    unknown = sorted(set(wanted) - set(tensors))
+    if unknown:
+        raise Refused(f"there is no output {', '.join(unknown)}", remedy=f"there are: {', '.join(tensors)}")
+    for name in wanted:
+        array = np.ascontiguousarray(tensors[name])
+        message.outputs.add(name=name, datatype=datatype(array.dtype), shape=array.shape)
+        message.raw_output_contents.append(array.tobytes())
+    put(message.parameters, parameters)
+    return message
+
+
+def read_request(message: Any) -> Arrays:
+    """The tensors of a request, decoded.
+
+    Raises:
+        InputMismatch: A datatype, shape or length that does not fit.
+        Refused: A codec that cannot be read.
+    """
+    parameters = read_parameters(message.parameters)
+    chosen = {row.name: str(parameters.get(f"codec.{row.name}", "none")) for row in message.inputs}
+    return _read(message.inputs, message.raw_input_contents, chosen)
+
+
+def read_response(message: Any) -> Arrays:
+    """The tensors of an answer.
+
+    Raises:
+        InputMismatch: A datatype, shape or length that does not fit.
+    """
+    return _read(message.outputs, message.raw_output_contents, {})
+
+
+def read_parameters(rows: Mapping[str, Any]) -> dict[str, Parameter]:
+    """Parameters as plain values; those of no value are left out."""
+    found: dict[str, Parameter] = {}
+    for name, row in rows.items():
+        kind = row.WhichOneof("parameter_choice")
+        if kind is not None:
+            found[name] = getattr(row, kind)
+    return found
+
+
+def put(rows: Any, values: Mapping[str, Parameter]) -> None:
+    """Writes plain values into a map of parameters."""
+    for name, value in values.items():
+        if isinstance(value, bool):
+            rows[name].bool_param = value
+        elif isinstance(value, int):
+            rows[name].int64_param = value
+        elif isinstance(value, float):
+            rows[name].double_param = value
+        else:
+            rows[name].string_param = value
+
+
+def datatype(dtype: np.dtype[Any]) -> str:
+    """The protocol's name of a numpy dtype.
+
+    Raises:
+        InputMismatch: It has none.
+    """
+    if dtype.name not in _NAMES:
+        raise InputMismatch(f"a tensor of {dtype} cannot be sent", remedy=f"one of: {', '.join(_NAMES)}")
+    return _NAMES[dtype.name]
+
+
+def _read(rows: Sequence[Any], raw: Sequence[bytes], chosen: Mapping[str, str]) -> Arrays:
+    if raw and len(raw) != len(rows):
+        raise InputMismatch(f"{len(rows)} tensors with {len(raw)} raw contents", remedy="one for each tensor")
+    found: Arrays = {}
+    for place, row in enumerate(rows):
+        if row.name in found:
+            raise InputMismatch(f"tensor {row.name!r} is there twice", remedy="send it once")
+        if row.datatype not in DATATYPES or len(row.shape) > _MOST_AXES:
+            raise InputMismatch(
+                f"tensor {row.name!r} has datatype {row.datatype[:20]!r} and {len(row.shape)} axes",
+                remedy=f"one of {', '.join(DATATYPES)} and at most {_MOST_AXES} axes",
+            )
+        dtype, shape = DATATYPES[row.datatype], tuple(row.shape)
+        if raw:
+            found[row.name] = _tensor(row.name, chosen.get(row.name, "none"), raw[place], dtype, shape)
+        else:
+            found[row.name] = _typed(row, dtype, shape)
+    return found
+
+
+def _tensor(name: str, codec: str, data: bytes, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return codecs.decode(codec, data, dtype, shape)
+    except (Refused, UsageError) as error:
+        raise InputMismatch(f"tensor {name!r}: {error.message}", remedy=error.remedy) from error
+
+
+def _typed(row: Any, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Contents as a typed list, which other clients send."""
+    lists: Iterable[Any] = [list(value) for _, value in row.contents.ListFields()]
+    values: list[Any] = next(iter(lists), [])
+    if any(size < 0 for size in shape) or len(values) != math.prod(shape):
+        raise InputMismatch(
+            f"tensor {row.name!r} of shape {shape} has {len(values)} values", remedy="as many values as the shape says"
+        )
+    try:
+        return np.array(values, dtype).reshape(shape)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputMismatch(f"tensor {row.name!r} is no {dtype}: {error}", remedy="send raw contents") from error

@@ -1,0 +1,85 @@
+"""`edgekit serve` in a process of its own, and `edgekit run` against it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.cli.app import run
+from edgekit_runtime.testing import make_bundle
+
+X = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "golden.npz", x=X[:1])
+    return make_bundle(tmp_path / "tiny.edge", files={"golden/inputs.npz": (tmp_path / "golden.npz").read_bytes()})
+
+
+@pytest.fixture
+def served(bundle: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgekit", "serve", str(bundle), "--port", "0", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    text = ""
+    while not text.rstrip().endswith("}"):
+        line = process.stdout.readline()
+        assert line, "the server ended"
+        text += line
+    yield json.loads(text)["url"], process
+    if process.poll() is None:
+        process.kill()
+    process.stdout.close()
+    process.wait(20)
+
+
+def test_run_chooses_for_each_request_and_why_tells_it(served, bundle, tmp_path, capsys) -> None:
+    url, process = served
+    request, log = tmp_path / "request.npz", tmp_path / "log.jsonl"
+    np.savez(request, x=X)
+    base = ["run", str(bundle), "--input", str(request), "--server", url]
+    assert run([*base, "--repeat", "20", "--log", str(log), "--policy", "deadline_ms=900", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["decisions"]) == 20
+    assert {"action", "kind", "predicted_ms", "reasons", "timing"} <= set(document["decisions"][0])
+    assert run(["why", str(log), "19"]) == 0
+    assert "because" in capsys.readouterr().out
+    assert run([*base, "--repeat", "5", "--watch"]) == 0
+    assert "link" in capsys.readouterr().err
+    process.kill()
+    process.wait(20)
+    assert run([*base, "--repeat", "5", "--quiet"]) == 0  # nobody there: answered here
+
+
+def test_sigterm_ends_the_server_well(served) -> None:
+    _, process = served
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def test_bad_input_ends_with_its_code(bundle, tmp_path, capsys) -> None:
+    request = tmp_path / "request.npz"
+    np.savez(request, x=X)
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "open").write_text("secret")
+    (tmp_path / "open").chmod(0o644)
+    base = ["run", str(bundle), "--input", str(request)]
+    assert run([*base, "--repeat", "3"]) == 2
+    assert run([*base, "--server", "http://a:1"]) == 2
+    assert run([*base, "--server", "grpc://127.0.0.1:1", "--policy", "hurry=1"]) == 2
+    assert run(["serve", str(bundle), "--token-file", str(tmp_path / "empty")]) == 2
+    assert run(["serve", str(bundle), "--token-file", str(tmp_path / "open")]) == 2
+    assert run(["serve", str(bundle), "--host", "0.0.0.0"]) == 2
+    assert run(["serve", str(tmp_path / "none.edge")]) == 3
+    assert "Traceback" not in capsys.readouterr().err
