@@ -28,6 +28,9 @@ NAMES = (
     "prediction",
     "cuts",
     "exits",
+    "bottleneck",
+    "policies",
+    "serving",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 

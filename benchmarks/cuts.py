@@ -73,6 +73,7 @@ def _student(student: registry.Student) -> Iterator[tuple[object, ...]]:
 def _counts(bundle: er.Bundle, graph: str) -> tuple[object, ...]:
     path = bundle.root / f"assets/cuts/{graph}.json"
     found = json.loads(path.read_text()) if path.is_file() else []
+    found = [row for row in found if "place" in row]
     differ = [row["place"] for row in found if "differs from the uncut graph" in row["fate"]]
     pieces = {piece.path: piece.bytes for piece in bundle.manifest.graphs if piece.of == graph}
     share = sum(pieces.values()) / bundle.graph(graph).bytes

@@ -2,7 +2,8 @@
 
     python -m benchmarks matrix                       all rows
     python -m benchmarks matrix text_cnn resnet20     these; the page keeps the others as last seen
-    --trained   train where there is a recipe         --fresh   forget what earlier runs found
+    --seeded    weights of a seed for all; without it students with a recipe are trained first, once
+    --fresh     forget what earlier runs found (trained weights stay)
 
 Each step of each row is a process of its own with a time limit, and leaves a JSON file under build/matrix/: an
 interrupted run goes on where it stopped. Files written by other code than today's are made again. Conversions run two
@@ -30,22 +31,22 @@ from edgekit.students import registry
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "matrix"
 PICTURE = ROOT / "docs" / "results" / "matrix.svg"
-LIMIT_S = {"convert": 300, "stock": 150, "speed": 90}
+LIMIT_S = {"train": 1200, "convert": 300, "stock": 150, "speed": 90}
 AT_ONCE = 2
 
 
 def run(words: Sequence[str] = ()) -> str:
     parser = argparse.ArgumentParser(prog="python -m benchmarks matrix")
     parser.add_argument("rows", nargs="*", choices=[[], *registry.STUDENTS], metavar="STUDENT")
-    parser.add_argument("--trained", action="store_true")
+    parser.add_argument("--seeded", action="store_true")
     parser.add_argument("--fresh", action="store_true")
     asked = parser.parse_args(words)
     names = list(asked.rows or registry.STUDENTS)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    mark = fingerprint(asked.trained)
-    todo = [(step, name) for name in names for step in ("convert", "stock")]
+    mark = fingerprint(asked.seeded)
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda job: _step(*job, mark, asked), todo))
+        for step in ("train", "convert", "stock"):
+            list(pool.map(lambda name, step=step: _step(step, name, mark, asked), names))
     for name in names:
         _step("speed", name, mark, asked)
     rows = [row for name in registry.STUDENTS if (row := read(name)) is not None]
@@ -53,11 +54,11 @@ def run(words: Sequence[str] = ()) -> str:
     return body(rows, len(registry.STUDENTS))
 
 
-def fingerprint(trained: bool) -> str:
+def fingerprint(seeded: bool) -> str:
     """Of the code that makes a row and of the tools' versions: another one makes old files worthless."""
     from edgekit_converters.versions import tool_versions
 
-    digest = hashlib.sha256(repr((sorted(tool_versions().items()), trained)).encode())
+    digest = hashlib.sha256(repr((sorted(tool_versions().items()), seeded)).encode())
     for folder in ("converters", "runtime", "edgekit/students"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             digest.update(path.read_bytes())
@@ -78,7 +79,7 @@ def _step(step: str, name: str, mark: str, asked: argparse.Namespace) -> None:
         step,
         name,
         str(FOLDER),
-        *(["trained"] if asked.trained else []),
+        *([] if asked.seeded else ["trained"]),
     ]
     with (FOLDER / f"{name}.{step}.log").open("w") as log:
         try:

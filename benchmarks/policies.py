@@ -23,7 +23,7 @@ from edgekit.simulate.world import Day, day
 from edgekit_runtime.adaptive import ActionCost, ActionSet, Controller, Link, Load, Policy, choose
 from edgekit_runtime.adaptive.controller import Settings
 
-REQUESTS, EACH = 300, 4
+REQUESTS, EACH = 300, 8
 MATTERS_SHARE, MATTERS_RATIO = 0.8, 1.25
 
 

@@ -16,6 +16,7 @@ from edgekit_runtime.bundle import Arrays, Bundle, open_bundle
 from edgekit_runtime.errors import BundleInvalid, Refused
 from edgekit_runtime.manifest import Graph
 from edgekit_runtime.segments import answers
+from edgekit_runtime.selection import ANSWERING
 
 FP32_TOLERANCE = 1e-3
 INT8_COSINE = 0.999
@@ -44,8 +45,9 @@ def verify_bundle(path: object) -> list[Check]:
             return [Check("files", False, error.told)]
         inputs, golden = bundle.golden_inputs(), bundle.golden()
         for graph in bundle.manifest.graphs:
-            if graph.role == "full":
+            if graph.role in (*ANSWERING, "encoder"):
                 checks += _graph_checks(bundle, graph, inputs, golden.get(graph.id, {}))
+            if graph.role == "full":
                 checks += _piece_checks(bundle, graph, inputs, golden)
     return checks
 

@@ -26,7 +26,7 @@ def graph_table(manifest: Manifest) -> Table:
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
     table.add_column("against the student")
     for graph in manifest.graphs:
-        if graph.role != "full":
+        if graph.role in ("segment", "exit"):
             continue
         int8 = graph.precision == "int8"
         table.add_row(

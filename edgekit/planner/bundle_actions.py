@@ -14,6 +14,7 @@ from edgekit_runtime.adaptive import ActionCost
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Graph, Manifest, OperatingPoint, SplitPoint, Tensor
+from edgekit_runtime.remote.pieces import first_sample
 
 FRAMING_BYTES = 300  # of a request and of an answer: HTTP/2, gRPC and the V2 message around the tensors
 _SERIALISE_MS_PER_MB = 0.5  # on the slowest board's memory; a copy or two
@@ -149,7 +150,7 @@ def _offloads(bundle: Bundle, tail: Graph, known: _Known, down: int, sizes: Mapp
         basis=served.basis,
     )
     yield plain
-    golden = bundle.golden_inputs()
+    golden = first_sample(manifest, bundle.golden_inputs())
     if golden:
         found = codecs.measure_all(golden.values())
         best = min(found, key=lambda row: row.bytes)

@@ -21,6 +21,7 @@ from edgekit.serve.models import Model
 from edgekit_runtime.engines.base import Arrays
 
 _COMPANY_S = 0.2
+_AT_ONCE_MS = 0.5  # of a request as last seen
 
 
 class Overloaded(Exception):
@@ -99,16 +100,23 @@ class Batcher:
         late = deadline_ms is not None and wait + self._sample_ms > deadline_ms
         if late or wait > self._limit_ms:
             raise Overloaded(wait, late)
-        if self._queue or self._running:
+        alone = not self._queue and not self._running
+        if not alone:
             self._company_s = time.monotonic()
+        elif 0.0 < self._sample_ms * self._samples(tensors) < _AT_ONCE_MS:
+            # Handing so little to another thread and back takes longer than the work itself.
+            return Answer(self.model.run(tensors), 0.0, 0, self._samples(tensors))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
-        samples = next(iter(tensors.values())).shape[0] if self.model.batch else 1
+        samples = self._samples(tensors)
         key = tuple((name, array.dtype.str, array.shape[1:]) for name, array in sorted(tensors.items()))
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(tensors, key, samples, time.monotonic(), len(self._queue), future))
         self._arrived.set()
         return await future
+
+    def _samples(self, tensors: Arrays) -> int:
+        return int(next(iter(tensors.values())).shape[0]) if self.model.batch else 1
 
     async def close(self) -> None:
         """Ends the worker; what waits is refused."""

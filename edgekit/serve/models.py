@@ -11,11 +11,11 @@ import numpy as np
 import edgekit_runtime as er
 from edgekit_runtime import engines as registry
 from edgekit_runtime.bundle import Bundle, open_bundle
+from edgekit_runtime.chain import Chain
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import InputMismatch, Refused, UsageError
 from edgekit_runtime.manifest import Graph, SplitPoint, Tensor
-from edgekit_runtime.remote.pieces import run_all, runner
-from edgekit_runtime.runner import Runner
+from edgekit_runtime.remote.pieces import Piece, runner, tail_sha256
 
 
 @dataclasses.dataclass
@@ -27,9 +27,11 @@ class Model:
         version: As the manifest says.
         inputs: What it takes; symbols are free sizes, -1 on the wire.
         outputs: What it gives.
-        sha256: Of its graph (of the last segment for a tail of several).
+        sha256: Of its graph, or of the hashes of its segments.
+        known: Hashes that a client may mean by it: of a full model those of all its full graphs, as the device may run
+            another one than the server.
         batch: Symbol of the batch axis that stands first in every tensor; empty: requests cannot be joined.
-        steps: Run one after another; each takes what it needs of everything there is by then.
+        piece: Runs it.
     """
 
     name: str
@@ -38,12 +40,12 @@ class Model:
     outputs: tuple[Tensor, ...]
     sha256: str
     batch: str
-    steps: Sequence[Runner]
+    piece: Piece
+    known: frozenset[str] = frozenset()
 
     def run(self, tensors: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one request or a batch of them."""
-        values = run_all(self.steps, tensors)
-        return {tensor.name: values[tensor.name] for tensor in self.outputs}
+        return self.piece.run(tensors)
 
     def check(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Names, dtypes and shapes.
@@ -68,8 +70,7 @@ class Model:
 
     def close(self) -> None:
         """Frees the engines."""
-        for step in self.steps:
-            step.close()
+        self.piece.close()
 
 
 class Models:
@@ -115,9 +116,8 @@ class Models:
             graph, engine = session.graph, session.engine_name
         self._put(self._full(bundle, graph, engine, threads))
         for point in manifest.split_points:
-            tail = self._tail(bundle, point, threads)
-            if tail is not None:
-                self._put(tail)
+            if registry.for_format(bundle.graph(point.of).format):
+                self._put(self._tail(bundle, point, threads))
 
     def _put(self, model: Model) -> None:
         if model.name in self._models:
@@ -135,28 +135,21 @@ class Models:
             outputs=step.outputs,
             sha256=graph.sha256,
             batch=_batch(bundle, (*step.inputs, *step.outputs)),
-            steps=(step,),
+            piece=step,
+            known=frozenset(row.sha256 for row in manifest.graphs if row.role == "full"),
         )
 
-    def _tail(self, bundle: Bundle, point: SplitPoint, threads: int) -> Model | None:
-        """The segments after a split point; None where no engine here runs them."""
-        graphs = [bundle.graph(name) for name in point.after]
-        engines = registry.for_format(graphs[0].format)
-        if not engines:
-            return None
-        steps = [runner(bundle, graph, engines[0], threads) for graph in graphs]
-        made = {tensor.name for step in steps for tensor in step.outputs}
-        inputs = {tensor.name: tensor for step in steps for tensor in step.inputs if tensor.name not in made}
-        answers = {tensor.name for tensor in bundle.manifest.outputs}
-        outputs = tuple(tensor for step in steps for tensor in step.outputs if tensor.name in answers)
+    def _tail(self, bundle: Bundle, point: SplitPoint, threads: int) -> Model:
+        tail = Chain(bundle, point.of, start=point.id, threads=threads)
         return Model(
             name=f"{bundle.manifest.name}.tail.{point.id}",
             version=str(bundle.manifest.version),
-            inputs=tuple(inputs.values()),
-            outputs=outputs or steps[-1].outputs,
-            sha256=graphs[-1].sha256,
-            batch=_batch(bundle, (*inputs.values(), *outputs)),
-            steps=steps,
+            inputs=tail.inputs,
+            outputs=tail.outputs,
+            sha256=tail_sha256(bundle, point),
+            batch=_batch(bundle, (*tail.inputs, *tail.outputs)),
+            piece=tail,
+            known=frozenset({tail_sha256(bundle, point)}),
         )
 
     def close(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -98,13 +99,16 @@ async def serve(
         port = _bind(server, options)
         scraped = _metrics(metrics, options)
         await server.start()
-        started(port, scraped[0] if scraped else None)
-        await _until_told(stop)
+        with _told(stop) as told:  # before anybody learns the port: an early SIGTERM ends it well, too
+            started(port, scraped[0] if scraped else None)
+            await told.wait()
         service.draining = True
         await server.stop(_GRACE_S)
         if scraped:
             scraped[1]()
     finally:
+        del server  # gRPC ends it in this loop; left to the garbage collector it would look for a closed one
+        await asyncio.sleep(0)
         for batcher in batchers.values():
             await batcher.close()
         executor.shutdown()
@@ -172,14 +176,17 @@ def _metrics(metrics: Metrics, options: Options) -> tuple[int, Callable[[], None
     return server.server_port, stop
 
 
-async def _until_told(stop: asyncio.Event | None) -> None:
-    told = stop or asyncio.Event()
-    loop = asyncio.get_running_loop()
-    taken: Sequence[signal.Signals] = ()
-    if stop is None:
-        taken = (signal.SIGTERM, signal.SIGINT)
-        for number in taken:
-            loop.add_signal_handler(number, told.set)
-    await told.wait()
-    for number in taken:
-        loop.remove_signal_handler(number)
+@contextlib.contextmanager
+def _told(stop: asyncio.Event | None) -> Iterator[asyncio.Event]:
+    """What is set when the server shall end: the caller's event, or one that SIGTERM and SIGINT set."""
+    if stop is not None:
+        yield stop
+        return
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    try:
+        yield told
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

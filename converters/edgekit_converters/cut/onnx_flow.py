@@ -20,6 +20,7 @@ import numpy as np
 
 from edgekit_converters.captured import Arrays
 from edgekit_converters.cut.flow import Flow, Step
+from edgekit_runtime.errors import Refused
 from edgekit_runtime.macs import macs
 from edgekit_runtime.manifest import Axis, Quantization, Tensor
 
@@ -91,7 +92,10 @@ def _fused(path: Path) -> onnx.ModelProto:
     options.intra_op_num_threads = 1
     with tempfile.TemporaryDirectory(prefix="edgekit-cut-") as folder:
         options.optimized_model_filepath = str(Path(folder) / "fused.onnx")
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ORT's errors share no base but Exception
+            raise _refusal(path.name, error) from error
         return onnx.load(options.optimized_model_filepath, load_external_data=False)  # only shapes are read
 
 
@@ -105,7 +109,15 @@ def _look(model: onnx.ModelProto, names: list[str], inputs: Arrays) -> Arrays:
     watched.CopyFrom(model)
     already = {output.name for output in watched.graph.output}
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in already)
-    return run_session(open_session(watched.SerializeToString(), optimise=False), inputs)
+    try:
+        return run_session(open_session(watched.SerializeToString(), optimise=False), inputs)
+    except Exception as error:  # ORT's errors share no base but Exception
+        raise _refusal("the graph", error) from error
+
+
+def _refusal(what: str, error: Exception) -> Refused:
+    told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return Refused(f"{what} cannot be looked into: {told}", remedy="--split-points none leaves the student whole")
 
 
 def _tensors(looked: list[Arrays], symbols: list[dict[str, int]]) -> Iterator[Tensor]:

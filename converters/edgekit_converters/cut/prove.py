@@ -27,12 +27,11 @@ def differing(bundle: Bundle, full: Graph, points: Iterable[SplitPoint], request
         For each split point, by id, whose head and tail together do not answer bit by bit as the uncut graph: how far
         they are from it.
     """
-    with er.open(bundle.root, graph=full.id, engine=full.engine, threads=1) as session:
-        wanted = [session.run(request) for request in requests]
+    runnable, wanted = _uncut(bundle, full, requests)
     wrong = {}
     for point in points:
         try:
-            got = list(_through(bundle, full, point, requests))
+            got = _through(bundle, full, point, runnable)
         except Refused as error:
             wrong[point.id] = error.message
             continue
@@ -41,6 +40,29 @@ def differing(bundle: Bundle, full: Graph, points: Iterable[SplitPoint], request
         if worst[0]:
             wrong[point.id] = worst[1]
     return wrong
+
+
+def _uncut(bundle: Bundle, full: Graph, requests: Sequence[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
+    """The requests that the uncut graph takes, and its answers.
+
+    Sizes are changed without knowing what the values mean: edges of a graph may then name nodes that are not there.
+
+    Raises:
+        Refused: It takes none of them.
+    """
+    runnable, wanted = [], []
+    with er.open(bundle.root, graph=full.id, engine=full.engine, threads=1) as session:
+        for request in requests:
+            try:
+                answer = session.run(request)
+            except Refused as error:
+                refused = error
+                continue
+            runnable.append(request)
+            wanted.append(answer)
+    if not runnable:
+        raise refused
+    return runnable, wanted
 
 
 def _through(bundle: Bundle, full: Graph, point: SplitPoint, requests: Sequence[Arrays]) -> list[Arrays]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Fewer weights than this: entering the int8 kernels of a dynamic operator costs more than its arithmetic saves.
 SMALL_WEIGHTS = 4096
+# A look-up has no kernel to enter; of a small student an alphabet's table is a share of the bytes that counts.
+SMALL_TABLE = 2048
 
 # Operators that tell what kind of values flow: rows with outliers, or maps with a stable range.
 _ROWS = {"LayerNormalization", "Softmax", "Gelu", "Erf", "Gather", "LSTM", "GRU", "RNN", "RMSNormalization"}
@@ -188,7 +190,7 @@ def _table(node: ir.Node) -> tuple[Scheme, str]:
     table = constant(node.inputs[0])
     if table is None or table.ndim != 2 or attribute(node, "axis", 0) != 0:
         return "float", "no table of rows: a constant that is indexed some other way"
-    if table.size < SMALL_WEIGHTS:
+    if table.size < SMALL_TABLE:
         return "float", f"only {table.size:,} values: scales and look-up cost more than int8 saves"
     return "weight_row", "embedding table: int8 rows with one scale each, dequantized after the look-up"
 

@@ -46,7 +46,7 @@ def command(
         rule=score_rule,
     )
     output = Output(json=json, quiet=quiet)
-    with output.steps(f"certifying {bundle.name}", total=2) as steps:
+    with output.steps(f"certifying {bundle.name}", total=4) as steps:
         made, found = calibrate_exits(bundle, out, request, steps.advance, force=force)
     rows = [{**_plain(item.point), "reason": item.reason, "samples_needed": item.samples_needed} for item in found]
     document = {"bundle": str(made.root), "bundle_id": made.bundle_id, "operating_points": rows}

@@ -134,9 +134,13 @@ def _render_cuts(console: Console, bundle: Bundle) -> None:
         for column in ("place", "tensors", "bytes", "MACs before", "fate"):
             table.add_column(column, justify="right" if column in ("bytes", "MACs before") else "left", overflow="fold")
         for row in rows:
+            if "place" not in row:
+                console.print(f"\n{graph_id} {row['fate']}", markup=False)
+                continue
             work = row["macs_before"] / max(row["macs_before"] + row["macs_after"], 1)
             table.add_row(row["place"], " ".join(row["tensors"]), size(row["bytes"]), f"{work:.1%}", row["fate"])
-        console.print(table)
+        if table.row_count:
+            console.print(table)
 
 
 def _render_ops(console: Console, bundle: Bundle) -> None:

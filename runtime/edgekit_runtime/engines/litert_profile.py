@@ -98,7 +98,7 @@ def record(
         The operators of each run, in order.
 
     Raises:
-        Refused: LiteRT's C interface does not take the file (variables, sizes left open), or is not there.
+        Refused: LiteRT's C interface does not take the file (variables), or is not there.
     """
     import ai_edge_litert
 
@@ -192,20 +192,60 @@ class _Session:
     def _buffers(self, kind: str, values: Mapping[str, np.ndarray]) -> ctypes.Array[ctypes.c_void_p]:
         count = ctypes.c_size_t()
         self._call(f"LiteRtGetNumSignature{kind}s", self._signature, ctypes.byref(count))
-        buffers = [self._buffer(kind, number, values) for number in range(count.value)]
+        described = [self._described(kind, number) for number in range(count.value)]
+        if kind == "Input":
+            missing = [name for name, _ in described if name not in values]
+            if missing:
+                raise Refused(f"LiteRT's profiler calls inputs {missing}, which are not given")
+            for number, (name, tensor) in enumerate(described):
+                self._resize(number, tensor, values[name].shape)
+        elif count.value:
+            # Where a size was left open, the layouts tell what it became.
+            layouts = (_Layout * count.value)()
+            self._call(
+                "LiteRtGetCompiledModelOutputTensorLayouts",
+                self._compiled,
+                self._number,
+                ctypes.c_size_t(count.value),
+                layouts,
+                ctypes.c_bool(True),
+            )
+            for (_, tensor), layout in zip(described, layouts, strict=True):
+                tensor.layout = layout
+        buffers = [
+            self._buffer(kind, number, tensor, values.get(name)) for number, (name, tensor) in enumerate(described)
+        ]
         return (ctypes.c_void_p * len(buffers))(*buffers)
 
-    def _buffer(self, kind: str, number: int, values: Mapping[str, np.ndarray]) -> ctypes.c_void_p:
-        index = ctypes.c_size_t(number)
+    def _described(self, kind: str, number: int) -> tuple[str, _TensorType]:
+        """Name and type of one input or output."""
+        index, name, described = ctypes.c_size_t(number), ctypes.c_char_p(), _TensorType()
         tensor = self._made(f"LiteRtGetSignature{kind}TensorByIndex", self._signature, index)
-        described = _TensorType()
         self._call("LiteRtGetRankedTensorType", tensor, ctypes.byref(described))
-        shape = tuple(described.layout.sizes[: described.layout.rank & 0x7F])
-        name = ctypes.c_char_p()
         self._call(f"LiteRtGetSignature{kind}Name", self._signature, index, ctypes.byref(name))
-        value = values.get((name.value or b"").decode())
-        if any(size < 0 for size in shape) or (value is not None and value.shape != shape):
-            raise Refused(f"LiteRT's profiler takes fixed sizes only: the file says {list(shape)}")
+        return (name.value or b"").decode(), described
+
+    def _resize(self, number: int, described: _TensorType, shape: tuple[int, ...]) -> None:
+        """Gives an input the sizes that the file leaves open."""
+        declared = tuple(described.layout.sizes[: described.layout.rank & 0x7F])
+        if declared == shape:
+            return
+        if len(declared) != len(shape) or any(a not in (-1, b) for a, b in zip(declared, shape, strict=True)):
+            raise Refused(f"LiteRT's profiler takes {list(declared)}, {list(shape)} is given")
+        sizes = (ctypes.c_int * len(shape))(*shape)
+        self._call(
+            "LiteRtCompiledModelResizeInputTensor",
+            self._compiled,
+            self._number,
+            ctypes.c_size_t(number),
+            sizes,
+            ctypes.c_size_t(len(shape)),
+        )
+        for axis, size in enumerate(shape):
+            described.layout.sizes[axis] = size
+
+    def _buffer(self, kind: str, number: int, described: _TensorType, value: np.ndarray | None) -> ctypes.c_void_p:
+        index = ctypes.c_size_t(number)
         needs = self._made(f"LiteRtGetCompiledModel{kind}BufferRequirements", self._compiled, self._number, index)
         buffer = self._made(
             "LiteRtCreateManagedTensorBufferFromRequirements", self._environment, ctypes.byref(described), needs

@@ -14,13 +14,11 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from edgekit_runtime import codecs
-from edgekit_runtime import engines as registry
+from edgekit_runtime import chain, codecs
 from edgekit_runtime.adaptive import ActionCost
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.engines.base import Arrays
-from edgekit_runtime.remote.pieces import run_all, runner
-from edgekit_runtime.runner import Runner
+from edgekit_runtime.remote.pieces import Piece, tail_sha256
 
 FRAMING_BYTES = 300
 _SERVER_GAIN = 4.0
@@ -34,7 +32,7 @@ class Offer:
     Attributes:
         cost: What it costs.
         model: Called on the server; empty: nothing is sent.
-        head: Graphs run before sending.
+        head: Runs on the device before sending; None: the inputs are sent.
         sends: Names of the tensors that are sent.
         codec: Of every one of them.
         sha256: Of the graph that is meant on the server; empty: any.
@@ -42,17 +40,20 @@ class Offer:
 
     cost: ActionCost
     model: str = ""
-    head: tuple[Runner, ...] = ()
+    head: Piece | None = None
     sends: tuple[str, ...] = ()
     codec: str = "none"
     sha256: str = ""
 
 
-def offers(bundle: Bundle, run: Callable[[Arrays], Arrays], golden: Arrays, *, ours: bool, threads: int) -> list[Offer]:
+def offers(
+    bundle: Bundle, graph: str, run: Callable[[Arrays], Arrays], golden: Arrays, *, ours: bool, threads: int
+) -> list[Offer]:
     """All actions, the local one first.
 
     Args:
         bundle: Opened.
+        graph: Id of the full graph that the local run uses; heads are cut from it.
         run: The local run.
         golden: Example inputs, as the engines take them.
         ours: The server is edgekit's own: codecs and hashes may be asked for.
@@ -71,25 +72,18 @@ def offers(bundle: Bundle, run: Callable[[Arrays], Arrays], golden: Arrays, *, o
                 model=manifest.name,
                 sends=tuple(golden),
                 codec=row.codec,
+                sha256=bundle.graph(graph).sha256 if ours else "",
             )
         )
-    for depth, point in enumerate(sorted(manifest.split_points, key=lambda row: len(row.before))):
-        graphs = [bundle.graph(name) for name in point.before]
-        engine = next(iter(registry.for_format(graphs[0].format)), None)
-        if engine is None:
-            continue
-        head = tuple(runner(bundle, graph, engine, threads) for graph in graphs)
-        sends = (*(tensor.name for tensor in point.tensors), *point.tail_inputs)
-        head_ms, _, values = measured(lambda head=head: run_all(head, golden))  # type: ignore[misc]
-        tensors = [values[name] for name in sends]
+    for depth, point in enumerate(chain.split_points(manifest, graph)):
+        head = chain.Chain(bundle, graph, stop=point.id, threads=threads)
+        head_ms, _, values = measured(lambda head=head: head.run(golden))  # type: ignore[misc]
         share = max(1 - head_ms / max(local_ms, 1e-6), 0.05)
-        row = min(_worth(codecs.measure(name, tensors) for name in names), key=lambda seen: seen.bytes)
-        cost = _sent(row, f"split:{point.id}", "split", head_ms, share * local_ms / _SERVER_GAIN, down)
-        cost = msgspec.structs.replace(cost, split_point=point.id, depth=depth)
-        sha256 = bundle.graph(point.after[-1]).sha256 if ours else ""
-        found.append(
-            Offer(cost, f"{manifest.name}.tail.{point.id}", head, sends, row.codec, sha256),
-        )
+        row = min(_worth(codecs.measure(name, values.values()) for name in names), key=lambda seen: seen.bytes)
+        cost = _sent(row, f"split:{point.place or point.id}", "split", head_ms, share * local_ms / _SERVER_GAIN, down)
+        cost = msgspec.structs.replace(cost, split_point=point.place or point.id, depth=depth)
+        sha256 = tail_sha256(bundle, point) if ours else ""
+        found.append(Offer(cost, f"{manifest.name}.tail.{point.id}", head, tuple(values), row.codec, sha256))
     return found
 
 

@@ -1,29 +1,54 @@
-"""Graphs of a bundle run one after another: a head on the device, a tail on the server."""
+"""Heads and tails: what of a bundle runs on which side, and how a tail is told from another bundle's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
 from edgekit_runtime import engines as registry
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.engines.base import Arrays
-from edgekit_runtime.manifest import Graph
+from edgekit_runtime.manifest import Graph, Manifest, SplitPoint, Tensor
 from edgekit_runtime.runner import Runner, Student
 
 
+class Piece(Protocol):
+    """Something that runs: a whole graph, a head or a tail."""
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What `run` takes."""
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """What `run` gives."""
+
+    def run(self, tensors: Mapping[str, object], /) -> Arrays:
+        """Runs one request."""
+
+    def close(self) -> None:
+        """Frees the engine."""
+
+
 def runner(bundle: Bundle, graph: Graph, engine: str, threads: int) -> Runner:
-    """One graph, open on one engine."""
+    """A whole graph, open on one engine."""
     manifest = bundle.manifest
     axes = {axis.symbol: axis for axis in manifest.axes}
     student = Student(inputs=manifest.inputs, outputs=manifest.outputs, axes=axes)
     return Runner(graph, registry.get(engine), bundle.graph_path(graph), threads=threads, student=student)
 
 
-def run_all(steps: Sequence[Runner], tensors: Mapping[str, np.ndarray]) -> Arrays:
-    """Runs graphs in order; each takes what it needs of everything there is by then. Returns everything."""
-    values: Arrays = dict(tensors)
-    for step in steps:
-        values.update(step.run({tensor.name: values[tensor.name] for tensor in step.inputs}))
-    return values
+def tail_sha256(bundle: Bundle, point: SplitPoint) -> str:
+    """What identifies the tail behind a split point: its graph's hash, or one over the hashes of its segments."""
+    hashes = [bundle.graph(name).sha256 for name in point.after]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def first_sample(manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """The first sample of the student's inputs: what one request costs is measured on one."""
+    batch = {axis.symbol for axis in manifest.axes if axis.role == "batch"}
+    single = {t.name for t in manifest.inputs if t.shape and t.shape[0] in batch}
+    return {name: array[:1] if name in single else array for name, array in arrays.items()}

@@ -28,7 +28,7 @@ from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 from edgekit_runtime.remote.client import Call, Client, Credentials, Late, Reply
 from edgekit_runtime.remote.offers import Offer, offers
-from edgekit_runtime.remote.pieces import run_all
+from edgekit_runtime.remote.pieces import first_sample
 from edgekit_runtime.remote.probe import LoadProbe, SystemProbe
 
 if TYPE_CHECKING:
@@ -129,14 +129,14 @@ class AdaptiveSession:
         """
         if local.bundle is None:
             raise UsageError("a bare file has no name on a server", remedy="convert it: edgekit convert FILE -o X.edge")
-        golden = local.bundle.golden_inputs()
+        golden = first_sample(local.bundle.manifest, local.bundle.golden_inputs())
         if not golden:
             raise Refused("the bundle has no golden inputs to measure its actions with", remedy="convert it again")
         self.local = local
         self._client = Client(server, credentials)
         dtypes = {tensor.name: tensor.dtype for tensor in local.inputs}
         golden = {name: np.asarray(array, dtypes.get(name, array.dtype)) for name, array in golden.items()}
-        made = offers(local.bundle, local.run, golden, ours=ours, threads=local.threads)
+        made = offers(local.bundle, local.graph.id, local.run, golden, ours=ours, threads=local.threads)
         self._offers = {offer.cost.id: offer for offer in made}
         self.controller = Controller([offer.cost for offer in made], policy or Policy(), settings=settings)
         self._log = journal.Writer(log, self.controller.profile, local.bundle.bundle_id) if log else None
@@ -191,8 +191,8 @@ class AdaptiveSession:
         self._client.close()
         self._workers.shutdown(wait=True)
         for offer in self._offers.values():
-            for step in offer.head:
-                step.close()
+            if offer.head is not None:
+                offer.head.close()
         if self._log is not None:
             self._log.close()
         self.local.close()
@@ -293,7 +293,7 @@ class AdaptiveSession:
         self, inputs: Mapping[str, Any], offer: Offer, plan: Plan, start: float, ended: queue.SimpleQueue[_Event]
     ) -> _Sent:
         head_start = time.perf_counter()
-        values = run_all(offer.head, inputs) if offer.head else inputs
+        values = offer.head.run(inputs) if offer.head else inputs
         head_ms = _since(head_start) if offer.head else 0.0
         tensors = {name: np.ascontiguousarray(values[name]) for name in offer.sends}
         parameters: dict[str, Any] = {}
@@ -353,7 +353,7 @@ class AdaptiveSession:
             Refused: Another graph's, a wrong name, dtype or shape, or numbers that are none.
         """
         meant = reply.parameters.get("sha256")
-        if offer.sha256 and meant is not None and meant != offer.sha256:
+        if offer.sha256 and meant != offer.sha256:
             raise Refused("the answer is of another graph", remedy="serve the bundle that the device has")
         sizes = {
             symbol: size

@@ -1,0 +1,196 @@
+"""The server and the session over real sockets: round trip against a bare echo, batching, overload, outages.
+
+The servers run in processes of their own; they are killed with SIGKILL where the table says so.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent import futures
+from pathlib import Path
+
+import numpy as np
+
+import edgekit_runtime as er
+from benchmarks.alternate import alternate
+from benchmarks.page import table, target
+from edgekit_runtime.remote.client import Client, Late
+from edgekit_runtime.testing import make_bundle
+
+REQUESTS = int(os.environ.get("EDGEKIT_OUTAGE_REQUESTS", "20000"))
+WIDTH = 2560  # float32: 10 KB
+CLIENTS, SECONDS = 8, 4.0
+
+
+class Served:
+    """`edgekit serve` in a process of its own."""
+
+    def __init__(self, bundle: Path, port: int = 0, *options: str) -> None:
+        arguments = [sys.executable, "-m", "edgekit", "serve", str(bundle), "--port", str(port), "--json", *options]
+        self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        text = ""
+        while not text.rstrip().endswith("}"):
+            text += self.process.stdout.readline()
+        self.url: str = json.loads(text)["url"]
+        self.port = int(self.url.rsplit(":", 1)[1])
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        self.process.send_signal(number)
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def run() -> str:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        parts = ["### Round trip of 10 KB\n", _round_trip(folder)]
+        parts += ["\n### Eight clients\n", _batching(folder), "\n### Outages\n", _outages(folder)]
+    return "\n".join(parts)
+
+
+def _bundle(folder: Path, rows: int, columns: int) -> Path:
+    file = io.BytesIO()
+    np.savez(file, x=np.ones((1, rows), np.float32))
+    weights = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
+    there = folder / f"m{rows}x{columns}.edge"
+    return (
+        there if there.exists() else make_bundle(there, weights=weights, files={"golden/inputs.npz": file.getvalue()})
+    )
+
+
+def _round_trip(folder: Path) -> str:
+    import grpc
+
+    x = np.ones((1, WIDTH), np.float32)
+    echo = grpc.server(futures.ThreadPoolExecutor(2))
+    handler = grpc.unary_unary_rpc_method_handler(lambda data, context: data)
+    echo.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo", {"Echo": handler}),))
+    port = echo.add_insecure_port("127.0.0.1:0")
+    echo.start()
+    served = Served(_bundle(folder, WIDTH, 4))
+    client = Client(served.url)
+    name = f"m{WIDTH}x4"
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call, data = channel.unary_unary("/echo/Echo"), x.tobytes()
+        seen = alternate({"echo": lambda: call(data), "infer": lambda: client.infer(name, {"x": x}).result(10)}, 8)
+    client.close()
+    served.kill(signal.SIGTERM)
+    echo.stop(0)
+    ratio = seen["infer"].median_ms / seen["echo"].median_ms
+    lines = [
+        ("bare gRPC echo", f"{seen['echo']} ms", "", ""),
+        ("a request of our client to our server", f"{seen['infer']} ms", "", ""),
+        ("ratio", f"{ratio:.2f}x", *target("<= 1.3x", ratio <= 1.3)),
+    ]
+    return table(("what", "median [p10, p90]", "target", ""), lines)
+
+
+def _batching(folder: Path) -> str:
+    bundle, lines = _bundle(folder, 4096, 512), []
+    for most in (1, 2, 4, 8, 16):
+        served = Served(bundle, 0, "--batch", str(most), "--limit-ms", "200")
+        done, late, times = _storm(served.url, "m4096x512", np.ones((1, 4096), np.float32))
+        served.kill(signal.SIGTERM)
+        quantiles = np.quantile(times, (0.5, 0.99)) if times else (float("nan"), float("nan"))
+        lines.append((most, f"{done / SECONDS:.0f}", f"{quantiles[0]:.1f}", f"{quantiles[1]:.1f}", late))
+    return table(("largest batch", "requests a second", "p50 ms", "p99 ms", "refused as late"), lines)
+
+
+def _storm(url: str, model: str, x: np.ndarray) -> tuple[int, int, list[float]]:
+    times: list[float] = []
+    late = [0]
+    end = time.monotonic() + SECONDS
+
+    def work() -> None:
+        client = Client(url)
+        while time.monotonic() < end:
+            start = time.perf_counter()
+            try:
+                client.infer(model, {"x": x}).result(10)
+                times.append((time.perf_counter() - start) * 1e3)
+            except Late:
+                late[0] += 1
+        client.close()
+
+    threads = [threading.Thread(target=work) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(times), late[0], times
+
+
+def _outages(folder: Path) -> str:
+    """A slow device with a server that is killed, frozen, drained and replaced by one with other weights."""
+    bundle = _bundle(folder, 64, 8)
+    other = folder / "other" / bundle.name
+    if not other.exists():
+        other.parent.mkdir(exist_ok=True)
+        make_bundle(other, weights=np.zeros((64, 8), np.float32))
+    weights = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
+    served = Served(bundle)
+    count: dict[str, int] = {}
+    wrong = lost = 0
+    worst = 0.0
+    rng = np.random.default_rng(1)
+    local = er.open(bundle)
+    whole = local.run
+
+    def slow(inputs):  # type: ignore[no-untyped-def]
+        time.sleep(0.003)
+        return whole(inputs)
+
+    local.run = slow  # type: ignore[method-assign]
+    from edgekit_runtime.remote.session import AdaptiveSession
+
+    frozen_until = 0
+    with AdaptiveSession(local, served.url, er.Policy(deadline_ms=100)) as session:
+        for number in range(REQUESTS):
+            step = number % 2000
+            if step == 500:
+                served.kill()
+            elif step == 700:
+                served = Served(bundle, served.port)
+            elif step == 1000:
+                os.kill(served.process.pid, signal.SIGSTOP)
+                frozen_until = number + 200
+            elif number == frozen_until:
+                os.kill(served.process.pid, signal.SIGCONT)
+            elif step == 1500:
+                served.kill(signal.SIGTERM)
+                served = Served(other, served.port)
+            elif step == 1700:
+                served.kill(signal.SIGTERM)
+                served = Served(bundle, served.port)
+            x = rng.normal(size=(1, 64)).astype(np.float32)
+            try:
+                result = session.infer({"x": x})
+            except Exception as error:  # noqa: BLE001 - whatever it is, the request is lost: that is what is counted
+                lost += 1
+                count[f"lost: {type(error).__name__}"] = count.get(f"lost: {type(error).__name__}", 0) + 1
+                continue
+            wrong += not np.allclose(result.outputs["y"], x @ weights, rtol=1e-3, atol=1e-4)
+            worst = max(worst, result.timing.total_ms)
+            kind = result.timing.fallback.split("(")[0].split(":")[0] or (
+                "there" if result.timing.server_ms else "here"
+            )
+            count[kind] = count.get(kind, 0) + 1
+    served.kill(signal.SIGTERM)
+    lines = [
+        ("requests", REQUESTS, "", ""),
+        ("lost", lost, *target("0", not lost)),
+        ("wrong answers that got through", wrong, *target("0", not wrong)),
+        ("longest request", f"{worst:.0f} ms", "", ""),
+        *((f"answered {kind}", number, "", "") for kind, number in sorted(count.items(), key=lambda row: -row[1])),
+    ]
+    return table(("what", "seen", "target", ""), lines)
