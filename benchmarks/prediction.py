@@ -38,7 +38,7 @@ SEEN = frozenset(
     (
         "text_cnn", "bilstm_classifier", "bilstm_tagger", "bert_tiny", "bert_mini", "bert_small", "minilm", "resnet20",
         "resnet32", "resnet44", "multi_exit", "cmow", "ds_cnn", "cdil", "gated_cnn", "ngram", "lrcn", "plain4",
-        "plain8",
+        "plain8", "truecaser",
     )
 )  # fmt: skip
 

@@ -140,8 +140,8 @@ def _family(op: OpCost, macs: int) -> Family:
         return "elementwise"
     if "DEPTHWISE" in op.kind:
         return "depthwise"
-    if op.calls > 1 and op.kind == "FULLY_CONNECTED":
-        return "recurrent"  # in the body that is called once a step
+    if op.calls > 1 and op.kind == "FULLY_CONNECTED" and math.prod(op.outputs[0][:-1]) <= 2:
+        return "recurrent"  # in the body that is called once a step; with more rows it is a product like others
     if "Conv" in op.kind or "CONV" in op.kind:
         return _convolution(op)
     if op.kind in ("MatMul", "FusedMatMul", "BATCH_MATMUL") and _both_are_batched(op.inputs):
@@ -194,7 +194,8 @@ def _product(op: OpCost, family: Family, macs: int) -> tuple[int, ...]:
         directions = op.inputs[1][0]
         # The quantized kernel keeps its weights transposed: sizes are sorted out by the count.
         gates = min(op.inputs[2][1:]) * 4
-        return steps * directions, max(macs // max(steps * directions * batch * gates, 1), 1), gates
+        # Samples of a batch are counted as steps: they share the call of a step, but little of its work.
+        return steps * directions * batch, max(macs // max(steps * directions * batch * gates, 1), 1), gates
     output = op.outputs[0]
     columns = output[-1] if output else 1
     if family in ("conv", "pointwise", "depthwise") and not _is_tflite(op) and _kernel(op):
