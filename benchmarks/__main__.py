@@ -1,6 +1,6 @@
 """Runs benchmarks by name (default: all) and writes docs/results/NAME.md.
 
-What follows `matrix` is its own: `python -m benchmarks matrix text_cnn resnet20 --fresh`.
+What follows `matrix` or `prediction` is its own: `python -m benchmarks matrix text_cnn resnet20 --fresh`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ NAMES = (
     "minilm",
     "text_cnn",
     "bilstm",
+    "recurrent",
     "overhead",
     "conversion",
     "matrix",
@@ -27,13 +28,15 @@ NAMES = (
     "prediction",
     "policies",
     "serving",
+    "cuts",
+    "exits",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 
 def main() -> int:
     wanted, rest = list(sys.argv[1:] or NAMES), []
-    if wanted[0] == "matrix":
+    if wanted[0] in ("matrix", "prediction"):
         wanted, rest = wanted[:1], wanted[1:]
     unknown = [name for name in wanted if name not in NAMES]
     if unknown:

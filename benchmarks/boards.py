@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -23,6 +24,7 @@ from edgekit.devices.families import PRODUCTS, Family, cell
 from edgekit.devices.prediction import Estimate, estimate
 from edgekit.devices.profile import DeviceProfile, Figure, Published, Rate
 from edgekit.students.data import folder
+from edgekit_runtime.errors import UsageError
 from edgekit_runtime.measurement import OpCost
 
 _NOISE, _PULL = 0.1, 0.5  # standard deviations of the logarithms: of a published figure, of a fraction of the peak
@@ -50,7 +52,10 @@ class Row:
 
 def rows() -> list[Row]:
     """All published figures of the profiles whose networks are known here."""
-    data = folder()
+    try:
+        data: Path | None = folder()
+    except UsageError:  # it is not here: without its files those networks are left out
+        data = None
     found = []
     for name in devices.known():
         profile = devices.load(name)

@@ -1,7 +1,7 @@
 """Well-known networks as lists of operators, without weights: what published figures of boards were measured on.
 
-Layers are those of the papers: AlexNet (one column, as ncnn has it), VGG-16, SqueezeNet 1.1, ResNet-18 and -50,
-MobileNet v1 and v2. The MLPerf Tiny references are read from their own files.
+Layers are those of the papers: AlexNet (one column, as ncnn has it), VGG-16, SqueezeNet 1.1, ResNet-18,
+-50 and -101, Wide ResNet-50-2, MobileNet v1 and v2. The MLPerf Tiny references are read from their own files.
 """
 
 from __future__ import annotations
@@ -109,14 +109,27 @@ def resnet18(net: Net) -> None:
     net.pool(net.side, 1).dense(1000)
 
 
-def resnet50(net: Net) -> None:
+def _bottlenecks(net: Net, blocks: tuple[int, ...], width: int) -> None:
     net.conv(64, 7, 2).pool(2, 2)
-    for channels, count, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+    for channels, count, stride in zip((64, 128, 256, 512), blocks, (1, 2, 2, 2), strict=True):
         for block in range(count):
             first = block == 0
             _shortcut(net, 4 * channels, stride if first else 1, first)
-            net.conv(channels, 1).conv(channels, 3, stride if first else 1).conv(4 * channels, 1).sum()
+            inner = width * channels
+            net.conv(inner, 1).conv(inner, 3, stride if first else 1).conv(4 * channels, 1).sum()
     net.pool(net.side, 1).dense(1000)
+
+
+def resnet50(net: Net) -> None:
+    _bottlenecks(net, (3, 4, 6, 3), 1)
+
+
+def resnet101(net: Net) -> None:
+    _bottlenecks(net, (3, 4, 23, 3), 1)
+
+
+def wide_resnet50(net: Net) -> None:
+    _bottlenecks(net, (3, 4, 6, 3), 2)
 
 
 def mobilenet_v1(net: Net) -> None:
@@ -154,6 +167,8 @@ BUILDERS: dict[str, Callable[[Net], None]] = {
     "squeezenet": squeezenet,
     "resnet18": resnet18,
     "resnet50": resnet50,
+    "resnet101": resnet101,
+    "wide_resnet50": wide_resnet50,
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
 }

@@ -58,17 +58,19 @@ class Seen:
         return self.predicted / self.measured - 1
 
 
-def run() -> str:
-    return "\n\n".join((*this_machine(), *published(), *energy_order()))
+def run(names: Sequence[str] = ()) -> str:
+    """The page; of this machine for some students only where they are named."""
+    students = [registry.get(name) for name in names] or list(registry.TABLE)
+    return "\n\n".join((*this_machine(students), *published(), *energy_order()))
 
 
-def this_machine() -> list[str]:
+def this_machine(students: Sequence[registry.Student]) -> list[str]:
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         profile = devices.load(str(devices.calibrate(Path(name))))
     seconds = time.monotonic() - start
     found, refused = [], []
-    for student in registry.TABLE:
+    for student in students:
         try:
             found += _student(profile, student)
         except EdgekitError as error:

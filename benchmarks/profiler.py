@@ -180,28 +180,31 @@ def _page() -> str:
     noisy = sum(row["verdict"] == "too_noisy" for row in same)
     found = sum(row["verdict"] == "slower" for row in planted)
     told = sum(row["verdict"] != "sound" for row in hogged)
-    rows: list[tuple[object, ...]] = [
-        (f"A/A, {len(same)} of {TRIALS} done: anything but no_difference_shown", other, *target("≤ 6", other <= 6)),
-        ("... of them too_noisy", noisy, *target("≤ 4", noisy <= 4)),
-        *_ratios("A/A ratios, furthest from 1", same),
-        (f"10 % planted, {len(planted)} of {TRIALS} done: found", found, *_share(found, len(planted))),
-        *_times([*same, *planted]),
-        (f"CPU hog, {len(hogged)} of {HOGGED} done: noisy or invalid", told, *target("each", told == len(hogged))),
-        *_overheads(),
-    ]
+    rows: list[tuple[object, ...]] = []
+    if same:
+        rows += [
+            (f"A/A, {len(same)} of {TRIALS} done: anything but no_difference_shown", other, *target("≤ 6", other <= 6)),
+            ("... of them too_noisy", noisy, *target("≤ 4", noisy <= 4)),
+            *_ratios("A/A ratios, furthest from 1", same),
+        ]
+    if planted:
+        enough = found / len(planted) >= 34 / 40
+        rows.append((f"10 % planted, {len(planted)} of {TRIALS} done: found", found, *target("≥ 34 of 40", enough)))
+    rows += _times([*same, *planted])
+    if hogged:
+        rows.append(
+            (f"CPU hog, {len(hogged)} of {HOGGED} done: noisy or invalid", told, *target("each", told == len(hogged)))
+        )
+    rows += _overheads()
     foreign = statistics.median(row["foreign_cores"] for row in [*same, *planted]) if same or planted else 0.0
     return "\n\n".join(
         [
             "A/A: one graph against itself (an ONNX chain and a TFLite network in turn). Planted: 22 equal layers "
-            "against 20. Overhead: medians of fresh processes one after the other, ratio of their medians.",
+            "against 20. Overhead: medians of fresh processes one after the other, the least disturbed of each side.",
             table(("what", "seen", "target", ""), rows),
             f"Other processes used {foreign:.2f} cores (median over comparisons) meanwhile.",
         ]
     )
-
-
-def _share(found: int, done: int) -> tuple[str, str]:
-    return target("≥ 34 of 40", done == 0 or found / done >= 34 / 40)
 
 
 def _ratios(name: str, rows: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
@@ -221,7 +224,7 @@ def _overheads() -> Iterator[tuple[object, ...]]:
     for step, name in names.items():
         rows = [row for row in _kept(step) if "ours_ms" in row]
         if rows:
-            ours, theirs = (statistics.median(row[key] for row in rows) for key in ("ours_ms", "theirs_ms"))
+            ours, theirs = (min(row[key] for row in rows) for key in ("ours_ms", "theirs_ms"))
             ratio = ours / theirs
-            seen = f"{ratio:.3f} ({ours:.3f} and {theirs:.3f} ms, {len(rows)} rounds)"
+            seen = f"{ratio:.3f} ({ours:.3f} and {theirs:.3f} ms, best of {len(rows)} rounds)"
             yield f"median against {name}", seen, *target("within 3 %", abs(ratio - 1) <= 0.03)

@@ -16,9 +16,10 @@ import edgekit_runtime as er
 from benchmarks.alternate import alternate, ratio, told
 from benchmarks.common import GRAPHS
 from benchmarks.page import table, target
-from edgekit.students import registry
+from edgekit.students import integer_reference, integer_rnn, registry
 from edgekit.students.registry import Student
 from edgekit.students.sampling import run as run_student
+from edgekit_converters.verify.audit import float_tensors
 from edgekit_converters.verify.metrics import cosine
 from edgekit_runtime.bundle import Arrays, Bundle
 
@@ -41,7 +42,7 @@ class Layers(nn.Module):
 
 
 def run() -> str:
-    return "\n\n".join([_layers(), _rows()])
+    return "\n\n".join([_layers(), _integer(), _rows()])
 
 
 def _layers() -> str:
@@ -81,6 +82,50 @@ def _layers() -> str:
         )
     header = ("two layers of 128 units, T = 64", *(f"{g} ms" for g in GRAPHS), "ONNX int8", "TFLite int8")
     return table(header, rows) + "\n\n" + table(("seen", "target", "verdict"), targets)
+
+
+def _integer() -> str:
+    """The integer-only RNN beside its floating-point twin: bits, bytes, speed."""
+    student = registry.get("integer_rnn")
+    inputs = student.example(1, STEPS, seed=7)
+    module = student.build()
+    weights = {name: value.numpy() for name, value in module.named_buffers()}
+    many = student.example(16, STEPS, seed=8)["ids"]
+    want = integer_reference.logits(weights, many)
+    rows: list[tuple[object, ...]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"example": {"ids": many}, "dynamic": dynamic(student), "split_points": ("none",)}
+        small = edgekit.convert(module, out=f"{folder}/int8.edge", **options)
+        large = edgekit.convert(integer_rnn.twin(), out=f"{folder}/fp32.edge", precision="fp32", **options)
+        calls, bytes_of = {}, {}
+        for bundle in (small, large):
+            for graph in bundle.manifest.graphs:
+                session = er.open(bundle.root, graph=graph.id, threads=1)
+                calls[graph.id] = lambda s=session: s.run(inputs)
+                bytes_of[graph.id] = graph.bytes
+        seen = alternate(calls, SECONDS)
+        for kind in ("onnx", "tflite"):
+            graph = small.graph(f"{kind}.int8")
+            with er.open(small.root, graph=graph.id, threads=1) as session:
+                equal = bool((session.run({"ids": many})["output"] == want).all())
+            found = float_tensors(small.graph_path(graph))
+            rows.append(
+                (
+                    kind,
+                    f"{equal}, {want.size} logits",
+                    len(found),
+                    f"{bytes_of[graph.id] / bytes_of[f'{kind}.fp32']:.3f}x",
+                    f"{100 * graph.int8_weight_bytes_fraction:.0f} %",
+                    seen[graph.id],
+                    seen[f"{kind}.fp32"],
+                    told(ratio(seen[f"{kind}.fp32"], seen[graph.id])),
+                )
+            )
+    header = (
+        "integer-only RNN", "equal to numpy, bit by bit", "float tensors inside", "bytes of its fp32 twin",
+        "int8 weight bytes", "ms", "twin ms", "faster than the twin (paper: 2x)",
+    )  # fmt: skip
+    return f"T = {STEPS}, batch 1; the twin is the same network in floating point.\n\n" + table(header, rows)
 
 
 def _timed(bundle: Bundle, inputs: Arrays) -> dict[str, object]:
@@ -124,6 +169,8 @@ def check(student: Student, folder: Path, size: str = "full") -> list[tuple[obje
         metric="cosine",
         max_drop=0.01,
         dynamic=dynamic(student),
+        states=tuple(f"{a}={b}" for a, b in student.states),
+        split_points=("none",),
         name=student.name,
     )
     inputs = student.example(1, min(length, 64), size=size, seed=7)

@@ -33,6 +33,7 @@ from edgekit_converters.stock import Attempt, attempts
 from edgekit_converters.verify.metrics import cosine
 from edgekit_runtime.errors import EdgekitError
 from edgekit_runtime.manifest import Graph
+from edgekit_runtime.selection import ANSWERING
 
 Arrays = dict[str, np.ndarray]
 CALIBRATION, EVALUATION = 48, 200
@@ -77,6 +78,8 @@ def inputs_at(student: registry.Student, sizes: Mapping[str, int], seed: int) ->
             wanted = sizes.get(symbol, have) if isinstance(symbol, str) else have
             if wanted != have:
                 arrays[tensor.name] = arrays[tensor.name].take(np.arange(wanted) % have, axis=place)
+    if "N" in sizes:  # edges of a graph point into its nodes
+        arrays = {name: array % sizes["N"] if array.dtype.kind in "iu" else array for name, array in arrays.items()}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
@@ -138,7 +141,11 @@ def convert_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
 
 
 def _cell(bundle: er.Bundle, made: Material, kind: str) -> Cell:
-    graphs = {graph.precision: graph for graph in bundle.manifest.graphs if graph.format == kind and not graph.variant}
+    graphs = {
+        graph.precision: graph
+        for graph in bundle.manifest.graphs
+        if graph.format == kind and graph.role in ANSWERING and not graph.variant
+    }
     reasons = {r.precision: r.reason for r in bundle.manifest.refused if r.format == kind}
     if not graphs:
         return Cell(refused=reasons.get("all") or "; ".join(reasons.values()))
@@ -277,6 +284,8 @@ def stock_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
     student = made.student
     example = inputs_at(student, timed_sizes(student), 0)
     captured = capture(made.module, name=name, example=example, dynamic=parse_dynamic(dynamic(student)))
+    if captured.parts:  # the tools take one program
+        return {"stock": {}, "files": {}, "openvino": ""}
     samples = load_samples(made.calibration, role="calibration").inputs
     alike = [inputs_at(student, timed_sizes(student), seed) for seed in range(24)]
     others = [
@@ -312,9 +321,9 @@ def speed_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
     bundle = folder / f"{name}.edge"
     if bundle.is_dir():
         for graph in er.open_bundle(bundle).manifest.graphs:
-            if graph.role == "full" and not graph.variant:
+            if graph.role in ANSWERING and not graph.variant:
                 sessions.append(er.open(bundle, graph=graph.id, threads=1))
-                calls[graph.id] = lambda s=sessions[-1]: s.run(inputs)
+                calls[f"{graph.format}.{graph.precision}"] = lambda s=sessions[-1]: s.run(inputs)
     notes = folder / f"{name}.stock.json"
     before = msgspec.json.decode(notes.read_bytes()) if notes.is_file() else {}
     for tool, path in before.get("files", {}).items():

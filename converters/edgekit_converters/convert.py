@@ -171,7 +171,7 @@ def _seed(seed: int) -> None:
 
 
 def _check_calibration(options: Options, student: Captured, calibration: Samples | None, progress: Progress) -> None:
-    if options.precision in ("fp32", "keep") or student.quantized:
+    if options.precision in ("fp16", "fp32", "keep") or student.quantized:
         return
     if calibration is None:
         raise Refused(

@@ -86,6 +86,14 @@ class FormatConverter(Protocol):
         """
         ...
 
+    def halve(self, student: Captured, fp32: Draft, work: Path, progress: Progress) -> Draft:
+        """Writes the graph with weights in half precision; inputs and outputs stay as they are.
+
+        Raises:
+            Refused: The engine does not take the file.
+        """
+        ...
+
     def noise(self, student: Captured, fp32: Draft, int8: Draft, calibration: Sequence[Arrays]) -> dict[str, float]:
         """How much noise each operator adds by being int8, found in one pass over the samples.
 

@@ -16,7 +16,7 @@ from edgekit_converters.mixed.speed import not_slower, timer
 from edgekit_converters.mixed.trial import judged
 from edgekit_converters.options import Options
 from edgekit_converters.recipe.types import Given
-from edgekit_converters.target import no_int8, variants
+from edgekit_converters.target import halved_for, no_int8, variants
 from edgekit_converters.verify.metrics import METRICS
 from edgekit_converters.verify.task import Task, student_outputs
 from edgekit_runtime import this_machine
@@ -74,6 +74,9 @@ def make_drafts(
             refused.append(Refusal(format=name, precision="all", reason=error.told))
             continue
         drafts += exported
+        halves = halved_for(options.targets, exported[0].format)
+        if (options.precision == "fp16" or (options.precision == "auto" and halves)) and not student.quantized:
+            drafts += [job.halve(fp32, work / name, halves) for fp32 in exported]
         if options.precision in ("auto", "int8") and calibration is not None and not student.quantized:
             for fp32 in exported:
                 try:
@@ -113,6 +116,12 @@ class _Format:
             draft = self.converter.export(self._part(role), folder, self.progress)
             made.append(dataclasses.replace(draft, role=role))
         return made
+
+    def halve(self, fp32: Draft, work: Path, names: tuple[str, ...]) -> Draft:
+        """The fp16 graph of a part, for the targets named; asked for by itself it is for all."""
+        made = self.converter.halve(self._part(fp32.role), fp32, work / fp32.role, self.progress)
+        why = "half of the bytes, within the gate" + ("; these targets have no int8 kernels" if names else "")
+        return dataclasses.replace(made, role=fp32.role, targets=names, why=why)
 
     def quantize(self, fp32: Draft, work: Path, judging: Judging) -> tuple[list[Draft], list[str]]:
         """The int8 graphs of a part, one for each numeric form that the targets need.
@@ -160,6 +169,12 @@ class _Format:
         )
         if not passed.passes:
             return passed.draft  # the seal says why it may not ship
+        recipe = passed.draft.recipe
+        if recipe is not None and all(op.scheme in ("float", "follow") for op in recipe.ops):
+            raise Refused(
+                "int8 passes the gate only where nothing of it is left",
+                remedy="give more typical calibration and evaluation data, or a larger --max-drop",
+            )
         here = this_machine()
         foreign = [target.name for target in self.options.targets if target.name in names and not target.like(here)]
         if foreign:

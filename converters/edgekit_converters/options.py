@@ -14,7 +14,7 @@ from edgekit_converters.target import Target
 from edgekit_runtime.errors import UsageError
 
 FORMATS = ("onnx", "tflite")
-PRECISIONS = ("auto", "int8", "fp32", "keep")
+PRECISIONS = ("auto", "int8", "fp16", "fp32", "keep")
 MAX_SEED = 2**32 - 1  # numpy's
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -52,7 +52,7 @@ class Options:
     metric: str = ""
     max_drop: str | float = 0.01
     formats: tuple[str, ...] = FORMATS
-    precision: Literal["auto", "int8", "fp32", "keep"] = "auto"
+    precision: Literal["auto", "int8", "fp16", "fp32", "keep"] = "auto"
     dynamic: tuple[str, ...] = ()
     exits: tuple[str, ...] = ()
     split_points: tuple[str, ...] = ("auto",)

@@ -139,13 +139,13 @@ def _keep(seen: list[Verified], job: Job) -> tuple[list[Verified], list[Refusal]
             reason = f"int8 is not smaller: {graph.bytes} bytes against {before} in fp32"
         if reason:
             dropped.append(Refusal(format=graph.format, precision=graph.precision, reason=reason))
-        elif job.options.precision == "int8" and graph.precision == "fp32":
+        elif job.options.precision in ("int8", "fp16") and graph.precision == "fp32":
             continue
         else:
             kept.append(verified)
-    if job.options.precision == "int8" and not kept:
+    if job.options.precision in ("int8", "fp16") and not kept:
         raise GateFailed(
-            "no int8 graph passes: " + "; ".join(f"{d.format} {d.reason}" for d in dropped),
+            f"no {job.options.precision} graph passes: " + "; ".join(f"{d.format} {d.reason}" for d in dropped),
             remedy="--precision auto ships the best precision that passes; "
             "--max-drop, --keep-float and more calibration data help",
         )
@@ -199,7 +199,8 @@ def _write_golden(stage: Staging, golden: Arrays, kept: list[Verified]) -> None:
 def _cut(job: Job, golden: Arrays, drafts: list[Draft], manifest: Manifest) -> Manifest:
     from edgekit_converters.cut.cut import Cutting, cut_all
 
-    fp32 = next((draft.path for draft in drafts if draft.format == "onnx" and draft.precision == "fp32"), None)
+    whole = [draft for draft in drafts if draft.role == "full"]
+    fp32 = next((draft.path for draft in whole if draft.format == "onnx" and draft.precision == "fp32"), None)
     work = Cutting(
         stage=job.stage,
         student=job.student,

@@ -4,7 +4,7 @@ instruction set             ONNX int8 form        because
 x86 with VNNI               u8s8 (no variant)     one instruction multiplies u8 x s8 and adds up in 32 bits
 x86 without VNNI            reduced_range         pairs of u8 x s8 are added in 16 bits: 7-bit weights cannot saturate
 Arm                         s8s8                  its kernels multiply signed by signed
-GPU (onnxruntime-gpu)       none                  the CUDA provider has no int8 kernels: fp32
+GPU (onnxruntime-gpu)       none                  the CUDA provider has no int8 kernels: fp16
 engine that is not ours     none                  nothing here can be proven for it
 """
 
@@ -50,7 +50,7 @@ def no_int8(target: Target, kind: Format) -> str:
     if any(engine in _ENGINES[kind] for engine in target.engines):
         return ""
     if kind == "onnx" and "onnxruntime-gpu" in target.engines:
-        return f"{target.name}: the CUDA provider of onnxruntime has no int8 kernels; fp32 serves it"
+        return f"{target.name}: the CUDA provider of onnxruntime has no int8 kernels; fp16 serves it"
     return f"{target.name} runs {', '.join(target.engines) or 'no engine'}: none that edgekit proves {kind} graphs on"
 
 
@@ -73,6 +73,12 @@ def variants(targets: Sequence[Target], kind: Format) -> dict[str, tuple[str, ..
         if not no_int8(target, kind):
             found.setdefault(onnx_variant(target) if kind == "onnx" else "", []).append(target.name)
     return {variant: tuple(names) for variant, names in found.items()}
+
+
+def halved_for(targets: Sequence[Target], kind: Format) -> tuple[str, ...]:
+    """Targets that get an fp16 graph of a format: GPUs, where int8 has no kernels."""
+    gpus = [target.name for target in targets if "onnxruntime-gpu" in target.engines]
+    return tuple(gpus) if kind == "onnx" else ()
 
 
 def check(targets: Sequence[object]) -> None:

@@ -9,6 +9,8 @@
     Piece.. -> Stored           their bytes, checked on arrival
     Start   -> Step.. Alive..   a job in a limited process of its own
             -> Done             measurement documents
+    Calibrate -> Step.. Alive.. the device measures itself (`edgekit devices --calibrate --device ...`)
+            -> Calibrated       its profile and predictor
     any time   Failure          what is refused or broken; the agent stays usable
 
 Only data crosses: names, numbers, graph files. The words are `wire.py`; nothing in them names a program to run.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,25 +49,78 @@ def profile(
 ) -> list[Measurement]:
     """Profiles a bundle or a bare graph on another device. See `dispatch.take`."""
     offer, files = offered(path)
+    with _talk(where, access) as connection:
+        connection.say(offer)
+        need = _answer(connection, wire.Need)
+        total = sum(file.bytes for file in offer.files if file.path in need.paths)
+        if total:
+            progress(f"{where.text}: sending {total / 1e6:.1f} MB")
+        for name in need.paths:
+            _send(connection, files, name)
+        _answer(connection, wire.Stored)
+        connection.say(wire.Start(content=need.content, request=request))
+        return list(_wait(connection, wire.Done, announce, progress).measurements)
+
+
+def calibrate(
+    where: Where,
+    access: Access,
+    *,
+    name: str,
+    engines: tuple[str, ...],
+    folder: Path,
+    announce: Announce,
+    progress: Progress,
+) -> Path:
+    """Lets a device measure itself, and writes its profile here.
+
+    Args:
+        where: The device; its agent.
+        access: How the agent is entered.
+        name: Of the profile; empty: the machine's id.
+        engines: Engines to calibrate; none: all installed ones that can be.
+        folder: Where the profile and its predictor are written.
+        announce: As for `profile`.
+        progress: As for `profile`.
+
+    Returns:
+        The profile's path.
+
+    Raises:
+        Unreachable: The agent cannot be reached, or was lost.
+        Refused: What came is no profile.
+    """
+    from edgekit import devices
+
+    with _talk(where, access) as connection:
+        connection.say(wire.Calibrate(name=name, engines=engines))
+        found = _wait(connection, wire.Calibrated, announce, progress)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", found.name):
+        raise Refused(f"{where.text} sent a profile called {found.name!r}, which is no name for one")
+    with tempfile.TemporaryDirectory() as name_:
+        files = {f"{found.name}.predictor.json": found.predictor, f"{found.name}.toml": found.profile}
+        for file, text in files.items():
+            (Path(name_) / file).write_text(text, encoding="utf-8")
+        devices.load(str(Path(name_) / f"{found.name}.toml"))  # refuses what is no profile
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in files.items():
+            (folder / file).write_text(text, encoding="utf-8")
+    return folder / f"{found.name}.toml"
+
+
+@contextmanager
+def _talk(where: Where, access: Access) -> Iterator[Wire]:
+    """A connection that has been greeted; losing it is told with how long it lasted."""
     start = time.monotonic()
     with reached(where, access) as connection:
         try:
             _greet(connection, access.token if where.kind == "tcp" else "")
-            connection.say(offer)
-            need = _answer(connection, wire.Need)
-            total = sum(file.bytes for file in offer.files if file.path in need.paths)
-            if total:
-                progress(f"{where.text}: sending {total / 1e6:.1f} MB")
-            for name in need.paths:
-                _send(connection, files, name)
-            _answer(connection, wire.Stored)
-            connection.say(wire.Start(content=need.content, request=request))
-            return _wait(connection, announce, progress)
+            yield connection
         except Lost as error:
             seconds = time.monotonic() - start
             raise Unreachable(
                 f"{where.text} was lost after {seconds:.1f} s: {error}",
-                remedy="look whether the device and the agent still run, then profile again (the bundle is there)",
+                remedy="look whether the device and the agent still run, then try again (a bundle sent is there)",
             ) from error
 
 
@@ -201,13 +256,13 @@ def _raise(message: wire.Said) -> None:
         raise _KINDS.get(message.kind, Refused)(message.message, remedy=message.remedy)
 
 
-def _wait(connection: Wire, announce: Announce, progress: Progress) -> list[Measurement]:
+def _wait(connection: Wire, last: type[Kind], announce: Announce, progress: Progress) -> Kind:
     while True:
         message = connection.hear(SILENCE_S)
         _raise(message)
+        if isinstance(message, last):
+            return message
         if isinstance(message, wire.Plan):
             announce(message.steps, message.remarks)
         elif isinstance(message, wire.Step):
             progress(message.label)
-        elif isinstance(message, wire.Done):
-            return list(message.measurements)

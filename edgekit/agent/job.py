@@ -1,7 +1,7 @@
 """The process in which an agent profiles: limited, and gone with the agent.
 
-It reads one JSON line (path, request, memory limit) and writes wire messages as JSON lines. Its limits hold for the
-workers below it too: no core files, bounded CPU time, file size and open files, no new privileges.
+It reads one JSON line (what to profile, or to calibrate) and writes wire messages as JSON lines. Its limits hold for
+the workers below it too: no core files, bounded CPU time, file size and open files, no new privileges.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import ctypes
 import logging
 import os
 import sys
+import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -27,11 +29,12 @@ _NO_NEW_PRIVILEGES = 38  # PR_SET_NO_NEW_PRIVS, linux/prctl.h
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the agent tells its job."""
+    """What the agent tells its job: a path with a request, or a calibration."""
 
-    path: str
-    request: Request
     cpu_s: int
+    path: str = ""
+    request: Request = Request()
+    calibrate: wire.Calibrate | None = None
 
 
 def limit(cpu_s: int) -> None:
@@ -68,9 +71,12 @@ def main() -> None:
     try:
         order = msgspec.json.decode(line, type=Order)
         limit(order.cpu_s)
-        made = order.request.plan(Path(order.path))
-        say(wire.Plan(steps=made.steps, remarks=made.remarks))
-        say(wire.Done(measurements=tuple(run_plan(made, lambda label: say(wire.Step(label=label))))))
+        if order.calibrate is not None:
+            say(calibrated(order.calibrate, say))
+        else:
+            made = order.request.plan(Path(order.path))
+            say(wire.Plan(steps=made.steps, remarks=made.remarks))
+            say(wire.Done(measurements=tuple(run_plan(made, lambda label: say(wire.Step(label=label))))))
     except EdgekitError as error:
         say(wire.Failure(kind=error.kind, message=error.message, remedy=error.remedy))
     except OSError as error:
@@ -78,6 +84,19 @@ def main() -> None:
 
         refusal = disk_error(error)
         say(wire.Failure(kind=refusal.kind, message=refusal.message, remedy=refusal.remedy))
+
+
+def calibrated(asked: wire.Calibrate, say: Callable[[wire.Said], None]) -> wire.Calibrated:
+    """Measures this machine and gives the text of the files that a calibration writes."""
+    from edgekit.devices.calibration import calibrate, lines
+
+    say(wire.Plan(steps=lines(asked.engines)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = calibrate(
+            Path(folder), name=asked.name, engine=asked.engines, progress=lambda label: say(wire.Step(label=label))
+        )
+        predictor = path.with_suffix(".predictor.json")
+        return wire.Calibrated(name=path.stem, profile=path.read_text(), predictor=predictor.read_text())
 
 
 def _end_with_the_agent() -> None:

@@ -156,6 +156,8 @@ class Sessions:
                     self._take(connection, offer)
                 elif isinstance(message, wire.Start):
                     self._profile(connection, message)
+                elif isinstance(message, wire.Calibrate):
+                    self._run(connection, Order(calibrate=message, cpu_s=self._settings.job_limit_s))
                 else:
                     raise Refused("an offer or a start is expected here")
         except Lost as error:
@@ -197,15 +199,18 @@ class Sessions:
 
     def _profile(self, connection: Wire, start: wire.Start) -> None:
         path = self._store.path(start.content)
+        request = start.request
+        if self._settings.memory_limit_mb is not None:
+            mb = min(self._settings.memory_limit_mb, request.memory_limit_mb or self._settings.memory_limit_mb)
+            request = msgspec.structs.replace(request, memory_limit_mb=mb)
+        self._run(connection, Order(path=str(path), request=request, cpu_s=self._settings.job_limit_s))
+
+    def _run(self, connection: Wire, order: Order) -> None:
+        """Runs one job in a process of its own and passes on what it says."""
         if not self._busy.acquire(blocking=False):
             raise _Busy("the agent is measuring for somebody else", remedy="try again when it is done")
         try:
-            request = start.request
-            if self._settings.memory_limit_mb is not None:
-                mb = min(self._settings.memory_limit_mb, request.memory_limit_mb or self._settings.memory_limit_mb)
-                request = msgspec.structs.replace(request, memory_limit_mb=mb)
             with tempfile.TemporaryDirectory(prefix="edgekit-job-") as folder:
-                order = Order(path=str(path), request=request, cpu_s=self._settings.job_limit_s)
                 self._job = start_job(order, Path(folder))
                 try:
                     last = relay(self._job, connection, self._settings.job_limit_s)
@@ -248,7 +253,10 @@ def start_job(order: Order, folder: Path) -> subprocess.Popen[bytes]:
     return job
 
 
-def relay(job: subprocess.Popen[bytes], connection: Wire, limit_s: float) -> wire.Done | wire.Failure:
+Last = wire.Done | wire.Calibrated | wire.Failure
+
+
+def relay(job: subprocess.Popen[bytes], connection: Wire, limit_s: float) -> Last:
     """Passes a job's messages on, with a sign of life while it is silent.
 
     Returns:
@@ -282,7 +290,7 @@ def relay(job: subprocess.Popen[bytes], connection: Wire, limit_s: float) -> wir
                 remedy="memory or a limit of the agent ran out, or the engine crashed: look at the device",
             )
         message = wire.decode(line)
-        if isinstance(message, (wire.Done, wire.Failure)):
+        if isinstance(message, (wire.Done, wire.Calibrated, wire.Failure)):
             return message
         connection.say(message)
     raise Refused(f"the profile took longer than the {limit_s:.0f} s that the agent gives", remedy="--job-limit there")

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from edgekit_runtime.paths import check_name, sha256
 
 MOST_FILES = 5000
 _SPARE_BYTES = 64 << 20  # left free on the disk: the profile itself writes inputs and documents
+_ABANDONED_S = 3600.0
 _BARE = (".onnx", ".tflite", ".data")
 
 
@@ -88,7 +90,15 @@ class Store:
         except OSError as error:
             raise disk_error(error) from error
 
+    def _forget_abandoned(self, keep: str) -> None:
+        """Removes what was begun and not finished long ago: the workstation was lost."""
+        for path in self._folder.iterdir():
+            begun = path.is_dir() and path.name != keep and not path.with_name(f"{path.name}.json").is_file()
+            if begun and time.time() - path.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(path, ignore_errors=True)
+
     def _make_room(self, keep: str, needed: int) -> None:
+        self._forget_abandoned(keep)
         held = sorted(
             (path for path in self._folder.glob("*.json") if path.stem != keep), key=lambda p: p.stat().st_mtime
         )

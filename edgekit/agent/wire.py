@@ -78,6 +78,13 @@ class Start(Message, frozen=True, kw_only=True, tag="start"):
     request: Request
 
 
+class Calibrate(Message, frozen=True, kw_only=True, tag="calibrate"):
+    """Measure the device itself and give its profile back."""
+
+    name: str = ""
+    engines: tuple[str, ...] = ()
+
+
 class Plan(Message, frozen=True, kw_only=True, tag="plan"):
     """How many steps there are, and what is left out."""
 
@@ -101,6 +108,14 @@ class Done(Message, frozen=True, kw_only=True, tag="done"):
     measurements: tuple[Measurement, ...]
 
 
+class Calibrated(Message, frozen=True, kw_only=True, tag="calibrated"):
+    """A device profile and its predictor, as the text of their files."""
+
+    name: str
+    profile: str
+    predictor: str
+
+
 class Failure(Message, frozen=True, kw_only=True, tag="failure"):
     """An error of the agent's side: its kind is that of `edgekit_runtime.errors`."""
 
@@ -109,7 +124,7 @@ class Failure(Message, frozen=True, kw_only=True, tag="failure"):
     remedy: str = ""
 
 
-Said = Hello | Welcome | Offer | Need | Stored | Start | Plan | Step | Alive | Done | Failure
+Said = Hello | Welcome | Offer | Need | Stored | Start | Calibrate | Plan | Step | Alive | Done | Calibrated | Failure
 _decoder: msgspec.json.Decoder[Said] = msgspec.json.Decoder(Said)
 
 

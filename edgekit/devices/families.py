@@ -125,6 +125,8 @@ def cell(op: OpCost) -> Cell:
         sizes = (max(outputs, read, 1),)
     moved = (op.bytes or 0) // calls
     int8 = op.int8 and family != "quantize"  # there and back cost the same
+    if op.kind == "EMBEDDING_LOOKUP":
+        int8 = _has_int8_table(op)  # its rows are made floating point on the way
     return Cell(family, kind, int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved)
 
 
@@ -145,26 +147,42 @@ def _family(op: OpCost, macs: int) -> Family:
 
 
 def _convolution(op: OpCost) -> Family:
-    at = _WEIGHTS_AT.get(op.kind, 1)
-    weights = op.inputs[at] if len(op.inputs) > at else ()
-    last = op.kind.isupper()  # TFLite keeps channels last
+    weights = _kernel(op)
     if len(weights) < 3:
         return "conv"
-    spatial = weights[1:-1] if last else weights[2:]
-    if not last and weights[1] == 1 and len(op.inputs[0]) > 1 and op.inputs[0][1] > 1:
+    # One channel goes into each that comes out. Where that is the only channel there is, less goes in than comes out.
+    if not _is_tflite(op) and weights[1] == 1 and 2 * math.prod(op.inputs[0]) >= math.prod(op.outputs[0]):
         return "depthwise"
-    return "pointwise" if math.prod(spatial) == 1 else "conv"
+    return "pointwise" if math.prod(weights[1:-1] if _is_tflite(op) else weights[2:]) == 1 else "conv"
+
+
+def _kernel(op: OpCost) -> Sequence[int]:
+    """Shape of a convolution's weights: [out, in, *kernel] in ONNX, [out, *kernel, in] in TFLite."""
+    at = _WEIGHTS_AT.get(op.kind, 1)
+    return op.inputs[at] if len(op.inputs) > at else ()
+
+
+def _is_tflite(op: OpCost) -> bool:
+    return op.kind.isupper()
 
 
 def _is_narrow(op: OpCost) -> bool:
     """A convolution over one axis."""
-    shape = op.outputs[0] if op.outputs else ()
-    spatial = shape[1:-1] if op.kind.isupper() else shape[2:]
+    if not _is_tflite(op):
+        return len(_kernel(op)) == 3
+    spatial = op.outputs[0][1:-1] if op.outputs else ()
     return len(spatial) < 2 or min(spatial) == 1 < max(spatial)
 
 
 def _both_are_batched(inputs: Sequence[Sequence[int]]) -> bool:
     return len(inputs) > 1 and len(inputs[1]) > 2
+
+
+def _has_int8_table(op: OpCost) -> bool:
+    """Told by the bytes that go in: a value of the table takes one."""
+    table = max((math.prod(shape) for shape in op.inputs if shape), default=0)
+    others = sum(math.prod(shape) for shape in (*op.inputs, *op.outputs)) - table
+    return 0 < (op.bytes or 0) / max(op.calls, 1) - 4 * others < 2 * table
 
 
 def _product(op: OpCost, family: Family, macs: int) -> tuple[int, ...]:
@@ -175,9 +193,8 @@ def _product(op: OpCost, family: Family, macs: int) -> tuple[int, ...]:
         gates = min(op.inputs[2][1:]) * 4
         return steps * directions, max(macs // max(steps * directions * batch * gates, 1), 1), gates
     output = op.outputs[0]
-    if family in ("conv", "pointwise", "depthwise"):
-        columns = output[-1] if op.kind.isupper() else output[1]
-    else:
-        columns = output[-1] if output else 1
+    columns = output[-1] if output else 1
+    if family in ("conv", "pointwise", "depthwise") and not _is_tflite(op) and _kernel(op):
+        columns = _kernel(op)[0]  # ONNX Runtime moves channels to the end where its kernels want them there
     rows = max(math.prod(output) // max(columns, 1), 1)
     return rows, max(macs // max(rows * columns, 1), 1), max(columns, 1)

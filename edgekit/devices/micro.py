@@ -47,19 +47,24 @@ _CONV = (
     (32, 16, 16), (32, 32, 32), (32, 64, 64), (16, 16, 16), (16, 32, 32), (16, 64, 64), (8, 32, 32), (8, 64, 64),
     (8, 128, 128), (4, 128, 128), (4, 256, 256), (64, 8, 8),
 )  # fmt: skip
+# (side, channels in, channels out) of first layers: few channels go in, so they do not chain and stand alone
+_FIRST = ((32, 3, 16), (32, 3, 32), (64, 3, 16), (96, 3, 8), (28, 1, 16))
 # (length, channels in and out, kernel) of convolutions over one axis
 _NARROW = ((32, 48, 3), (64, 100, 3), (64, 96, 5), (128, 64, 3), (128, 100, 4), (256, 64, 3), (1024, 32, 3))
 _POINTWISE = ((32, 16), (32, 64), (16, 64), (16, 128), (8, 128), (8, 256), (4, 256), (4, 512))
 _DEPTHWISE = ((48, 16), (32, 32), (24, 64), (16, 128), (8, 256), (4, 256))
 # (batch of matrices, rows, inner, columns)
-_MATMUL = ((2, 16, 16, 16), (4, 64, 32, 64), (4, 64, 64, 32), (8, 64, 64, 64), (12, 128, 32, 128), (12, 128, 128, 32))
+_MATMUL = (
+    (2, 16, 16, 16), (32, 16, 16, 16), (16, 32, 32, 32), (4, 64, 32, 64), (4, 64, 64, 32), (8, 64, 64, 64),
+    (1, 64, 256, 64), (12, 128, 32, 128), (12, 128, 128, 32),
+)  # fmt: skip
 # (steps, features, units)
 _RECURRENT = ((8, 64, 64), (32, 64, 64), (32, 128, 128), (64, 128, 64), (64, 128, 128), (64, 256, 128), (64, 256, 256))
 STREAM_WIDTH = 512  # of the square weights whose reading is timed
 STREAM_BYTES = 4 * STREAM_WIDTH**2
 _STREAMS = (1, 2, 8, 24, 64)  # layers of 1 MiB each
 LINKS = 6  # links of a chain of element-wise kernels
-_ELEMENTS = (256, 4096, 32768, 131072)
+_ELEMENTS = (256, 4096, 32768, 131072, 524_288)
 
 
 def repeats(weight_bytes: int) -> int:
@@ -83,6 +88,8 @@ def convolutions(kinds: dict[Family, str], int8: bool) -> Iterator[Micro]:
     for side, inner, columns in _CONV:
         count = repeats(9 * inner * columns * size)
         yield Micro("conv", kinds["conv"], int8, (side * side, 9 * inner, columns), count)
+    for side, inner, columns in _FIRST:
+        yield Micro("conv", kinds["conv"], int8, (side * side, 9 * inner, columns), 1)
     for length, channels, kernel in _NARROW:
         sizes = (length, kernel * channels, channels)
         yield Micro("conv", kinds["conv"] + "1d", int8, sizes, repeats(kernel * channels * channels * size))

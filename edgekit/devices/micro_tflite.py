@@ -38,6 +38,7 @@ def plan() -> Iterator[Micro]:
         yield from micro.elements("move", "STRIDED_SLICE", int8)
         yield from micro.elements("move", "PAD", int8)
     yield from micro.elements("gather", "EMBEDDING_LOOKUP", helpers=(_ADD,))
+    yield from micro.elements("gather", "EMBEDDING_LOOKUP", int8=True, helpers=(_ADD,))
     yield from micro.elements("elementwise", "NOT_EQUAL", per_link=2)
     yield from micro.elements("quantize", "QUANTIZE", per_link=2)
     for size in _CALLED:
@@ -336,7 +337,8 @@ def _called(wanted: Micro) -> bytes:
 def _elements(wanted: Micro) -> bytes:
     rows = max(wanted.sizes[0] // _ROW, 1)
     shape = (1, rows, 8, _ROW // 8) if wanted.kind == "STRIDED_SLICE" else (rows, _ROW)
-    net = _Net(shape, int8=wanted.int8)
+    looked_up = wanted.kind == "EMBEDDING_LOOKUP"  # int8 is its table then; what comes out is floating point
+    net = _Net(shape, int8=wanted.int8 and not looked_up)
     value = net.x
     for _ in range(micro.LINKS):
         value = _CHAINS[wanted.kind](net, value, rows, "int8" if wanted.int8 else "float32")
@@ -400,7 +402,9 @@ def _compared(net: _Net, value: int, rows: int, dtype: str) -> int:
 
 def _looked_up(net: _Net, value: int, rows: int, dtype: str) -> int:
     ids = net.tensor((rows,), "int32", net.rng.integers(0, 4096, rows, dtype=np.int32))
-    found = net.op("EMBEDDING_LOOKUP", [ids, net.floats(4096, _ROW)], (rows, _ROW))
+    codes = net.rng.integers(-127, 128, (4096, _ROW), dtype=np.int8)
+    rows_of = net.tensor((4096, _ROW), "int8", codes) if dtype == "int8" else net.floats(4096, _ROW)
+    found = net.op("EMBEDDING_LOOKUP", [ids, rows_of], (rows, _ROW))
     return net.op("ADD", [value, found], (rows, _ROW))
 
 

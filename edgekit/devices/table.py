@@ -95,10 +95,14 @@ class Surface:
 
 
 def _trend(at: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Coefficients of a straight line with a light pull to zero, as the points may lie in a plane."""
+    """Coefficients of a straight line, drawn towards time in proportion to every size.
+
+    Few points may lie in a plane, and what they leave open is then what more work costs at the same rate.
+    """
     design = np.column_stack([np.ones(len(at)), at])
-    pull = np.diag([0.0, *[0.01] * at.shape[1]]) * len(at)
-    return np.linalg.lstsq(design.T @ design + pull, design.T @ time, rcond=None)[0]
+    pull = np.diag([0.0, *[0.05] * at.shape[1]]) * len(at)
+    rest = np.linalg.solve(design.T @ design + pull, design.T @ (time - at.sum(axis=1)))
+    return np.asarray(rest + np.array([0.0, *[1.0] * at.shape[1]]))
 
 
 @functools.lru_cache(maxsize=4096)

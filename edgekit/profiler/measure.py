@@ -39,6 +39,8 @@ Progress = Callable[[str], None]
 PROCESSES = 3
 BUDGET_S = 24.0  # all jobs together, by default
 _PROCESS_COST_S = 0.9  # starting, opening and warming up one process
+_WEIGHING_S = 1.5  # memory, surroundings and operators of one job
+_MANY = 4  # jobs above which two processes each must do
 ENOUGH = 700  # samples a process: three of them support p99
 ENOUGH_STATED = 10_000  # ... when the person names a duration
 
@@ -94,8 +96,8 @@ def make_plan(
     if memory_limit_mb is not None and memory_limit_mb <= 0:
         raise UsageError(f"--memory-limit takes megabytes above 0, got {memory_limit_mb:g}")
     jobs, remarks = plan(resolve(path, graph), engine=engine, threads=threads, batch=batch, length=length, sizes=sizes)
-    processes = PROCESSES if len(jobs) <= 6 else 2
-    each = BUDGET_S / len(jobs) / (processes + 1) - _PROCESS_COST_S
+    processes = PROCESSES if len(jobs) <= _MANY else PROCESSES - 1
+    each = (BUDGET_S / len(jobs) - _WEIGHING_S) / processes - _PROCESS_COST_S
     return Plan(
         jobs=tuple(jobs),
         remarks=tuple(remarks),
@@ -104,7 +106,7 @@ def make_plan(
         enough=ENOUGH_STATED // processes if duration_s else ENOUGH,
         memory_limit_bytes=int(memory_limit_mb * 1_000_000) if memory_limit_mb else None,
         duty=duty,
-        metered=meter_for_this_machine() is not None,
+        metered=any(meter_for_this_machine(gpu=gpu) is not None for gpu in {job.on_card for job in jobs}),
     )
 
 
@@ -148,7 +150,7 @@ class _Seen:
 
 def _take_turns(made: Plan, folder: Path, before: environment.Before, progress: Progress) -> list[_Seen]:
     seen = [_Seen() for _ in made.jobs]
-    meter = meter_for_this_machine() if made.metered else None
+    meters = {gpu: meter_for_this_machine(gpu=gpu) for gpu in (False, True)} if made.metered else {}
     turns = ["memory", *(f"{number}/{made.processes}" for number in range(1, made.processes + 1))]
     turns += ["energy"] * made.metered + ["rhythms"] * made.duty
     for turn in turns:
@@ -160,7 +162,7 @@ def _take_turns(made: Plan, folder: Path, before: environment.Before, progress: 
                 if turn == "memory":
                     each.weighed = weigh(job, folder, memory_limit_bytes=made.memory_limit_bytes)
                 elif turn == "energy":
-                    each.energy = measure_energy(job, folder, meter)
+                    each.energy = measure_energy(job, folder, meters[job.on_card])
                 elif turn == "rhythms":
                     each.duty = duty(job, folder)
                 else:
@@ -220,6 +222,7 @@ def combine(
         withheld=statistics.withheld(latency.n),
         open_ms=standard.median(trial.open_ms for trial in trials),
         first_ms=standard.median(trial.first_ms for trial in trials),
+        length=job.length,
         throughput_per_s=job.batch * sum(trial.runs for trial in trials) / seconds if seconds else None,
         memory=weighed.memory,
         energy=NOT_MEASURED,

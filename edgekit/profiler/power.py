@@ -23,7 +23,8 @@ def measure_energy(job: Job, folder: Path, meter: energy.Meter | None) -> Energy
         meter: None: this machine has none, and the document says what was looked for.
     """
     if meter is None:
-        return energy.unavailable(energy.why_none())
+        card = "no NVML to read the card's energy with (pip install nvidia-ml-py)"
+        return energy.unavailable(card if job.on_card else energy.why_none())
     with opened(job, folder) as graph:
         graph.worker.ask("warm", limit_s=WARM_LIMIT_S)
 

@@ -75,6 +75,11 @@ class Job:
         return f"{self.target.label} on {self.engine}, {self.threads} thread{'s' * (self.threads > 1)}{batch}{length}"
 
     @property
+    def on_card(self) -> bool:
+        """It runs on a graphics card."""
+        return self.engine in engines.ON_REQUEST
+
+    @property
     def short(self) -> str:
         """For a progress bar: what tells it from the other jobs of a plan."""
         sizes = f" b{self.batch}" * (self.batch > 1) + (f" l{self.length}" if self.length else "")
@@ -233,7 +238,9 @@ def _engine_for(target: Target, engine: str | None) -> str | None:
     if engine is not None:
         if engine not in engines.names():
             engines.get(engine)  # raises, naming the engines there are
-        if engine not in engines.available():
+        if engine in engines.ON_REQUEST:
+            engines.get(engine)  # raises, saying what is missing
+        elif engine not in engines.available():
             raise EngineMissing(f"the engine {engine} is not installed", remedy=engines.pip_lines({target.format}))
         return engine if target.format in engines.formats(engine) else None
     installed = engines.for_format(target.format)

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import psutil
 
+from edgekit.profiler import card
 from edgekit.profiler.process import OverBudget, Worker
 from edgekit.profiler.targets import Job
 from edgekit.profiler.trial import FEWEST_RUNS, opened
@@ -62,6 +63,7 @@ def weigh(job: Job, folder: Path, *, memory_limit_bytes: int | None) -> Weighed:
             open_bytes=max(0, graph.rss_after_bytes - graph.rss_before_bytes),
             arena_bytes=max(0, graph.rss_first_bytes - graph.rss_after_bytes),
             peak_rss_bytes=peak,
+            card_bytes=card.memory_bytes(graph.worker.pid) if job.on_card else None,
         )
         run_ms = max(float(np.median(sampled["samples_ms"])), 1e-3)
         runs = int(min(50, max(3, TRACE_S * 1000 / run_ms)))

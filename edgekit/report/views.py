@@ -77,6 +77,26 @@ def _height(roof: Roof, precision: str, threads: int) -> Callable[[float], float
     return lambda at: roof.limit(precision, at, threads) or 0.0
 
 
+def glance(rows: Sequence[Row]) -> Any:
+    """Medians of the measurements of one student as bars: graphs, engines, threads and sizes side by side.
+
+    Returns:
+        The chart; None for fewer than two medians.
+    """
+    timed = [row.measurement for row in rows if row.measurement.latency_ms.p50]
+    sizes = len({tuple(sorted(m.inputs.items())) for m in timed}) > 1
+    bars = []
+    for m in timed:
+        threads = f"{m.threads} thread{'s' * (m.threads > 1)}"
+        shape = f", {numbers.TIMES.join(map(str, next(iter(m.inputs.values()))))}" if sizes and m.inputs else ""
+        doubt = ", predicted" if m.predicted else "" if m.verdict.kind == "sound" else f", {m.verdict.kind}"
+        kind = m.precision if m.precision in ("int8", "fp16", "fp32") else "fp32"
+        name = f"{m.graph}, {threads}{shape}"
+        text = f"{numbers.significant(m.latency_ms.p50)} ms{doubt}"
+        bars.append((name, m.latency_ms.p50 or 0.0, text, f"bar {kind}"))
+    return charts.bars(bars, "Median latency") if len(bars) > 1 else None
+
+
 def memory(measurement: Measurement) -> Any:
     """Bars of the file, what opening and the first run add, and the peak."""
     seen = measurement.memory
@@ -85,6 +105,7 @@ def memory(measurement: Measurement) -> Any:
         ("added by opening", seen.open_bytes),
         ("added by the first run", seen.arena_bytes),
         ("peak of the process, engine included", seen.peak_rss_bytes),
+        ("held on the card", seen.card_bytes),
     )
     rows = [(name, float(value), numbers.bytes_(value), "bar fp32") for name, value in named if value is not None]
     return charts.bars(rows, "Memory")

@@ -103,6 +103,7 @@ def _environment() -> jinja2.Environment:
             for name in (
                 "distribution",
                 "fingerprint",
+                "glance",
                 "memory",
                 "operators",
                 "roof",

@@ -14,7 +14,7 @@ from edgekit.students.encoder import EncoderSize
 from edgekit.students.sampling import Arrays, check_size, seeded, spread_answers, token_ids
 
 SIZES = {
-    "tiny": EncoderSize(layers=1, width=32, heads=2, inner=64, vocabulary=2_000, positions=64),
+    "tiny": EncoderSize(layers=1, width=32, heads=2, inner=64, vocabulary=2_000, positions=128),
     "full": EncoderSize(layers=4, width=512, heads=8, inner=2_048, vocabulary=128_000, positions=128),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -38,6 +40,32 @@ def take_steps(x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     batch, steps, width = x.shape
     rows = order + steps * torch.arange(batch, device=x.device)[:, None]
     return x.reshape(batch * steps, width).index_select(0, rows.reshape(-1)).reshape(batch, steps, width)
+
+
+Step = Callable[[list[torch.Tensor], torch.Tensor], tuple[list[torch.Tensor], torch.Tensor]]
+
+
+def over_time(step: Step, state: list[torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
+    """Calls a step for each row; the answers, stacked.
+
+    Exported it is one `torch.scan`, which both formats keep as a loop over any number of steps. Elsewhere it is a plain
+    loop, because `torch.scan` compiles its body, and learning through it is slow.
+
+    Args:
+        step: (state, row) -> (next state, answer).
+        state: Before the first step.
+        rows: [T, ...].
+    """
+    if torch.compiler.is_exporting():
+        from torch._higher_order_ops.scan import scan
+
+        answers: torch.Tensor = scan(step, state, rows, dim=0)[-1]
+        return answers
+    found = []
+    for row in rows:
+        state, answer = step(state, row)
+        found.append(answer)
+    return torch.stack(found)
 
 
 def word_table(words: int, width: int) -> nn.Embedding:

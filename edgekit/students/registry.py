@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +73,21 @@ class Student:
         """
         arrays: dict[str, np.ndarray] = self._function(self.inputs_source)(batch, length, size=size, seed=seed)
         return arrays
+
+    def dynamic(self, most: Mapping[str, int] | None = None) -> tuple[str, ...]:
+        """The axes as `--dynamic` takes them.
+
+        Args:
+            most: Largest size by symbol, where it is to be below the student's own.
+        """
+        axes = {axis.symbol: axis for axis in self.axes}
+        limits = {symbol: min(axis.max, (most or {}).get(symbol, axis.max)) for symbol, axis in axes.items()}
+        return tuple(
+            f"{tensor.name}:{place}={symbol}:{axes[symbol].min}-{limits[symbol]}"
+            for tensor in self.inputs
+            for place, symbol in enumerate(tensor.shape)
+            if isinstance(symbol, str)
+        )
 
     def _function(self, name: str) -> Any:
         return getattr(importlib.import_module(self.source.split(":")[0]), name)
@@ -295,6 +311,13 @@ TABLE: tuple[Student, ...] = (
         inputs=(_ids(12_000),),
         axes=(_batch(), _length(500)),
         split_points=("embedding", "layer"),
+    ),
+    Student(
+        name="integer_rnn",
+        row=14,
+        source="edgekit.students.integer_rnn:build",
+        inputs=(_ids(12_000),),
+        axes=(_batch(), _length(64)),
     ),
     Student(
         name="truecaser",

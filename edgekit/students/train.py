@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.students import data, made_up_tasks, picture_tasks, recurrent_tasks, text_tasks
+from edgekit.students import data, integer_rnn, made_up_tasks, picture_tasks, recurrent_tasks, text_tasks
 from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
 from edgekit.students.task import Task
@@ -28,10 +28,12 @@ from edgekit.students.vocabulary import build_vocabulary
 from edgekit_runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 Arrays = dict[str, np.ndarray]
 CALIBRATION_SAMPLES = 200
+BERT_ROWS = 30_522
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +106,17 @@ def sst2_task(rows: int) -> Task:
     )
 
 
+def bert_task(rows: int) -> Task:
+    """SST-2 for students that read ids and mask and answer from the first word: [CLS] is the last row of the table."""
+    plain = sst2_task(BERT_ROWS - 1)
+
+    def marked(arrays: Arrays) -> Arrays:
+        ids = np.pad(arrays["ids"], ((0, 0), (1, 0)), constant_values=BERT_ROWS - 1)
+        return {"ids": ids, "mask": (ids != 0).astype(ids.dtype)}
+
+    return dataclasses.replace(plain, train=marked(plain.train), held=marked(plain.held), vocabulary=None)
+
+
 def mnist_task(rows: int) -> Task:
     """MNIST: 10,000 pictures to train on, the last 2,000 held back. `rows` means nothing here."""
     digits = data.mnist()
@@ -128,11 +141,24 @@ def _plain(layers: int, epochs: int) -> Recipe:
     return Recipe(source, picture_tasks.cifar_task, plan, picture_tasks.shift_and_flip)
 
 
+def without_padding(batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Cuts the columns that are padding in every sentence of a batch: nothing is learnt from them. Draws nothing."""
+    longest = int((batch["ids"] != 0).sum(1).max())
+    return {name: array[:, :longest] for name, array in batch.items()}
+
+
+def _bert(size: str, plan: Plan) -> Recipe:
+    return Recipe(f"edgekit.students.bert:bert_{size}", bert_task, plan, without_padding)
+
+
 RECIPES: dict[str, Recipe] = {
     "text_cnn": Recipe("edgekit.students.text_cnn:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
     "bilstm_classifier": Recipe(
         "edgekit.students.bilstm_classifier:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=2e-3)
     ),
+    "bert_tiny": _bert("tiny", Plan(epochs=6, batch=32, peak_rate=5e-4)),
+    "bert_mini": _bert("mini", Plan(epochs=4, batch=32, peak_rate=3e-4)),
+    "bert_small": _bert("small", Plan(epochs=2, batch=32, peak_rate=2e-4)),
     "ngram": Recipe("edgekit.students.ngram:build", text_tasks.ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
     "cmow": Recipe("edgekit.students.cmow:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
     "gated_cnn": Recipe(
@@ -148,6 +174,15 @@ RECIPES: dict[str, Recipe] = {
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
     "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
     "ds_cnn": _reference("ds_cnn", picture_tasks.keyword_task),
+    "integer_rnn": Recipe(
+        "edgekit.students.integer_rnn:build",
+        sst2_task,
+        Plan(epochs=6, batch=50, peak_rate=4e-3),
+        taught=integer_rnn.teach,
+    ),
+    "lrcn": Recipe(
+        "edgekit.students.lrcn:build", recurrent_tasks.clip_task, Plan(epochs=30, batch=8, peak_rate=2e-3, patience=30)
+    ),
     "vit": Recipe(
         "edgekit.students.vit:build",
         picture_tasks.bright_cifar_task,
@@ -156,7 +191,6 @@ RECIPES: dict[str, Recipe] = {
     ),
     "two_branch": _made_up("two_branch", epochs=4, rate=4e-3),
     "transliterator": _made_up("transliterator", epochs=8, rate=2e-3),
-    "lrcn": Recipe("edgekit.students.lrcn:build", recurrent_tasks.clip_task, Plan(epochs=12, batch=16, peak_rate=3e-3)),
     "essay_scorer": Recipe(
         "edgekit.students.essay_scorer:build", recurrent_tasks.essay_task, Plan(epochs=4, batch=40, peak_rate=2e-3)
     ),
@@ -191,7 +225,7 @@ def train(
     module_name, function = recipe.source.split(":")
     factory = getattr(importlib.import_module(module_name), function)
     module: nn.Module = recipe.trained() if recipe.trained else factory(size=size, seed=seed)
-    rows = next((p.shape[0] for key, p in module.named_parameters() if key.startswith("embedding.")), 0)
+    rows = next((len(p) for key, p in module.state_dict().items() if key.split(".")[0] in ("embedding", "table")), 0)
     task = recipe.task(rows)
     form = recipe.taught(module) if recipe.taught else module
     if recipe.plan is not None:

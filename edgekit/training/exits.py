@@ -12,6 +12,7 @@ Train it as any module (its loss is the mean over the exits, `edgekit.students.f
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -154,7 +155,19 @@ def attach_exits(
     if silent:
         raise UsageError(f"{silent[0]!r} is not called when the student runs", remedy="tap a module that is")
     heads = {name: head(tuple(seen[name].shape), classes) for name in taps}
-    return WithExits(student, taps, heads, answer, frozen)
+    return _named_like(student)(student, taps, heads, answer, frozen)
+
+
+def _named_like(student: nn.Module) -> type[WithExits]:
+    """`WithExits` whose `forward` has the student's own arguments: exporters name inputs by them."""
+
+    def forward(self: WithExits, *args: torch.Tensor, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        return WithExits.forward(self, *args, **inputs)
+
+    own = list(inspect.signature(student.forward).parameters.values())
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    forward.__signature__ = inspect.Signature([first, *own])  # type: ignore[attr-defined]
+    return type("WithExits", (WithExits,), {"forward": forward})
 
 
 def _top(known: Mapping[str, nn.Module]) -> Iterator[str]:

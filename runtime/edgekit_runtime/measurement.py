@@ -38,13 +38,15 @@ class Memory(Base, frozen=True, kw_only=True):
     """Bytes: the file on disk, resident growth by opening and by the first run, and the peak of an isolated process.
 
     `arena_bytes` is what the first run adds: the activations, where the engine allocates them then (ONNX Runtime);
-    LiteRT plans its arena while opening, and they are part of `open_bytes`.
+    LiteRT plans its arena while opening, and they are part of `open_bytes`. `card_bytes` is what the process holds on a
+    graphics card.
     """
 
     file_bytes: int
     open_bytes: int | None = None
     peak_rss_bytes: int | None = None
     arena_bytes: int | None = None
+    card_bytes: int | None = None
 
 
 class Energy(Base, frozen=True, kw_only=True):
@@ -188,6 +190,8 @@ class Measurement(Base, frozen=True, kw_only=True):
         graph: Graph id within the bundle, or the file's name for a bare file.
         graph_sha256: Hash of the graph file, so that a measurement finds its graph again.
         inputs: Shape of each input as measured.
+        length: Size of the length axes where one was asked for (a sweep): such a document does not decide which graph
+            runs, as other graphs may have been measured at another length. None: that of the golden inputs.
         throughput_per_s: Samples a second of one caller in a tight loop (batch over time).
         placement: Share of the work by delegate or execution provider.
         duty: Latency in the rhythms of applications, where asked for.
@@ -215,6 +219,7 @@ class Measurement(Base, frozen=True, kw_only=True):
     environment: Environment
     verdict: Verdict
     predicted: bool = False
+    length: int | None = None
     throughput_per_s: float | None = None
     placement: tuple[Placement, ...] = ()
     duty: tuple[Duty, ...] = ()

@@ -206,7 +206,8 @@ def measured_ms(
     """Median and threads of each candidate that was measured on a machine like this one.
 
     A measurement counts when its graph file, engine and machine are the same, it was really measured, its verdict is
-    not `invalid`, and its number of threads is the one asked for (any when None: then the fastest speaks).
+    not `invalid`, it is no step of a sweep over lengths, and its number of threads is the one asked for (any when
+    None: then the fastest speaks).
     """
     hashes = {graph.id: graph.sha256 for graph in manifest.graphs}
     found: dict[Key, tuple[float, int]] = {}
@@ -214,6 +215,7 @@ def measured_ms(
         key = (row.graph, row.engine)
         p50 = row.latency_ms.p50
         usable = key in candidates and p50 is not None and not row.predicted and row.verdict.kind != "invalid"
+        usable = usable and row.length is None
         if not usable or not on_this_machine(row, machine) or row.graph_sha256 not in ("", hashes[row.graph]):
             continue
         if threads is not None and row.threads != threads:

@@ -88,7 +88,12 @@ def test_targets_get_the_numeric_forms_their_instruction_sets_need(edgekit: Any,
     done = edgekit("convert", *tiny, "--max-drop", "0.2", *targets)
     assert done.code == 0
     graphs = {g["id"]: g["targets"] for g in done.document["manifest"]["graphs"] if g["role"] == "full"}
-    assert graphs == {"onnx.fp32": [], "onnx.int8.s8s8": ["pi5", "pi4"], "onnx.int8.reduced_range": ["x86-no-vnni"]}
+    assert graphs == {
+        "onnx.fp32": [],
+        "onnx.int8.s8s8": ["pi5", "pi4"],
+        "onnx.int8.reduced_range": ["x86-no-vnni"],
+        "onnx.fp16": ["nvidia-t4"],
+    }
     (refusal,) = done.document["refused"]
     assert "nvidia-t4" in refusal["reason"] and "no int8 kernels" in refusal["reason"]
 
@@ -97,3 +102,16 @@ def test_an_unknown_target_is_wrong_usage(edgekit: Any) -> None:
     done = edgekit("convert", "students.py:tiny", "--calibration", "calib.npz", "-o", "t.edge", "--target", "pi9")
     assert done.code == 2
     done.says("pi9", "pi5")
+
+
+def test_fp16_is_half_of_the_bytes_in_both_formats_and_answers_alike(edgekit: Any, work: Path) -> None:
+    tiny = ("students.py:tiny", "--calibration", "calib.npz", "--quiet", "--json")
+    done = edgekit("convert", *tiny, "--precision", "fp16", "-o", "half.edge")
+    assert done.code == 0
+    full = edgekit("convert", *tiny, "--precision", "fp32", "-o", "full.edge").document["manifest"]["graphs"]
+    before = {graph["format"]: graph["bytes"] for graph in full if graph["role"] == "full"}
+    made = [g for g in done.document["manifest"]["graphs"] if g["role"] == "full"]
+    assert [graph["id"] for graph in made] == ["onnx.fp16", "tflite.fp16"]
+    assert all(graph["bytes"] < before[graph["format"]] for graph in made)
+    # Half precision keeps 11 bits: errors of a few thousandths of the range.
+    assert all(parity["max_error_fraction"] < 0.01 for parity in done.document["manifest"]["parity"])

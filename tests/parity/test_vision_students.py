@@ -5,10 +5,8 @@ The graphs as the converters make them, without gate and timing: whether int8 sh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edgekit.students import registry
@@ -16,15 +14,13 @@ from edgekit.students.registry import Student
 from edgekit_converters.capture import capture
 from edgekit_converters.capture.axes import parse_dynamic
 from edgekit_converters.capture.sequence import part_samples
-from edgekit_converters.captured import Arrays, Captured
-from edgekit_converters.draft import Draft
-from edgekit_converters.mixed.trial import opened
+from edgekit_converters.captured import Captured
 from edgekit_converters.onnx.converter import OnnxConverter
 from edgekit_converters.onnx.coverage import weight_fraction
 from edgekit_converters.tflite.converter import TfliteConverter
 from edgekit_converters.tflite.coverage import coverage
-from edgekit_converters.verify.parity import FP32_TOLERANCE, parity
 from edgekit_runtime.manifest import Role
+from tests.parity.checking import check
 
 SAMPLES = 12
 CONVERTERS = {"onnx": OnnxConverter, "tflite": TfliteConverter}
@@ -32,37 +28,8 @@ CONVERTERS = {"onnx": OnnxConverter, "tflite": TfliteConverter}
 
 def captured(student: Student) -> Captured:
     """The tiny student, every dynamic axis as the table declares it."""
-    axes = {axis.symbol: axis for axis in student.axes}
-    dynamic = tuple(
-        f"{tensor.name}:{place}={size}:{axes[size].min}-{axes[size].max}"
-        for tensor in student.inputs
-        for place, size in enumerate(tensor.shape)
-        if isinstance(size, str)
-    )
     example = student.example(2, size="tiny")
-    return capture(student.build("tiny"), name=student.name, example=example, dynamic=parse_dynamic(dynamic))
-
-
-def check(student: Captured, drafts: Sequence[Draft], held: Sequence[Arrays], least_db: float) -> None:
-    """fp32 is the student, int8 is close, its weights are int8, and company in a batch changes nothing."""
-    reference = [student.reference(sample) for sample in held]
-    for draft in drafts:
-        with opened(student, draft) as runner:
-            for seen in parity(draft.id, reference, [runner.run(sample) for sample in held]):
-                if draft.precision == "fp32":
-                    assert seen.max_error_fraction <= FP32_TOLERANCE, draft.id
-                else:
-                    assert seen.sqnr_db is None or seen.sqnr_db >= least_db, (draft.id, seen)
-            if any(axis.role == "batch" for axis in student.axes):
-                alike = [sample for sample in held if _shapes(sample) == _shapes(held[0])]
-                together = runner.run({name: np.concatenate([s[name] for s in alike]) for name in alike[0]})
-                for row, sample in enumerate(alike):
-                    for output, answer in runner.run(sample).items():
-                        np.testing.assert_allclose(answer[0], together[output][row], atol=1e-5, rtol=1e-5)
-
-
-def _shapes(sample: Arrays) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in sample.items()}
+    return capture(student.build("tiny"), name=student.name, example=example, dynamic=parse_dynamic(student.dynamic()))
 
 
 # Least signal to noise ratio of int8, dB: what the seeded tiny student reaches, less some 3 dB.

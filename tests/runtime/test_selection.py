@@ -122,6 +122,7 @@ def test_a_failed_graph_runs_when_it_is_asked_for() -> None:
         {"device": "local-00000000"},
         {"graph_sha256": "another"},
         {"predicted": True},
+        {"length": 16},
         {"verdict": Verdict(kind="invalid")},
         {"latency_ms": Latency(n=0)},
     ],

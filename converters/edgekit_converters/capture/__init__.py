@@ -89,7 +89,7 @@ def _module(source: SourceSpec | torch.nn.Module, weights: Path | None) -> tuple
 
         module = load_module(source)
     if weights is not None:
-        apply_weights(module, load_weights(weights), str(weights))
+        apply_weights(module, load_weights(Path(weights)), str(weights))
     elif isinstance(source, SourceSpec):
         notes = ("no --weights given: the module's own parameters are used",)
     return module, notes

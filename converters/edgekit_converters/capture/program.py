@@ -111,6 +111,17 @@ def student_runner(module: Callable[..., Any]) -> Runner:
     return answer
 
 
+def integer_only(program: torch.export.ExportedProgram) -> bool:
+    """Whether a program is written in integers already: int8 matrices, integer products, no floating-point weight."""
+    import torch
+
+    held = [value for value in program.state_dict.values() if isinstance(value, torch.Tensor)]
+    matrices = [value for value in held if value.ndim >= 2]
+    if not matrices or any(value.dtype != torch.int8 for value in matrices):
+        return False
+    return not any(value.is_floating_point() for value in held)
+
+
 def export_program(
     module: torch.nn.Module,
     example: Arrays,

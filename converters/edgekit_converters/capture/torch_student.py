@@ -16,6 +16,7 @@ from edgekit_converters.capture.program import (
     Runner,
     check_example,
     export_program,
+    integer_only,
     prove_program,
     runner,
     student_runner,
@@ -71,6 +72,7 @@ def capture_module(
         example=example,
         reference=student,
         program=program,
+        quantized=integer_only(program),
         notes=notes,
     )
     return with_interface(captured, dynamic, ranges)
@@ -163,6 +165,7 @@ def capture_pt2(path: Path, *, name: str, example: Arrays | None, keep: bool = F
     written_out = rewrite_saved(by_keyword)
     if written_out is not by_keyword:
         prove_program(reference, runner(written_out.module()), ordered, dynamic, ranges)
+    quantized = quantized or integer_only(by_keyword)
     captured = Captured(
         name=name,
         kind="pt2",

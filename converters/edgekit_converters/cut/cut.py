@@ -16,18 +16,18 @@ import msgspec
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.cut import probes, tflite_flow
 from edgekit_converters.cut.choose import NONE, Map, choose, survey
-from edgekit_converters.cut.flow import Flow, Place
+from edgekit_converters.cut.flow import Place
 from edgekit_converters.cut.onnx_flow import Seen, see
 from edgekit_converters.cut.onnx_write import OnnxPieces
-from edgekit_converters.cut.pieces import Pieces, describe
+from edgekit_converters.cut.pieces import describe
 from edgekit_converters.cut.prove import differing
 from edgekit_converters.cut.tflite_write import TflitePieces
 from edgekit_converters.draft import Progress
 from edgekit_converters.staging import Staging
 from edgekit_converters.tflite import flatbuffer
 from edgekit_runtime.bundle import open_bundle
-from edgekit_runtime.errors import Refused
-from edgekit_runtime.manifest import Graph, Manifest, Refusal
+from edgekit_runtime.errors import EdgekitError, Refused, UsageError
+from edgekit_runtime.manifest import Graph, Manifest
 from edgekit_runtime.segments import answers
 
 
@@ -56,28 +56,14 @@ class Cutting:
     progress: Progress
 
 
-@dataclasses.dataclass(frozen=True)
-class Cut:
-    """One full graph, cut.
-
-    Attributes:
-        pieces: Segments, exit heads, split points and exits for the manifest; None where it stays whole.
-        golden: What each piece answers, by graph id.
-        places: Every place with its fate, for the bundle's assets.
-    """
-
-    pieces: Pieces | None
-    golden: dict[str, Arrays]
-    places: tuple[dict[str, object], ...]
-
-
 def cut_all(work: Cutting, manifest: Manifest) -> Manifest:
     """Cuts every full graph of a staged bundle and writes the pieces; returns the manifest with them listed.
 
     Raises:
         UsageError: A place that does not exist or cannot be cut, exits that are not in order of depth.
     """
-    if work.wanted == (NONE,) and not work.exits:
+    whole = any(graph.role == "full" for graph in manifest.graphs)
+    if not whole or (work.wanted == (NONE,) and not work.exits):
         return manifest
     known = _names(work)
     for graph in manifest.graphs:
@@ -86,20 +72,44 @@ def cut_all(work: Cutting, manifest: Manifest) -> Manifest:
         work.progress(f"cutting {graph.id}")
         try:
             seen = _see_onnx(work, work.stage.root / graph.path) if graph.format == "onnx" else _see_tflite(work, graph)
-        except Refused as error:
-            why = Refusal(format=graph.format, precision=graph.precision, reason=f"stays whole: {error.told}")
-            manifest = msgspec.structs.replace(manifest, refused=(*manifest.refused, why))
+            surveyed = survey(seen.flow, work.exits, known)
+            manifest = _cut(work, manifest, graph, seen, surveyed)
+        except (Refused, UsageError) as error:
+            # What was asked was found to make sense on the graph that names the places: another graph may lack it.
+            if isinstance(error, UsageError) and not known:
+                raise
+            _stays_whole(work, graph, error)
             continue
-        surveyed = survey(seen.flow, work.exits, known)
         known = known or (*surveyed.kept, *surveyed.rest)
-        manifest = _cut(work, manifest, graph, seen, surveyed)
     return manifest
 
 
+def _stays_whole(work: Cutting, graph: Graph, error: EdgekitError) -> None:
+    """Leaves the reason where the places would stand, and no piece."""
+    work.progress(f"{graph.id} stays whole: {error.message}")
+    for pattern in ("seg*", "exit.*", "pieces.*"):
+        for path in (work.stage.root / "graphs").glob(f"{graph.id}.{pattern}"):
+            path.unlink()
+    _write_places(work, graph, ({"fate": f"stays whole: {error.told}"},))
+
+
+def _write_places(work: Cutting, graph: Graph, rows: Sequence[dict[str, object]]) -> None:
+    work.stage.write(f"assets/cuts/{graph.id}.json", msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+
+
 def _names(work: Cutting) -> tuple[Place, ...]:
+    """The places of the fp32 ONNX graph, whose names all others take.
+
+    Raises:
+        UsageError: What was asked for does not exist there.
+    """
     if work.named_by is None:
         return ()
-    surveyed = survey(_see_onnx(work, work.named_by).flow, work.exits)
+    try:
+        surveyed = survey(_see_onnx(work, work.named_by).flow, work.exits)
+    except Refused:  # told where the graph itself is cut
+        return ()
+    choose(surveyed, work.wanted)
     return (*surveyed.kept, *surveyed.rest)
 
 
@@ -146,14 +156,11 @@ def _cut(work: Cutting, manifest: Manifest, graph: Graph, seen: Seen, surveyed: 
         golden, listed = {}, manifest
     for name, arrays in golden.items():
         work.stage.write_arrays(f"golden/{name}.npz", arrays)
-    rows = places_table(seen.flow, surveyed, chosen, lost)
-    work.stage.write(f"assets/cuts/{graph.id}.json", msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+    _write_places(work, graph, places_table(surveyed, chosen, lost))
     return listed
 
 
-def places_table(
-    flow: Flow, surveyed: Map, chosen: Sequence[Place], lost: dict[str, str]
-) -> tuple[dict[str, object], ...]:
+def places_table(surveyed: Map, chosen: Sequence[Place], lost: dict[str, str]) -> tuple[dict[str, object], ...]:
     """Every place where one tensor crosses, and every one that was chosen or cannot be used, with its fate."""
     used = {place.tensors for place in chosen}
     rows: list[dict[str, object]] = []

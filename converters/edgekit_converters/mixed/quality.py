@@ -6,8 +6,8 @@
 
 A graph that passes at once is left alone. After something was given back at most half of what is allowed may be lost,
 or the whole interval must lie within it: of several tries on one set of samples one would otherwise pass by chance.
-Where no try is that good, the first whose drop is allowed is taken. Nothing is given back beyond the point where half of the
-weights would be fp32 again: such a graph is not worth shipping beside fp32.
+Where no try is that good, the first whose drop is allowed is taken. Nothing is given back beyond the point where half
+of the weights would be fp32 again: such a graph is not worth shipping beside fp32.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.onnx import apply as applying
-from edgekit_converters.onnx import centre, external, observe, sensitivity
+from edgekit_converters.onnx import centre, external, half, observe, sensitivity
 from edgekit_converters.onnx import export as exporting
 from edgekit_converters.onnx.resolve import Facts, resolve
 from edgekit_converters.onnx.session import open_session
@@ -101,10 +102,21 @@ class OnnxConverter:
         made = applying.apply(model, recipe, samples, self._seen)
         self._made += 1
         name = ".".join(part for part in ("int8", variant) if part)
-        path = work / f"{name}.{self._made}.onnx"
+        # A folder of its own: tensors beside the graph have the bundle's name, and several graphs are compared.
+        path = work / f"{name}.{self._made}" / f"{name}.onnx"
+        path.parent.mkdir()
         data = external.write(made, path, f"onnx.{name}")
         draft = _draft(made, path, "int8", data)
         return Draft(**{**vars(draft), "recipe": recipe, "variant": variant})
+
+    def halve(self, student: Captured, fp32: Draft, work: Path, progress: Progress) -> Draft:
+        """Writes the fp16 graph. See `draft.FormatConverter.halve`."""
+        progress("onnx: writing fp16")
+        made = half.halve(fp32.path)
+        path = work / "fp16.onnx"
+        data = external.write(made, path, "onnx.fp16")
+        draft = _draft(made, path, "fp16", data)
+        return dataclasses.replace(draft, inputs=fp32.inputs, outputs=fp32.outputs)
 
     def noise(self, student: Captured, fp32: Draft, int8: Draft, calibration: Sequence[Arrays]) -> dict[str, float]:
         """See `draft.FormatConverter.noise`."""

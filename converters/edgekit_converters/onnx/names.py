@@ -110,18 +110,28 @@ def rename_values(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]
     # Two steps, so that no new name collides with an old one that is still in use.
     for index, value in enumerate(initializers):
         value.name = f"\0i{index}"
-    for node in graph:
+    for node in graph.all_nodes():
         for read in node.inputs:
             if read is not None and read.is_initializer() and id(read) not in renamed:
                 renamed.add(id(read))
                 read.name = fresh("c")
+        inside = _subgraphs(node)
+        for value in (value for body in inside for value in body.inputs):
+            value.name = fresh("v")
         for value in node.outputs:
             if id(value) not in border:
-                value.name = fresh("v") if value.uses() else ""
+                # The engine leaves out what nobody reads, but wants every output of a Scan or Loop named.
+                value.name = fresh("v") if value.uses() or value.is_graph_output() or inside else ""
     for value, name in zip(graph.inputs, inputs, strict=True):
         value.name = name
     for value, name in zip(graph.outputs, outputs, strict=True):
         value.name = name
+
+
+def _subgraphs(node: ir.Node) -> list[ir.Graph]:
+    import onnx_ir as ir
+
+    return [attribute.as_graph() for attribute in node.attributes.values() if attribute.type == ir.AttributeType.GRAPH]
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -1,6 +1,11 @@
 """How torch operators that the exporter has no answer for are written in ONNX.
 
 aten.rnn_tanh.input, aten.rnn_relu.input   one RNN a layer: W [D,H,F], R [D,H,H], B [D,2H] concatenated over directions
+aten._int_mm                               MatMulInteger(uint8, int8): x + 128 with a zero point of 128, as uint8 x int8
+                                           is the fast kernel on x86
+aten.__rshift__.Scalar                     (x - (x & (2^k - 1))) / 2^k, exact for every signed integer
+aten.div.Tensor_mode                       "trunc" of two integers is Div; torch's exporter goes through float32, which
+                                           holds 24 bits. All else as it does
 """
 
 from __future__ import annotations
@@ -16,7 +21,37 @@ def table() -> dict[Any, Callable[..., Any]]:
     return {
         torch.ops.aten.rnn_tanh.input: _rnn("Tanh"),
         torch.ops.aten.rnn_relu.input: _rnn("Relu"),
+        torch.ops.aten._int_mm.default: _int_mm,
+        torch.ops.aten.__rshift__.Scalar: _shift_right,
+        torch.ops.aten.div.Tensor_mode: _divide,
     }
+
+
+def _shift_right(x: Any, bits: int) -> Any:
+    from onnxscript import opset18 as op
+
+    low = op.CastLike(op.Constant(value_int=2**bits - 1), x)
+    return op.Div(op.Sub(x, op.BitwiseAnd(x, low)), op.CastLike(op.Constant(value_int=2**bits), x))
+
+
+def _divide(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
+    from onnxscript import opset18 as op
+    from onnxscript.function_libs.torch_lib.ops.core import aten_div_mode
+
+    if rounding_mode == "trunc" and x.dtype.is_integer() and y.dtype == x.dtype:
+        return op.Div(x, y)
+    return aten_div_mode(x, y, rounding_mode)
+
+
+def _int_mm(left: Any, right: Any) -> Any:
+    import onnx
+    from onnxscript import opset18 as op
+
+    zero = op.Constant(value=onnx.helper.make_tensor("zero", onnx.TensorProto.UINT8, [], [128]))
+    shifted = op.Add(
+        op.Cast(left, to=onnx.TensorProto.INT32), op.Cast(op.Constant(value_int=128), to=onnx.TensorProto.INT32)
+    )
+    return op.MatMulInteger(op.Cast(shifted, to=onnx.TensorProto.UINT8), right, zero)
 
 
 def _rnn(activation: str) -> Callable[..., Any]:

@@ -59,6 +59,20 @@ def quantize(model: Model, recipe: Recipe, ranges: Mapping[str, Range]) -> Model
     return model
 
 
+def halve(model: Model) -> Model:
+    """Weights in half precision, with a DEQUANTIZE in front that runs once, at load; arithmetic is the device's own.
+
+    Args:
+        model: The fp32 model; may be changed.
+    """
+    half = {"num_bits": 16, "dtype": "FLOAT"}
+    config = {"weight_tensor_config": half, "compute_precision": "FLOAT", "explicit_dequantize": True}
+    rule = {"regex": ".*", "operation": "*", "algorithm_key": "float_casting", "op_config": config}
+    halved = _run_quantizer(model, [rule], {}, [])
+    raise_versions(halved)
+    return halved
+
+
 def _run_quantizer(
     model: Model, rules: list[dict[str, Any]], ranges: Mapping[str, Range], signatures: Sequence[str]
 ) -> Model:

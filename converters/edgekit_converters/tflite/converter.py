@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edgekit_converters.capture.program import integer_only
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.quiet import quiet_native
@@ -54,7 +55,7 @@ class TfliteConverter:
                 "an .onnx source gives ONNX only: there is no faithful way from ONNX to TFLite",
                 remedy="convert from the torch source to get TFLite, or ask for --format onnx",
             )
-        if student.kind == "pt2" and student.quantized:
+        if student.quantized and student.program is not None and not integer_only(student.program):
             # Seen with litert-torch 0.10: folded int8 weights do not lower, unfolded ones come out in floating point.
             raise Refused(
                 "litert-torch does not keep the int8 of a quantized program",
@@ -72,7 +73,7 @@ class TfliteConverter:
         draft = _draft(student, model, path, version, signatures if student.axes else ())
         progress("TFLite: trying every signature")
         try_signatures(draft)
-        return draft
+        return dataclasses.replace(draft, precision="int8") if student.quantized else draft
 
     def _take(self, student: Captured, path: Path, progress: Progress) -> Draft:
         progress("TFLite: taking the file as it is")
@@ -121,6 +122,13 @@ class TfliteConverter:
         return dataclasses.replace(
             fp32, precision="int8", path=path, recipe=recipe, min_engine_version=f"tflite={version}"
         )
+
+    def halve(self, student: Captured, fp32: Draft, work: Path, progress: Progress) -> Draft:
+        """Writes the fp16 file. See `draft.FormatConverter.halve`."""
+        progress("TFLite: writing fp16")
+        path = work / "tflite.fp16.tflite"
+        version = write(apply.halve(flatbuffer.read(fp32.path)), path)
+        return dataclasses.replace(fp32, precision="fp16", path=path, min_engine_version=f"tflite={version}")
 
     def noise(self, student: Captured, fp32: Draft, int8: Draft, calibration: Sequence[Arrays]) -> dict[str, float]:
         """See `draft.FormatConverter.noise`."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekit_converters.captured import Captured
 from edgekit_converters.draft import Progress
 from edgekit_converters.quiet import quiet, quiet_native
+from edgekit_converters.tflite import lowerings
 from edgekit_converters.tflite.flatbuffer import Model, parse
 from edgekit_converters.tflite.ladder import shape_at
+from edgekit_converters.tflite.passes.step_scan import step_scan, take_bodies
 from edgekit_converters.tflite.torch_passes.fold_constants import fold_constants
 from edgekit_converters.tflite.torch_passes.mark_recurrent import mark_recurrent
+from edgekit_converters.tflite.torch_passes.mark_scan import MarkedScan, bodies, mark_scan
 from edgekit_converters.tflite.torch_passes.mark_scatter import mark_scatter
 from edgekit_converters.tflite.torch_passes.same_padding import write_out_same_padding
 from edgekit_runtime.errors import Refused
@@ -52,8 +55,11 @@ def lower(student: Captured, signatures: Sequence[Signature], progress: Progress
     mark_scatter(module)
     write_out_same_padding(module)
     fold_constants(module)
+    lowerings.register()
+    scans = mark_scan(module)
     for signature in signatures:
         converter.add_signature(signature.name, module, None, example_at(student, signature))
+    _add_bodies(converter, module, scans, [example_at(student, signature) for signature in signatures])
     progress(f"TFLite: lowering {len(signatures)} signature{'s' if len(signatures) > 1 else ''}")
     try:
         with quiet():
@@ -65,8 +71,25 @@ def lower(student: Captured, signatures: Sequence[Signature], progress: Progress
     with quiet_native():  # the C++ writer prints its estimate of arithmetic operations
         data = lowered.model_content()
     model = parse(data, student.name)
+    take_bodies(model)
+    step_scan(model, {scan.name: scan for scan in scans})
     _check_border(model, student)
     return model
+
+
+def _add_bodies(
+    converter: Any, module: torch.nn.Module, scans: Sequence[MarkedScan], examples: Sequence[dict[str, torch.Tensor]]
+) -> None:
+    """Runs the marked student once a signature to see what its scans' bodies are given, and adds those."""
+    import torch
+
+    if not scans:
+        return
+    with torch.no_grad():
+        for example in examples:
+            module(**example)
+    for name, (body, arguments) in bodies(scans).items():
+        converter.add_signature(name, body, arguments, None)
 
 
 def example_at(student: Captured, signature: Signature) -> dict[str, torch.Tensor]:

@@ -4,12 +4,14 @@ aten.__rshift__.Scalar   x >> k                       shift_right_arithmetic
 aten._int_mm             int8 [M,K] x int8 [K,N]      dot_general -> int32
 aten.div.Tensor_mode     integers, "trunc"            divide, which truncates on integers
 
-Registered once, when the first student is lowered; an operator that litert-torch learns itself keeps its lowering.
+Registered once, when the first student is lowered. litert-torch divides integers in floating point; other divisions are
+still its own.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 
@@ -20,13 +22,9 @@ def register() -> None:
     from litert_torch.backend.lowerings import registry
 
     aten = torch.ops.aten
-    for operator, lowering in (
-        (aten.__rshift__.Scalar, _shift_right),
-        (aten._int_mm.default, _int_mm),
-        (aten.div.Tensor_mode, _divide),
-    ):
-        if registry.lookup(operator) is None:
-            registry.lower(operator)(lowering)
+    registry.lower(aten.__rshift__.Scalar)(_shift_right)
+    registry.lower(aten._int_mm.default)(_int_mm)
+    registry.lower(aten.div.Tensor_mode)(_divide(registry.lookup(aten.div.Tensor_mode)))
 
 
 def _shift_right(context: Any, x: Any, bits: int) -> Any:
@@ -58,11 +56,16 @@ def _int_mm(context: Any, left: Any, right: Any) -> Any:
     return stablehlo.reshape(ir.RankedTensorType.get([rows, columns], int32), product)
 
 
-def _divide(context: Any, x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
-    from litert_converter.mlir import ir
-    from litert_converter.mlir.dialects import stablehlo
-    from litert_torch.backend.lowerings import utils
+def _divide(theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """Truncating division of integers, and litert-torch's own for everything else."""
 
-    if rounding_mode != "trunc" or not isinstance(x.type.element_type, ir.IntegerType):
-        raise NotImplementedError(f"division with rounding_mode={rounding_mode!r} of {x.type.element_type}")
-    return stablehlo.divide(*utils.broadcast_args_if_needed(x, y))
+    def lowering(context: Any, x: Any, y: Any, *, rounding_mode: str | None = None) -> Any:
+        from litert_converter.mlir import ir
+        from litert_converter.mlir.dialects import stablehlo
+        from litert_torch.backend.lowerings import utils
+
+        if rounding_mode == "trunc" and all(isinstance(one.type.element_type, ir.IntegerType) for one in (x, y)):
+            return stablehlo.divide(*utils.broadcast_args_if_needed(x, y))
+        return theirs(context, x, y, rounding_mode=rounding_mode)
+
+    return lowering

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgekit_converters.verify.metrics import Metric
+from edgekit_converters.verify.metrics import Metric, holds_labels
 from edgekit_runtime.errors import Refused
 
 
@@ -48,7 +48,7 @@ def check_labels(metric: Metric, labels: np.ndarray, outputs: Sequence[np.ndarra
 
 
 def _class_problem(label: np.ndarray, output: np.ndarray) -> str:
-    if output.dtype.kind in "iu":  # decoded tokens: labels as they stand, at most as many
+    if holds_labels(output):  # decoded tokens: labels as they stand, at most as many
         return "" if label.size <= output.size else f"{label.size} tokens for at most {output.size}"
     rows, classes = output.size // output.shape[-1] if output.ndim else 1, output.shape[-1] if output.ndim else 1
     if label.size > rows:

@@ -49,6 +49,11 @@ def _column(values: Sequence[float]) -> np.ndarray:
     return np.asarray(values, np.float64)[:, None]
 
 
+def holds_labels(output: np.ndarray) -> bool:
+    """Whether an output holds labels (tokens, in 32 or 64 bits) and no scores, which an int8 graph gives in 8 bits."""
+    return output.dtype.kind in "iu" and output.dtype.itemsize >= 4
+
+
 def _classes(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [_argmax_truth(output).ravel() for output in outputs]
 
@@ -157,8 +162,8 @@ def _ratio(mean: np.ndarray) -> np.ndarray:
 
 
 def _argmax_truth(reference: np.ndarray) -> np.ndarray:
-    """The label of each row of scores; whole numbers (decoded tokens) are labels already."""
-    return reference if reference.dtype.kind in "iu" else np.argmax(reference, axis=-1)
+    """The label of each row of scores; decoded tokens are labels already."""
+    return reference if holds_labels(reference) else np.argmax(reference, axis=-1)
 
 
 def _itself(reference: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgekit_converters.captured import Arrays
-from edgekit_converters.verify.metrics import cosine
+from edgekit_converters.verify.metrics import cosine, holds_labels
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Parity
 
@@ -58,7 +58,7 @@ def _one(graph: str, name: str, reference: Sequence[np.ndarray], outputs: Sequen
     same = None
     if scores:
         pairs = list(zip(reference, outputs, strict=True))
-        whole = reference[0].dtype.kind in "iu"  # decoded tokens are labels already
+        whole = holds_labels(reference[0])
         same = float(np.mean([np.mean(r == o if whole else np.argmax(r, -1) == np.argmax(o, -1)) for r, o in pairs]))
     return Parity(
         graph=graph,

@@ -34,7 +34,7 @@ def command(
     metric: Annotated[str, typer.Option(help="top1, f1, qwk, mse, cosine, perplexity, cer or module:function.")] = "",
     max_drop: Annotated[str, typer.Option(help="Largest loss that may ship: 0.01 or 1%.")] = "0.01",
     formats: Annotated[str, typer.Option("--format", help="onnx,tflite")] = "onnx,tflite",
-    precision: Annotated[str, typer.Option(help="auto, int8, fp32 or keep.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, int8, fp16, fp32 or keep.")] = "auto",
     dynamic: Annotated[list[str] | None, typer.Option(help="NAME:AXIS[=SYMBOL][:MIN-MAX]; repeatable.")] = None,
     exits: Annotated[str, typer.Option(help="Outputs in order of depth, the full answer last: A,B,C")] = "",
     split_points: Annotated[str, typer.Option(help="Where it may be cut: auto, all, none or NAME,...")] = "auto",

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgekit.cli.access import access_of
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
 from edgekit_runtime.errors import UsageError
@@ -25,12 +26,20 @@ def command(
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for it; ./device_profiles.")
     ] = None,
     engine: Annotated[list[str] | None, typer.Option(help="Calibrate this engine only; repeatable.")] = None,
+    device: Annotated[
+        str, typer.Option(metavar="tcp://HOST:PORT|ssh://USER@HOST", help="Calibrate the device with this agent.")
+    ] = "local",
+    token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Its agent's token.")] = None,
+    ca: Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate that the agent's is checked by.")] = None,
+    cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Own certificate, for mutual TLS.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its key.")] = None,
+    remote_python: Annotated[str, typer.Option(metavar="PROGRAM", help="Python on a device of ssh://.")] = "python3",
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
     """The device profiles, or one of them with the source of each figure; --calibrate measures this machine.
 
-    A calibration goes to ./device_profiles under this machine's id, where `local` finds it, or under NAME.
+    A calibration goes to ./device_profiles under the machine's id, where `local` finds it there, or under NAME.
 
     Example:  edgekit devices pi4
     """
@@ -38,10 +47,11 @@ def command(
 
     shown = Output(json=json, quiet=quiet)
     if calibrate:
-        path = _calibrated(shown, "" if name in (None, devices.LOCAL) else str(name), output, engine or [])
-        name = str(path)
-    elif output is not None or engine:
-        raise UsageError("--output and --engine say how to calibrate", remedy="say --calibrate, too")
+        access = access_of(token_file, ca, cert, key, remote_python)
+        wanted = "" if name in (None, devices.LOCAL) else str(name)
+        name = str(_calibrated(shown, wanted, output, engine or [], device, access))
+    elif output is not None or engine or device != devices.LOCAL:
+        raise UsageError("--output, --engine and --device say how to calibrate", remedy="say --calibrate, too")
     names = (name,) if name else devices.known()
     profiles = [devices.load(each) for each in names]
     document: dict[str, Any] = {"profiles": [plain(profile) for profile in profiles]}
@@ -51,11 +61,33 @@ def command(
     shown.result(document, lambda console: draw(console, profiles))
 
 
-def _calibrated(shown: Output, name: str, folder: Path | None, engines: list[str]) -> Path:
+def _calibrated(shown: Output, name: str, folder: Path | None, engines: list[str], device: str, access: Any) -> Path:
+    from edgekit.agent import client
     from edgekit.devices.calibration import calibrate, lines
+    from edgekit.devices.store import FOLDER
+    from edgekit.profiler.where import parse
 
-    with shown.steps("calibrate", lines(engines)) as steps:
-        path = calibrate(folder, name=name, engine=engines, progress=steps.advance)
+    where = parse(device)
+    if where.kind == "named":
+        raise UsageError(f"{device} is no device that can be reached", remedy="say tcp://HOST:PORT or ssh://USER@HOST")
+    if where.kind == "local":
+        with shown.steps("calibrate", lines(engines)) as steps:
+            path = calibrate(folder, name=name, engine=engines, progress=steps.advance)
+    else:
+        with shown.growing("calibrate") as steps:
+
+            def announce(total: int, remarks: tuple[str, ...]) -> None:
+                steps.total = total
+
+            path = client.calibrate(
+                where,
+                access,
+                name=name,
+                engines=tuple(engines),
+                folder=folder or Path.cwd() / FOLDER,
+                announce=announce,
+                progress=steps.advance,
+            )
     shown.say(escape(f"written: {path}"))
     return path
 

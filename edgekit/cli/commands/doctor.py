@@ -148,7 +148,8 @@ def _engine(name: str) -> dict[str, Any]:
     try:
         engine = engines.get(name)
     except EdgekitError as error:
-        formats = engines.TABLE[name][3] if name in engines.TABLE else ()
+        known = {**engines.TABLE, **engines.ON_REQUEST}
+        formats = known[name][3] if name in known else ()
         return {**row, "formats": list(formats), "problem": error.message, "remedy": error.remedy}
     return {**row, "version": engine.version, "formats": list(engine.formats)}
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from edgekit.cli.access import access_of
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
 from edgekit_runtime.errors import UsageError
@@ -82,7 +83,7 @@ def command(
         memory_limit_mb=memory_limit,
         duty=duty,
     )
-    access = _access(token_file, ca, cert, key, remote_python)
+    access = access_of(token_file, ca, cert, key, remote_python)
     measurements: list[Measurement] = []
     for place in places:
         title = "profile" if len(places) == 1 else place.text
@@ -131,18 +132,6 @@ def axis_sizes(pairs: list[str]) -> dict[str, int]:
             raise UsageError(f"--size takes AXIS=N, got {pair!r}", remedy="say --size sequence=512")
         found[name] = int(number)
     return found
-
-
-def _access(token_file: Path | None, ca: Path | None, cert: Path | None, key: Path | None, python: str) -> Any:
-    from edgekit.profiler.where import Access
-
-    for option, path in (("--token-file", token_file), ("--ca", ca), ("--cert", cert), ("--key", key)):
-        if path is not None and not path.is_file():
-            raise UsageError(f"{option}: there is no file {path}")
-    if (cert is None) != (key is None):
-        raise UsageError("--cert and --key belong together", remedy="give both, or neither")
-    token = token_file.read_text(encoding="utf-8").strip() if token_file is not None else ""
-    return Access(token=token, ca=ca, cert=cert, key=key, python=python)
 
 
 def _report(source: str, measurements: list[Measurement], folder: Path) -> Path:

@@ -33,6 +33,10 @@ TABLE: dict[str, tuple[str, str, str, tuple[str, ...], str]] = {
         "pip install 'edgekit[tflite-runtime]' (Python 3.11 or older, numpy below 2)",
     ),
 }
+# Engines that are used only when a person names them: no bundle is put on a card unasked.
+ON_REQUEST: dict[str, tuple[str, str, str, tuple[str, ...], str]] = {
+    "onnxruntime-gpu": ("onnxruntime", "gpu", "OnnxRuntimeGpu", ("onnx",), "pip install 'edgekit[onnxruntime-gpu]'"),
+}
 GROUP = "edgekit.engines"
 # The wheels that all bring the package `onnxruntime`.
 _WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
@@ -49,7 +53,12 @@ def register(engine: Engine) -> None:
         UsageError: The name is taken.
     """
     with _lock:
-        if engine.name in TABLE or engine.name in _registered or engine.name in _entry_points():
+        if (
+            engine.name in TABLE
+            or engine.name in ON_REQUEST
+            or engine.name in _registered
+            or engine.name in _entry_points()
+        ):
             raise UsageError(f"an engine called {engine.name!r} exists already", remedy="give the engine another name")
         _registered[engine.name] = engine
 
@@ -62,11 +71,11 @@ def unregister(name: str) -> None:
 
 def names() -> tuple[str, ...]:
     """Every engine edgekit knows of, installed or not: its own first."""
-    return (*TABLE, *_entry_points(), *_registered)
+    return (*TABLE, *ON_REQUEST, *_entry_points(), *_registered)
 
 
 def available() -> tuple[str, ...]:
-    """The engines that are installed, in order of preference. Imports none of edgekit's own."""
+    """The engines that are installed, in order of preference, less those on request. Imports none of edgekit's own."""
     own = (name for name, row in TABLE.items() if importlib.util.find_spec(row[0]) is not None)
     return (*own, *_entry_points(), *_registered)
 
@@ -78,7 +87,8 @@ def for_format(graph_format: str) -> tuple[str, ...]:
 
 def formats(name: str) -> tuple[str, ...]:
     """The formats an engine runs."""
-    return TABLE[name][3] if name in TABLE else get(name).formats
+    row = _row(name)
+    return row[3] if row else get(name).formats
 
 
 def installed_version(name: str) -> str:
@@ -93,6 +103,10 @@ def installed_version(name: str) -> str:
         except metadata.PackageNotFoundError:
             continue
     return ""
+
+
+def _row(name: str) -> tuple[str, str, str, tuple[str, ...], str] | None:
+    return TABLE.get(name) or ON_REQUEST.get(name)
 
 
 def pip_lines(graph_formats: set[str]) -> str:
@@ -117,17 +131,18 @@ def get(name: str) -> Engine:
 
 
 def _load(name: str) -> Engine:
-    if name in TABLE:
-        package, module, kind, _, pip_line = TABLE[name]
+    row = _row(name)
+    if row is not None:
+        package, module, kind, _, pip_line = row
         if importlib.util.find_spec(package) is None:
             raise EngineMissing(f"the engine {name} is not installed", remedy=pip_line)
-        if name == "onnxruntime":
+        if package == "onnxruntime":
             refuse_two_wheels(_installed)
         return _make(name, getattr(importlib.import_module(f"{__name__}.{module}"), kind), pip_line)
     points = _entry_points()
     if name in points:
         return _make(name, points[name].load(), f"repair or remove the package that brings the engine {name}")
-    known = ", ".join((*TABLE, *points, *_registered))
+    known = ", ".join((*TABLE, *ON_REQUEST, *points, *_registered))
     raise UsageError(f"there is no engine called {name!r}", remedy=f"the engines are: {known}")
 
 
@@ -176,7 +191,7 @@ def _entry_points() -> dict[str, EntryPoint]:
 
     found: dict[str, EntryPoint] = {}
     for point in metadata.entry_points(group=GROUP):
-        if point.name in found or point.name in TABLE:
+        if point.name in found or _row(point.name) is not None:
             raise UsageError(
                 f"two packages bring an engine called {point.name!r} ({point.value})", remedy="uninstall one of them"
             )

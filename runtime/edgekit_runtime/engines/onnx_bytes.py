@@ -18,6 +18,7 @@ from edgekit_runtime.errors import Refused
 _MODEL_GRAPH, _MODEL_OPSETS = 7, 8
 _NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 5, 11, 12, 13
 _NODE_OUTPUT, _TENSOR_NAME, _VALUE_NAME = 2, 8, 1
+_NODE_KIND, _NODE_ATTRIBUTE, _ATTRIBUTE_GRAPHS = 4, 5, (6, 11)
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 # (field number, the field with its tag, its payload)
@@ -71,6 +72,24 @@ def join(pieces: Sequence[bytes], outputs: Collection[str]) -> bytes:
                 nodes.append(whole)
     body = b"".join((*nodes, *constants.values(), *inputs.values(), *wanted.values()))
     return b"".join((*head, *opsets, _tagged(_MODEL_GRAPH, body)))
+
+
+def operator_types(model: bytes) -> frozenset[str]:
+    """Types of all operators of a model, those in branches and loop bodies included.
+
+    Raises:
+        Refused: Bytes that are no ONNX model.
+    """
+    graphs = [payload for field, _, payload in _fields(model) if field == _MODEL_GRAPH]
+    found: set[str] = set()
+    while graphs:
+        for node in (payload for field, _, payload in _fields(graphs.pop()) if field == _NODE):
+            for field, _, payload in _fields(node):
+                if field == _NODE_KIND:
+                    found.add(payload.decode(errors="replace"))
+                elif field == _NODE_ATTRIBUTE:
+                    graphs += [inner for at, _, inner in _fields(payload) if at in _ATTRIBUTE_GRAPHS]
+    return frozenset(found)
 
 
 def _name(message: bytes, field: int) -> bytes:

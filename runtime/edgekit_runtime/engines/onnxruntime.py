@@ -99,7 +99,7 @@ class OnnxRuntime:
         try:
             return self._ort.InferenceSession(model or str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ORT's errors share no base but Exception; all mean: refused
-            raise _refusal(path, error, self.version) from error
+            raise refusal(path, error, self.version) from error
 
     def _profile(
         self, path: Path, inputs: Mapping[str, np.ndarray], threads: int, runs: int, *, packed: bool
@@ -162,7 +162,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).replace("[ONNXRuntimeError] : ", "").strip().split("\n")[0]
 
 
-def _refusal(path: Path, error: Exception, version: str) -> Refused:
+def refusal(path: Path, error: Exception, version: str) -> Refused:
     """Why ONNX Runtime does not take a file, in words, with the operator where it names one."""
     text = _first_line(error)
     if not path.exists():

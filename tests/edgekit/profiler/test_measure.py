@@ -105,7 +105,7 @@ def test_a_machine_with_a_meter_tells_measured_energy(bundle: Path, monkeypatch)
             seconds = time.monotonic() - self._since
             return EnergyReading(joules=seconds, seconds=seconds, method="made up", source="a test", covers="nothing")
 
-    monkeypatch.setattr(measure, "meter_for_this_machine", Watt)
+    monkeypatch.setattr(measure, "meter_for_this_machine", lambda gpu=False: Watt())
     monkeypatch.setattr(power, "_BUSY_S", 0.2)
     monkeypatch.setattr(power, "IDLE_S", 0.05)
     made = make_plan(bundle, graph="onnx.fp32", duration_s=0.05)
@@ -161,7 +161,7 @@ def test_the_default_plan_ends_in_half_a_minute_however_many_graphs_there_are(tm
     for count in (1, 4, 6):
         graphs = {f"onnx.fp32.v{number}": data for number in range(count)}
         made = make_plan(make_bundle(tmp_path / f"b{count}.edge", graphs=graphs))
-        assert made.steps == count * (made.processes + 1)
+        assert made.steps == count * (made.processes + 1 + made.metered)
         assert count * made.processes * made.duration_s <= 24
 
 

@@ -72,8 +72,8 @@ def test_the_charts_are_there_and_say_what_they_show(browser: Browser, pages: li
     device = next(path for path in pages if path.stem.startswith("local"))
     page = browser.open(device)
     labels = page.value("[...document.querySelectorAll('svg')].map((chart) => chart.getAttribute('aria-label'))")
-    # Two trade-offs; of each of two graphs: distribution, time, operators, memory.
-    assert len(labels) == 2 + 2 * 4
+    # Two trade-offs, one glance; of each of two graphs: distribution, time, operators, memory.
+    assert len(labels) == 3 + 2 * 4
     assert all(
         page.value(
             "[...document.querySelectorAll('details[open] svg')].map((c) => c.getBoundingClientRect().height > 20)"

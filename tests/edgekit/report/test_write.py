@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from report_material import NASTY, measurement
 
-from edgekit.report import write_report
+from edgekit.report import views, write_report
 from edgekit.report.charts import pareto
+from edgekit.report.model import Row
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import BundleInvalid, UsageError
 from edgekit_runtime.measurement import Latency, Measurement, Verdict
@@ -132,3 +133,14 @@ def test_a_page_of_hundreds_of_measurements_stays_one_small_file(tmp_path: Path)
     rows = [measurement("net.fp32", 1.0 + number / 1000, threads=number) for number in range(1, 201)]
     files = write_report(rows, tmp_path / "out")
     assert max(path.stat().st_size for path in files if path.suffix == ".html") < 3_000_000
+
+
+def test_a_glance_shows_threads_and_sizes_side_by_side_and_marks_what_is_doubtful():
+    rows = [
+        Row("s", measurement("net.fp32", 2.0, threads=1, inputs={"x": (1, 16)}), None, 1),
+        Row("s", measurement("net.int8", 1.0, threads=4, verdict=Verdict(kind="noisy")), None, 2),
+    ]
+    chart = str(views.glance(rows))
+    assert "net.fp32, 1 thread, 1\u00d716 2.00 ms" in chart
+    assert "net.int8, 4 threads, 1\u00d764 1.00 ms, noisy" in chart
+    assert views.glance(rows[:1]) is None

@@ -1,11 +1,8 @@
-"""Every student goes through torch.export with real dynamic axes, and through the ONNX exporter unharmed."""
+"""Every student is captured with real dynamic axes and answers alike at every size."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +12,8 @@ from torch import nn
 from edgekit.students import registry
 from edgekit.students.registry import Student
 from edgekit.students.sampling import run
-from edgekit_converters.capture.recurrent import symbolic_time
+from edgekit_converters.capture import capture
+from edgekit_converters.capture.axes import parse_dynamic
 
 Tiny = Callable[[str], nn.Module]
 
@@ -29,13 +27,11 @@ TOLERANCE = 2e-5
 
 
 def exported(tiny: Tiny, student: Student) -> torch.export.ExportedProgram:
-    dims = {axis.symbol: torch.export.Dim(axis.symbol, min=axis.min, max=axis.max) for axis in student.axes}
-    shapes = {t.name: {i: dims[s] for i, s in enumerate(t.shape) if isinstance(s, str)} for t in student.inputs}
-    example = {name: torch.from_numpy(array) for name, array in student.example(3, 12, size="tiny").items()}
-    with symbolic_time(), warnings.catch_warnings():
-        # nn.LSTM keeps a list of its weights and sets it anew in every run.
-        warnings.filterwarnings("ignore", message="The tensor attribute")
-        return torch.export.export(tiny(student.name), (), example, dynamic_shapes=shapes, strict=False)
+    dynamic = parse_dynamic(student.dynamic())
+    example = student.example(3, 12, size="tiny")
+    program = capture(tiny(student.name), name=student.name, example=example, dynamic=dynamic).program
+    assert program is not None
+    return program
 
 
 def trials(student: Student) -> list[dict[str, np.ndarray]]:
@@ -59,22 +55,3 @@ def test_the_exported_program_answers_alike_at_every_size(tiny: Tiny, name: str)
 def test_recurrent_layers_stay_one_operator_each(tiny: Tiny, name: str) -> None:
     targets = [str(node.target) for node in exported(tiny, registry.get(name)).graph.nodes]
     assert targets.count("aten.lstm.input") == {"bilstm_classifier": 4, "bilstm_tagger": 2}[name]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["text_cnn", "bilstm_classifier", "bert_tiny", "minilm", "resnet20", "multi_exit"])
-def test_the_onnx_graph_answers_alike_at_every_size(tiny: Tiny, name: str, tmp_path: Path) -> None:
-    import onnxruntime
-
-    student = registry.get(name)
-    program = exported(tiny, student)
-    outputs = [f"{output}_" for output in student.outputs]
-    with symbolic_time(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own
-        onnx: Any = torch.onnx.export(program, dynamo=True, output_names=outputs, verbose=False)
-    onnx.save(tmp_path / "student.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "student.onnx", providers=["CPUExecutionProvider"])
-    for inputs in trials(student):
-        expected = run(tiny(name), inputs)
-        for output, got in zip(student.outputs, session.run(outputs, inputs), strict=True):
-            np.testing.assert_allclose(got, expected[output], atol=TOLERANCE, rtol=0)

@@ -21,6 +21,7 @@ SEQUENCES = (
     "bilstm_classifier",
     "bilstm_tagger",
     "essay_scorer",
+    "integer_rnn",
     "bert_tiny",
     "bert_mini",
     "bert_small",

@@ -27,7 +27,10 @@ def test_inputs_are_the_arguments_of_forward_and_the_example_fits_them(tiny: Tin
     for declared in student.inputs:
         array = example[declared.name]
         assert array.dtype == np.dtype(declared.dtype)
-        assert array.shape == tuple(sizes.get(str(axis), axis) for axis in declared.shape)
+        assert array.ndim == len(declared.shape)
+        for size, axis in zip(array.shape, declared.shape, strict=True):
+            # A fixed size is the full student's; the tiny one may be smaller.
+            assert size == sizes[axis] if isinstance(axis, str) else size <= axis
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,7 +47,8 @@ def test_answers_tell_samples_apart(tiny: Tiny, name: str) -> None:
     for answer in run(tiny(name), student.example(16, 12, size="tiny", seed=3)).values():
         samples = 12 if name == "gcn" else 16  # a graph's samples are its nodes
         spread = answer.reshape(samples, -1).std(axis=0).max()
-        assert spread > (0.02 if name == "minilm" else 0.3)  # an embedding has length 1 over 32 values
+        # Embeddings have length 1 over 32 values.
+        assert spread > (0.02 if student.outputs == ("embedding",) else 0.3)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,7 +58,7 @@ def test_the_same_seed_builds_the_same_student_and_leaves_the_global_seed_alone(
     torch.manual_seed(11)
     first, second, other = (registry.get(name).build("tiny", seed) for seed in (0, 0, 1))
     assert torch.equal(torch.rand(1), expected)
-    states = [torch.cat([p.flatten() for p in m.parameters()]) for m in (first, second, other)]
+    states = [torch.cat([v.flatten().float() for v in m.state_dict().values()]) for m in (first, second, other)]
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[0], states[2])
     assert not first.training
@@ -63,11 +67,11 @@ def test_the_same_seed_builds_the_same_student_and_leaves_the_global_seed_alone(
 @pytest.mark.parametrize("name", NAMES)
 def test_split_points_are_submodules_in_order_of_depth(tiny: Tiny, name: str) -> None:
     student = registry.get(name)
-    if name in ("minilm", "vit"):  # the table describes the full size; the tiny one has two of its six layers
-        points: tuple[str, ...] = student.split_points[:2]
-    else:
-        points = student.split_points
     module, seen = tiny(name), []
+    # The table describes the full size; the tiny one may have fewer layers.
+    there = {path for path, _ in module.named_modules()}
+    points = [point for point in student.split_points if point in there]
+    assert len(points) >= min(len(student.split_points), 1)
     for point in points:
         module.get_submodule(point).register_forward_hook(lambda m, i, o, point=point: seen.append(point))
     run(module, student.example(size="tiny"))

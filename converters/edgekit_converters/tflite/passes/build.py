@@ -62,13 +62,22 @@ class Builder:
         return output
 
     def operator(
-        self, kind: str, inputs: Sequence[int], shapes: Sequence[tuple[int, ...]], options: str = "", **fields: Any
+        self,
+        kind: str,
+        inputs: Sequence[int],
+        shapes: Sequence[tuple[int, ...]],
+        options: str = "",
+        dtypes: Sequence[str] = (),
+        **fields: Any,
     ) -> list[int]:
-        """Adds an operator with outputs of these shapes and returns the outputs."""
+        """Adds an operator with outputs of these shapes (float32 where `dtypes` is empty) and returns the outputs."""
         operator = schema().OperatorT()
         operator.opcodeIndex = opcode_index(self.model, kind)
         operator.inputs = list(inputs)
-        operator.outputs = [add_tensor(self.model, self.subgraph, "", shape) for shape in shapes]
+        operator.outputs = [
+            add_tensor(self.model, self.subgraph, "", shape, dtype)
+            for shape, dtype in zip(shapes, dtypes or ["float32"] * len(shapes), strict=True)
+        ]
         if options:
             operator.builtinOptionsType = getattr(schema().BuiltinOptions, options)
             operator.builtinOptions = getattr(schema(), f"{options}T")()

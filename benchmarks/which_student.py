@@ -1,0 +1,200 @@
+"""Which student is best: five kinds trained on one task, accuracy against latency, bytes and memory, on each device.
+
+The budgets are data: for each the student is named that keeps within it and is right most often; where a cheaper one
+cannot be told from it (its paired interval on the same sentences holds 0), the cheaper one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import edgekit
+import edgekit_runtime as er
+from benchmarks.alternate import alternate
+from benchmarks.page import table
+from edgekit.students import registry
+from edgekit.students.train import train
+from edgekit_runtime.bundle import Bundle, read_arrays
+from edgekit_runtime.errors import EdgekitError
+
+STUDENTS = ("text_cnn", "bilstm_classifier", "bert_tiny", "bert_mini", "bert_small")
+DEVICES = ("pi-zero-2-w", "pi4", "pi5", "n100", "phone-big-core")
+FOLDER = Path(__file__).parent.parent / "build" / "which"
+WORDS = 32
+# (what, limit on latency in ms, limit on bytes) on the device named in the row.
+BUDGETS = ((1.0, None), (5.0, None), (20.0, None), (None, 2_000_000), (None, 8_000_000), (None, None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One graph of one student, with what it costs on a device.
+
+    Attributes:
+        right: Whether each held-back sentence was answered rightly.
+        ms: Median latency by device; a device that the graph cannot run on is missing.
+        peak_bytes: Resident memory of an isolated process here.
+    """
+
+    student: str
+    graph: str
+    right: np.ndarray
+    bytes: int
+    peak_bytes: int | None
+    ms: Mapping[str, float]
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.right.mean())
+
+
+def run() -> str:
+    candidates = [one for name in STUDENTS for one in _student(name)]
+    here = _here(candidates)
+    rows = [
+        (
+            one.student,
+            one.graph,
+            _told(one.right),
+            f"{here[one.student, one.graph]:.3f}",
+            f"{one.bytes / 1e6:.2f}",
+            "-" if one.peak_bytes is None else f"{one.peak_bytes / 1e6:.0f}",
+            *(f"{one.ms[device]:.2f}" if device in one.ms else "-" for device in DEVICES),
+        )
+        for one in candidates
+    ]
+    header = ("student", "graph", "top-1 [95 %]", "ms here", "MB", "peak MB here", *(f"{name} ms" for name in DEVICES))
+    return "\n\n".join(
+        [
+            "SST-2, all five trained from scratch on its 6,920 training sentences, judged on the 872 development "
+            f"sentences. ms: one sentence of {WORDS} words, one thread; here measured in alternation, on the devices "
+            "predicted from their profiles (an interval of 80 % spans about a factor of 2 either way). MB: the graph's "
+            "file. Peak: resident memory of a process that opens and runs it.",
+            table(header, rows),
+            "## Recommended",
+            "Within each budget the student that is right most often; a cheaper one where the difference on the same "
+            "sentences cannot be told from none.",
+            table(("budget", *DEVICES), [_recommended(candidates, *budget) for budget in BUDGETS]),
+        ]
+    )
+
+
+def _student(name: str) -> list[Candidate]:
+    place = FOLDER / name
+    bundle = _bundle(name, place)
+    arrays = read_arrays(place / "eval.npz")
+    found = []
+    for graph in bundle.manifest.graphs:
+        if graph.role != "full":
+            continue
+        with er.open(bundle.root, graph=graph.id, threads=1) as session:
+            inputs = {n: a for n, a in arrays.items() if n != "labels"}
+            answers = [
+                session.run({n: a[i : i + 1] for n, a in inputs.items()})["output"].argmax()
+                for i in range(len(arrays["labels"]))
+            ]
+        right = np.asarray(answers) == arrays["labels"]
+        measured = edgekit.profile(bundle.root, graph=graph.id, duration_s=1.0)[0]
+        found.append(
+            Candidate(name, graph.id, right, graph.bytes, measured.memory.peak_rss_bytes, _predicted(bundle, graph.id))
+        )
+        print(found[-1].student, found[-1].graph, f"{found[-1].accuracy:.3f}", file=sys.stderr, flush=True)
+    return found
+
+
+def _bundle(name: str, place: Path) -> Bundle:
+    """Trained and converted once: another run of the page measures the same graphs."""
+    made = place / f"{name}.edge"
+    if not made.is_dir():
+        material = train(name, place, progress=lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True))
+        student = registry.get(name)
+        edgekit.convert(
+            material.source,
+            out=made,
+            weights=material.weights,
+            calibration=material.calibration,
+            eval=material.evaluation,
+            dynamic=tuple(f"{tensor.name}:{axis}" for tensor in student.inputs for axis in ("0=B:1-8", "1=T:1-64")),
+        )
+    return er.open_bundle(made)
+
+
+def _predicted(bundle: Bundle, graph: str) -> dict[str, float]:
+    found = {}
+    for device in DEVICES:
+        try:
+            row = edgekit.profile(bundle.root, device, graph=graph, length=(WORDS,))[0]
+        except EdgekitError as error:
+            print(f"{graph} on {device}: {error.message}", file=sys.stderr)
+            continue
+        if row.latency_ms.p50 is not None:
+            found[device] = row.latency_ms.p50
+    return found
+
+
+def _here(candidates: Sequence[Candidate]) -> dict[tuple[str, str], float]:
+    sessions, calls = [], {}
+    for one in candidates:
+        session = er.open(FOLDER / one.student / f"{one.student}.edge", graph=one.graph, threads=1)
+        sessions.append(session)
+        ids = np.random.default_rng(0).integers(1, 10_000, (1, WORDS))
+        inputs = {t.name: np.ones_like(ids) if t.name == "mask" else ids for t in session.inputs}
+        calls[f"{one.student} {one.graph}"] = lambda s=session, x=inputs: s.run(x)
+    seen = alternate(calls, 30)
+    for session in sessions:
+        session.close()
+    return {(one.student, one.graph): seen[f"{one.student} {one.graph}"].median_ms for one in candidates}
+
+
+def _told(right: np.ndarray) -> str:
+    low, high = np.quantile(_resampled(right.astype(np.float64)), [0.025, 0.975])
+    return f"{100 * right.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _resampled(values: np.ndarray) -> np.ndarray:
+    """Means of 2,000 bootstrap resamples, seeded: the same resamples for every student."""
+    n = len(values)
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=2000) @ values / n
+
+
+def _recommended(candidates: Sequence[Candidate], ms: float | None, size: int | None) -> tuple[str, ...]:
+    words = [f"≤ {ms:g} ms" if ms is not None else "", f"≤ {size / 1e6:g} MB" if size is not None else ""]
+    return (" and ".join(filter(None, words)) or "none", *(_told_best(candidates, d, ms, size) for d in DEVICES))
+
+
+def _told_best(candidates: Sequence[Candidate], device: str, ms: float | None, size: int | None) -> str:
+    one = recommend(candidates, device, ms, size)
+    if one is None:
+        return "none fits"
+    return f"{one.student}, {one.graph}: {100 * one.accuracy:.1f} %, {one.ms[device]:.2g} ms"
+
+
+def recommend(candidates: Sequence[Candidate], device: str, ms: float | None, size: int | None) -> Candidate | None:
+    """The candidate for a budget; None where none fits. Pure.
+
+    Args:
+        candidates: All graphs of all students.
+        device: Whose latencies count.
+        ms: Largest latency; None: any.
+        size: Largest file in bytes; None: any.
+    """
+    fitting = [
+        one
+        for one in candidates
+        if device in one.ms and (ms is None or one.ms[device] <= ms) and (size is None or one.bytes <= size)
+    ]
+    if not fitting:
+        return None
+    best = max(fitting, key=lambda one: (one.accuracy, -one.ms[device]))
+    as_good = [one for one in fitting if not _worse(one, best)]
+    return min(as_good, key=lambda one: (one.ms[device], one.bytes))
+
+
+def _worse(one: Candidate, best: Candidate) -> bool:
+    """Whether a candidate is right less often than the best on the same sentences, beyond doubt."""
+    difference = best.right.astype(np.float64) - one.right.astype(np.float64)
+    return bool(np.quantile(_resampled(difference), 0.025) > 0)
