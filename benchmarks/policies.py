@@ -92,6 +92,7 @@ def _targets(rows: list[Row]) -> str:
     lines = [
         ("cells", len(rows), "", ""),
         ("worst against the best fixed action", f"{100 * over_fixed:+.1f} %, {worst.cell.name}", *target("<= 3 %", over_fixed <= 0.03)),
+        ("cells more than 3 % behind it", sum(row.adaptive > 1.03 * row.best for row in rows), "", ""),
         ("cells in which choosing matters", len(hard), *target(">= 30", len(hard) >= 30)),
         ("over the oracle there, median", f"{100 * median:.1f} %", *target("<= 10 %", median <= 0.1)),
         ("over the oracle there, 90th percentile", f"{100 * high:.1f} %", *target("<= 20 %", high <= 0.2)),
