@@ -160,15 +160,8 @@ def _bundle(student: registry.Student) -> Path:
     if path.is_dir():
         return path
     BUNDLES.mkdir(parents=True, exist_ok=True)
-    axes = {axis.symbol: axis for axis in student.axes}
     length = min([64, *(axis.max for axis in student.axes if axis.role == "length")])
-    most = {axis.symbol: min(axis.max, 4 if axis.role == "batch" else 128) for axis in student.axes}
-    dynamic = [
-        f"{tensor.name}:{at}={symbol}:{axes[symbol].min}-{most[symbol]}"
-        for tensor in student.inputs
-        for at, symbol in enumerate(tensor.shape)
-        if isinstance(symbol, str) and symbol in axes
-    ]
+    dynamic = student.dynamic({axis.symbol: 4 if axis.role == "batch" else 128 for axis in student.axes})
     try:
         edgekit.convert(
             student.build("full"), out=path, dynamic=dynamic, max_drop=1.0,

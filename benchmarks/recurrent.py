@@ -94,7 +94,7 @@ def _integer() -> str:
     want = integer_reference.logits(weights, many)
     rows: list[tuple[object, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
-        options = {"example": {"ids": many}, "dynamic": dynamic(student), "split_points": ("none",)}
+        options = {"example": {"ids": many}, "dynamic": student.dynamic(), "split_points": ("none",)}
         small = edgekit.convert(module, out=f"{folder}/int8.edge", **options)
         large = edgekit.convert(integer_rnn.twin(), out=f"{folder}/fp32.edge", precision="fp32", **options)
         calls, bytes_of = {}, {}
@@ -168,7 +168,7 @@ def check(student: Student, folder: Path, size: str = "full") -> list[tuple[obje
         eval=judged,
         metric="cosine",
         max_drop=0.01,
-        dynamic=dynamic(student),
+        dynamic=student.dynamic(),
         states=tuple(f"{a}={b}" for a, b in student.states),
         split_points=("none",),
         name=student.name,
@@ -207,17 +207,6 @@ def check(student: Student, folder: Path, size: str = "full") -> list[tuple[obje
             )
         )
     return found
-
-
-def dynamic(student: Student) -> tuple[str, ...]:
-    """The student's axes as `--dynamic` takes them."""
-    axes = {axis.symbol: axis for axis in student.axes}
-    return tuple(
-        f"{tensor.name}:{place}={symbol}:{axes[symbol].min}-{axes[symbol].max}"
-        for tensor in student.inputs
-        for place, symbol in enumerate(tensor.shape)
-        if isinstance(symbol, str)
-    )
 
 
 def invariance(student: Student, session: er.Session, size: str) -> float:

@@ -45,17 +45,6 @@ REFERENCE = {"mobilenet_v1": "vww_96_float.tflite", "autoencoder": "ad01_fp32.tf
 INDEXES = {"gcn": {"edges": "N"}}
 
 
-def dynamic(student: registry.Student) -> tuple[str, ...]:
-    """The student's axes as `--dynamic` takes them."""
-    bounds = {axis.symbol: axis for axis in student.axes}
-    return tuple(
-        f"{tensor.name}:{place}={size}:{bounds[size].min}-{bounds[size].max}"
-        for tensor in student.inputs
-        for place, size in enumerate(tensor.shape)
-        if isinstance(size, str)
-    )
-
-
 def sizes_of(student: registry.Student) -> dict[str, list[int]]:
     """At least five sizes of each dynamic axis, the smallest and the largest among them."""
     found = {}
@@ -143,7 +132,7 @@ def convert_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
         out=folder / f"{name}.edge",
         calibration=made.calibration,
         eval=made.evaluation,
-        dynamic=dynamic(student),
+        dynamic=student.dynamic(),
         exits=student.exits,
         example=inputs_at(student, timed_sizes(student), 0),
         name=name,
@@ -305,7 +294,7 @@ def stock_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
     made = material(name, folder, trained=False)
     student = made.student
     example = inputs_at(student, timed_sizes(student), 0)
-    captured = capture(made.module, name=name, example=example, dynamic=parse_dynamic(dynamic(student)))
+    captured = capture(made.module, name=name, example=example, dynamic=parse_dynamic(student.dynamic()))
     if captured.parts:  # the tools take one program
         return {"stock": {}, "files": {}, "openvino": ""}
     samples = load_samples(made.calibration, role="calibration").inputs

@@ -54,13 +54,7 @@ def _student(name: str, folder: Path) -> dict[str, str]:
     student = registry.get(name)
     module = student.build("tiny")
     samples = [student.example(1, 12, size="tiny", seed=seed) for seed in range(SAMPLES)]
-    symbols = {axis.symbol: axis for axis in student.axes}
-    dynamic = tuple(
-        f"{tensor.name}:{axis}={size}:1-{min(symbols[size].max, 24)}"
-        for tensor in student.inputs
-        for axis, size in enumerate(tensor.shape)
-        if isinstance(size, str)
-    )
+    dynamic = student.dynamic({axis.symbol: 24 for axis in student.axes})
     captured = capture(module, name=name, example=samples[0], dynamic=parse_dynamic(dynamic))
     others = [student.example(batch, length, size="tiny", seed=99) for batch, length in SIZES]
     row = {

@@ -83,6 +83,9 @@ def make_drafts(
                     made, reasons = job.quantize(fp32, work / name, judging)
                 except Refused as error:
                     made, reasons = [], [error.told]
+                except Exception:  # an engine that fails while it calibrates: are the data to blame?
+                    student_outputs(student, calibration, progress)
+                    raise
                 drafts += made
                 refused += [Refusal(format=name, precision="int8", reason=reason) for reason in reasons]
     if not drafts:
@@ -136,15 +139,9 @@ class _Format:
         targets = self.options.targets
         made = []
         self.progress(f"{self.name}: quantizing to int8{_of(fp32.role)}")
-        try:
-            for variant, names in variants(targets, fp32.format).items():
-                draft = self._int8(fp32, work / fp32.role, judging, variant, names)
-                made.append(dataclasses.replace(draft, role=fp32.role))
-        except Refused:
-            raise
-        except Exception:  # an engine that fails while it calibrates: are the data to blame?
-            student_outputs(self.student, self.calibration, self.progress)
-            raise
+        for variant, names in variants(targets, fp32.format).items():
+            draft = self._int8(fp32, work / fp32.role, judging, variant, names)
+            made.append(dataclasses.replace(draft, role=fp32.role))
         return made, [reason for target in targets if (reason := no_int8(target, fp32.format))]
 
     def _int8(self, fp32: Draft, work: Path, judging: Judging, variant: str, names: tuple[str, ...]) -> Draft:

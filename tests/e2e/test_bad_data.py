@@ -26,12 +26,17 @@ def test_int8_without_calibration_is_refused_with_both_ways_out(refused: Any, wo
     done.says("no calibration data", "--calibration", "--precision fp32")
 
 
+def _whole(done: Any) -> list[dict[str, Any]]:
+    """The full graphs of a conversion, without the segments they were cut into."""
+    return [graph for graph in done.document["manifest"]["graphs"] if graph["role"] == "full"]
+
+
 def test_fp32_needs_no_calibration(edgekit: Any, work: Path) -> None:
     np.savez(work / "one.npz", **images(1))
     arguments = ("students.py:tiny", "--example", "one.npz", "--precision", "fp32", *ONNX)
     done = edgekit("convert", *arguments, "-o", "out.edge", "--json", "--quiet")
     assert done.code == 0, done.err
-    assert [graph["id"] for graph in done.document["manifest"]["graphs"]] == ["onnx.fp32"]
+    assert [graph["id"] for graph in _whole(done)] == ["onnx.fp32"]
 
 
 @pytest.mark.parametrize("option", ["--calibration", "--eval", "--example"])
@@ -231,7 +236,7 @@ def test_the_opset_asked_for_is_in_every_graph(edgekit: Any, work: Path, opset: 
     done = edgekit("convert", "students.py:tiny", *arguments)
     assert done.code == 0, done.err
     graphs = sorted((work / "out.edge" / "graphs").glob("*.onnx"))
-    assert len(graphs) == 2
+    assert {"onnx.fp32.onnx", "onnx.int8.onnx"} < {path.name for path in graphs}
     for path in graphs:
         assert {entry.domain: entry.version for entry in onnx.load(path).opset_import}[""] == opset
 

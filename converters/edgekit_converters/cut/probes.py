@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edgekit_converters.capture.axes import DynamicAxis, resized
 from edgekit_converters.captured import Arrays
 from edgekit_runtime.manifest import Axis, Tensor
 
@@ -61,17 +62,18 @@ def at(inputs: Sequence[Tensor], samples: Sequence[Arrays], sizes: Sizes, batch:
         sizes: Wanted size of each symbol.
         batch: Symbol of the batch axis; empty without one.
     """
+    places = [
+        DynamicAxis(tensor.name, axis, symbol)
+        for tensor in inputs
+        for axis, symbol in enumerate(tensor.shape)
+        if isinstance(symbol, str)
+    ]
     rows = [samples[number % len(samples)] for number in range(sizes.get(batch, 1))]
+    for symbol in dict.fromkeys(place.symbol for place in places):
+        rows = [resized(row, places, symbol, 1 if symbol == batch else sizes[symbol]) for row in rows]
     found = {}
     for tensor in inputs:
-        parts = [_fit(row[tensor.name], tensor.shape, {**sizes, batch: 1}) for row in rows]
-        axis = tensor.shape.index(batch) if batch in tensor.shape else 0
-        found[tensor.name] = np.concatenate(parts, axis) if batch in tensor.shape else parts[0]
+        parts = [row[tensor.name] for row in rows]
+        joined = np.concatenate(parts, tensor.shape.index(batch)) if batch in tensor.shape else parts[0]
+        found[tensor.name] = np.ascontiguousarray(joined)
     return found
-
-
-def _fit(array: np.ndarray, shape: Sequence[int | str], sizes: Sizes) -> np.ndarray:
-    for axis, symbol in enumerate(shape):
-        if isinstance(symbol, str) and array.shape[axis] != sizes[symbol]:
-            array = np.take(array, np.arange(sizes[symbol]) % array.shape[axis], axis=axis)
-    return np.ascontiguousarray(array)
