@@ -205,6 +205,7 @@ def _cut(job: Job, golden: Arrays, drafts: list[Draft], manifest: Manifest) -> M
         stage=job.stage,
         student=job.student,
         samples=job.data.inputs,
+        calibration=(job.calibration or job.data).inputs,
         golden=golden,
         wanted=job.options.split_points,
         exits=job.options.exits,
