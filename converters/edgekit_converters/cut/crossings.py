@@ -12,7 +12,7 @@ from edgekit_converters.captured import Arrays
 from edgekit_converters.cut.representative import features, stand_ins
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.chain import Chain, split_points
-from edgekit_runtime.manifest import Graph
+from edgekit_runtime.manifest import Graph, SplitPoint
 
 REPRESENTATIVE_SAMPLES = 32
 
@@ -45,7 +45,9 @@ def crossings(bundle: Bundle, full: Graph, samples: Sequence[Arrays]) -> Iterato
             yield seen, made
 
 
-def represent(bundle: Bundle, full: Graph, samples: Sequence[Arrays], k: int) -> dict[str, str]:
+def represent(
+    bundle: Bundle, full: Graph, samples: Sequence[Arrays], k: int, among: Sequence[SplitPoint] = ()
+) -> dict[str, str]:
     """For each split point, by place, the place that stands for it (see `representative`).
 
     Args:
@@ -53,8 +55,9 @@ def represent(bundle: Bundle, full: Graph, samples: Sequence[Arrays], k: int) ->
         full: A full graph that is cut.
         samples: Real inputs; the first `REPRESENTATIVE_SAMPLES` are looked at.
         k: How many places may stand for all.
+        among: Split points of the graph that are looked at; empty: all.
     """
-    points = split_points(bundle.manifest, full.id)
+    points = among or split_points(bundle.manifest, full.id)
     rows: dict[str, list[np.ndarray]] = {point.id: [] for point in points}
     for seen, _ in crossings(bundle, full, samples[:REPRESENTATIVE_SAMPLES]):
         for point in points:
