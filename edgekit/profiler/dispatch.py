@@ -48,7 +48,9 @@ def take(
         announce(made.steps, made.remarks)
         return run_plan(made, progress)
     if where.kind == "named":
-        return _predicted(where.text, path, request, announce, progress)
+        documents = predicted(where.text, path, request, announce, progress)
+        keep(path, documents)
+        return documents
     from edgekit.agent.client import profile
 
     found = profile(where, Path(path), request, access, announce=announce, progress=progress)
@@ -67,8 +69,12 @@ def keep(path: str | Path, documents: list[Measurement]) -> None:
                 target.bundle.add_measurement(document)
 
 
-def _predicted(
-    name: str, path: str | Path, request: Request, announce: Announce, progress: Progress
+def predicted(
+    name: str,
+    path: str | Path,
+    request: Request,
+    announce: Announce = lambda steps, remarks: None,
+    progress: Progress = lambda label: None,
 ) -> list[Measurement]:
     """Documents of a device that is not at hand. What it cannot run is left out; nothing at all is an error."""
     devices = _devices()
@@ -96,7 +102,6 @@ def _predicted(
     if not found:
         raise refusals[0]
     announce(0, tuple(f"{name}: {error.message}" for error in refusals))
-    keep(path, found)
     return found
 
 
