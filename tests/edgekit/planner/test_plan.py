@@ -16,7 +16,7 @@ from edgekit.planner.times import Times
 from edgekit_runtime import open_bundle
 from edgekit_runtime.adaptive import ActionCost, Link, Load, Policy, choose
 from edgekit_runtime.errors import Refused
-from edgekit_runtime.manifest import Exit, Graph, Manifest, OperatingPoint, SplitPoint, WireTensor
+from edgekit_runtime.manifest import Action, Exit, Graph, Manifest, OperatingPoint, SplitPoint, WireTensor
 from edgekit_runtime.testing import make_bundle
 
 LOCAL = ActionCost(id="local", kind="local", head_ms=50)
@@ -137,6 +137,27 @@ def test_every_way_of_a_cut_bundle_has_its_cost(tmp_path: Path) -> None:
         assert split_row.bytes_up == 100 + 4 * 4 + 300  # the tensor, the input that the tail needs again, framing
         assert split_row.tail_ms == pytest.approx(server.of(bundle.graph("onnx.fp32.seg1")).ms)
         assert plan(tuple(rows.values())).verdict
+
+
+def test_int8_on_a_float_wire_costs_the_accuracy_that_was_measured_for_this_very_split_point(tmp_path: Path) -> None:
+    def change(found: Manifest) -> Manifest:
+        found = cut(found)
+        (point,) = found.split_points
+        tensors = (msgspec.structs.replace(point.tensors[0], dtype="float32"),)
+        points = tuple(msgspec.structs.replace(point, id=f"onnx.fp32.{n}", tensors=tensors) for n in ("a", "b", "c"))
+        row = Action(id="", kind="split", graphs=(*point.before, *point.after), codec="int8-row", n=100)
+        rows = (
+            msgspec.structs.replace(row, id="split:onnx.fp32.a:int8-row", accuracy_drop=0.01, interval_95=(0.0, 0.02)),
+            msgspec.structs.replace(row, id="split:onnx.fp32.b:int8-row", accuracy_drop=-0.1, interval_95=(-0.2, 0.0)),
+        )
+        return msgspec.structs.replace(found, split_points=points, actions=rows)
+
+    with open_bundle(make_bundle(tmp_path / "tiny.edge", change=change)) as bundle:
+        device, server = Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))
+        rows = {row.id[-1]: row for row in actions_of(bundle, device, server) if row.kind == "split"}
+    assert (rows["a"].accuracy_drop, rows["a"].accuracy_drop_high, rows["a"].codec) == (0.01, 0.02, "int8-row")
+    assert (rows["b"].accuracy_drop, rows["b"].accuracy_drop_high) == (0.0, 0.0)
+    assert rows["c"].accuracy_drop is None  # never measured
 
 
 def test_a_graph_of_which_nothing_is_known_is_refused_with_the_way_out(tmp_path: Path) -> None:
