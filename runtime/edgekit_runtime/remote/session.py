@@ -139,7 +139,7 @@ class AdaptiveSession:
         made = offers(local.bundle, local.graph.id, local.run, golden, ours=ours, threads=local.threads)
         self._offers = {offer.cost.id: offer for offer in made}
         self.controller = Controller([offer.cost for offer in made], policy or Policy(), settings=settings)
-        self._log = journal.Writer(log, self.controller.profile, local.bundle.bundle_id) if log else None
+        self._log = journal.Writer(log, self.controller.actions, local.bundle.bundle_id) if log else None
         self._ours = ours
         self._probe: LoadProbe = probe or SystemProbe(local.threads)
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""Hedges, races, pings, failures and learned corrections."""
+"""Hedges, races, pings, failures and a wrong profile."""
 
 from __future__ import annotations
 
@@ -110,18 +110,6 @@ def test_a_profile_that_is_wrong_by_two_is_corrected_within_fifty_requests(facto
         controller.observe(number * 0.2, Outcome("local", device_ms=50 * factor * rng.normal(1, 0.05)))
     local = {row.action: row for row in controller.plan(10.0).decision.alternatives}["local"]
     assert local.predicted_ms == pytest.approx(50 * factor, rel=0.1)
-
-
-def test_one_action_whose_profile_is_wrong_is_corrected_alone() -> None:
-    other = ActionCost(id="small", kind="variant", head_ms=40, accuracy_drop=0.01)
-    controller = Controller((LOCAL, other), Policy())
-    for number in range(50):
-        now = number * 0.2
-        controller.observe(now, Outcome("local", device_ms=50.0))
-        controller.observe(now + 0.1, Outcome("small", device_ms=80.0))
-    rows = {row.action: row.predicted_ms for row in controller.plan(10.0).decision.alternatives}
-    assert rows["local"] == pytest.approx(50, rel=0.15)
-    assert rows["small"] == pytest.approx(80, rel=0.15)
 
 
 def test_the_twin_without_load_sees_none() -> None:
