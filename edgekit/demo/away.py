@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ class Away:
 
 def show(
     bundle: Path,
-    pictures: np.ndarray,
+    inputs: Mapping[str, np.ndarray],
     progress: Callable[[str], None] = lambda line: None,
     *,
     phases: Sequence[Phase] = PHASES,
@@ -120,8 +120,8 @@ def show(
     """Runs the phases one after the other with one session.
 
     Args:
-        bundle: With an input `image`.
-        pictures: float32 [N, 3, H, W]; one a request, again from the first when they are used up.
+        bundle: With golden inputs.
+        inputs: Of N samples, each [N, ...]; one a request, again from the first when they are used up.
         progress: Told each phase as it begins.
         phases: In order.
         phase_s: Of each.
@@ -153,7 +153,7 @@ def show(
                 hogs.close()
             if not phase.served:
                 server.kill()
-            results, lost = _requests(session, pictures, phase_s)
+            results, lost = _requests(session, inputs, phase_s)
             seen += results
             lines.append(_line(phase, results, lost, session.controller.load.read(time.monotonic()).device_slowdown))
         actions = _true(session.controller.actions.actions, seen)
@@ -162,16 +162,16 @@ def show(
     return Away(tuple(lines), statistics.fmean(r.timing.total_ms for r in seen), means, best)
 
 
-def _requests(session: Any, pictures: np.ndarray, seconds: float) -> tuple[list[er.Result], int]:
+def _requests(session: Any, inputs: Mapping[str, np.ndarray], seconds: float) -> tuple[list[er.Result], int]:
     """One request every interval, or as soon as the one before is answered where that takes longer."""
     results: list[er.Result] = []
     lost = 0
     start = time.monotonic()
     while time.monotonic() < start + seconds:
         number = len(results) + lost
-        at = number % len(pictures)
+        at = number % len(next(iter(inputs.values())))
         try:
-            results.append(session.infer({"image": pictures[at : at + 1]}))
+            results.append(session.infer({name: array[at : at + 1] for name, array in inputs.items()}))
         except EdgekitError:
             lost += 1
         time.sleep(max(start + (number + 1) * INTERVAL_S - time.monotonic(), 0.0))

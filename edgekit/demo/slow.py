@@ -38,7 +38,7 @@ class SlowOnnxRuntime(OnnxRuntime):
     """ONNX Runtime on a slower device. Whole graphs, heads and exits all come through here."""
 
     name = "onnxruntime-slower"
-    formats: tuple[str, ...] = ("onnx",)
+    formats: tuple[str, ...] = ("onnx",)  # type: ignore[assignment]  # as wide as the protocol has it
 
     def __init__(self, times: int) -> None:
         super().__init__()

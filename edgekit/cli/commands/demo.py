@@ -38,7 +38,7 @@ def command(
     with output.steps("demo", show.steps(folder) + len(away.PHASES) + 2) as steps:
         sections, index = show.show(folder, steps.advance)
         pictures = read_arrays(folder / "material" / "digits" / "eval.npz")["image"]
-        served = away.show(sections[0].bundle, pictures, steps.advance)
+        served = away.show(sections[0].bundle, {"image": pictures}, steps.advance)
     document = {
         "sections": [msgspec.to_builtins(_plain(section)) for section in sections],
         "away": msgspec.to_builtins(served),

@@ -204,7 +204,8 @@ class Controller:
     def observe(self, now_s: float, outcome: Outcome) -> None:
         """Learns from a finished action."""
         action = self.actions[outcome.action]
-        if outcome.device_ms is not None and action.head_ms + action.encode_ms > 0:
+        # Encoding alone tells nothing of the device: sending, which goes with it, takes as long and is slow at first.
+        if outcome.device_ms is not None and action.head_ms > 0:
             idle_ms = action.head_ms + action.encode_ms
             slowdown = outcome.device_ms / idle_ms
             # A run of microseconds tells nothing of the device: what surrounds it takes longer than it does.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -110,6 +111,13 @@ def test_a_profile_that_is_wrong_by_two_is_corrected_within_fifty_requests(facto
         controller.observe(number * 0.2, Outcome("local", device_ms=50 * factor * rng.normal(1, 0.05)))
     local = {row.action: row for row in controller.plan(10.0).decision.alternatives}["local"]
     assert local.predicted_ms == pytest.approx(50 * factor, rel=0.1)
+
+
+def test_a_slow_first_send_does_not_pass_for_a_slow_device() -> None:
+    sent = msgspec.structs.replace(OFFLOAD, encode_ms=0.5)
+    controller = Controller((LOCAL, sent), Policy())
+    controller.observe(0.0, Outcome("offload", device_ms=40.0, network_ms=30.0, bytes_up=15_000, bytes_down=600))
+    assert controller.load.read(0.0).device_slowdown == 1.0
 
 
 def test_the_twin_without_load_sees_none() -> None:
