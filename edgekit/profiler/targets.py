@@ -118,6 +118,10 @@ class Job:
                 return None
             entry = self.target.entry()
             names = {tensor.name for tensor in entry.inputs} if entry else set()
+            if bundle and names - golden.keys():  # a piece: what comes out of the pieces before it is made up
+                sizes = _sizes_needed(bundle, self.batch, self.length)
+                made = inputs.synthetic(_limited(tensors, self.batch), sizes, batch=self.batch)
+                return {**made, **{name: golden[name] for name in made.keys() & golden.keys()}}
             chosen = {name: array for name, array in golden.items() if name in names} or golden
             if self.length and bundle:
                 chosen = stretched(chosen, bundle.manifest, self.length)
@@ -153,19 +157,27 @@ def resolve(path: str | Path, graph: str | None = None) -> list[Target]:
         chosen = [bundle.graph(graph)]
     else:
         chosen = [entry for entry in bundle.manifest.graphs if entry.role == "full"] or list(bundle.manifest.graphs)
-    return [
-        Target(
-            label=f"{path.name}:{entry.id}",
-            graph=entry.id,
-            path=bundle.graph_path(entry).resolve(),
-            format=entry.format,
-            precision=entry.precision,
-            sha256=entry.sha256,
-            file_bytes=entry.bytes,
-            bundle=bundle,
-        )
-        for entry in chosen
-    ]
+    return [of_graph(bundle, entry, path.name) for entry in chosen]
+
+
+def of_graph(bundle: Bundle, entry: Graph, name: str = "") -> Target:
+    """One graph of an open bundle, whole or a piece.
+
+    Args:
+        bundle: Opened.
+        entry: Of its manifest.
+        name: The bundle's, in messages; empty: its folder's.
+    """
+    return Target(
+        label=f"{name or bundle.root.name}:{entry.id}",
+        graph=entry.id,
+        path=bundle.graph_path(entry).resolve(),
+        format=entry.format,
+        precision=entry.precision,
+        sha256=entry.sha256,
+        file_bytes=entry.bytes,
+        bundle=bundle,
+    )
 
 
 def split_spec(spec: str | Path) -> tuple[Path, str | None]:
