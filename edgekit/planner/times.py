@@ -57,6 +57,8 @@ class Times:
             before = self._measured.get(row.graph)
             if row.device not in names or p50 is None or row.verdict.kind == "invalid":
                 continue
+            if row.predicted and row.threads != self.threads:
+                continue  # it is predicted anew, with as many threads as the pieces that it is compared with
             if before is None or (before.predicted, before.latency_ms.p50) > (row.predicted, p50):
                 self._measured[row.graph] = row
         self._rate: dict[str, float] = {}

@@ -161,6 +161,18 @@ def test_a_graph_that_was_not_measured_there_is_predicted_from_its_operators(tmp
     assert (found.ms, found.basis) == (pytest.approx(wanted), "predicted")
 
 
+def test_a_kept_prediction_counts_with_its_own_number_of_threads_only(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pi4 = load("pi4")
+    with open_bundle(make_bundle(tmp_path / "tiny.edge", weights=np.ones((512, 1024), np.float32))) as bundle:
+        kept = predict(pi4, work_of(bundle.root)[0], threads=1)
+        slow = msgspec.structs.replace(kept, latency_ms=msgspec.structs.replace(kept.latency_ms, p50=77.0))
+        bundle.add_measurement(slow)
+        graph = bundle.graph("onnx.fp32")
+        assert Times(bundle, pi4, threads=1).of(graph).ms == 77.0
+        assert Times(bundle, pi4, threads=4).of(graph).ms < 77.0
+
+
 def test_a_prediction_needs_no_rates(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     bare = msgspec.structs.replace(calibrated(), peaks=(), rates=())
