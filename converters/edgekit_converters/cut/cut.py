@@ -16,6 +16,7 @@ import msgspec
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.cut import probes, tflite_flow
 from edgekit_converters.cut.choose import NONE, Map, choose, few, replaced, survey
+from edgekit_converters.cut.counted import counted
 from edgekit_converters.cut.crossings import represent
 from edgekit_converters.cut.flow import Place
 from edgekit_converters.cut.onnx_flow import Seen, see
@@ -162,6 +163,7 @@ def _cut(work: Cutting, manifest: Manifest, graph: Graph, seen: Seen, surveyed: 
                 wrong = {point.id: named[point.place] for point in pieces.split_points if point.place in named}
             if not wrong:
                 golden = answers(bundle, graph, work.golden, graph.engine)
+                listed = counted(work.stage.root, listed, graph, work.golden, golden)
                 break
         lost |= {point.place: wrong[point.id] for point in pieces.split_points if point.id in wrong}
         chosen = tuple(place for place in chosen if place.name not in lost)
