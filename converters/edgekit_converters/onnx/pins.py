@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 ENDS = 2
-# The int8 graph's values stray from those of fp32, on which the ends were seen; 2 % cost 0.2 dB.
-_ROOM = 1.02
+# The int8 graph's values stray from those of fp32, on which the ends were seen; and few samples do not show
+# all of it; 5 % cost 0.3 dB.
+_ROOM = 1.05
 _ANY = np.iinfo(np.int64).max
 # Sigmoid and tanh of it are 0 or 1 in fp32.
 _FULL = 20.0
