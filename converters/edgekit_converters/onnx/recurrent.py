@@ -43,8 +43,8 @@ def apply_lstm(
     """
     for node in nodes:
         units = attribute(node, "hidden_size", 0)
-        if ends and node.name in ends:
-            pins.apply(editor, node, ends[node.name])
+        if ends and (known := ends.get(node.name or "")) is not None:
+            pins.apply(editor, node, known)
         pinned = attribute(node, "hidden_size", 0) > units
         quantized = [_channels(node.inputs[index], levels) for index in (1, 2)]
         inputs: list[ir.Value | None] = [*node.inputs, *[None] * (_LSTM_INPUTS - len(node.inputs))]
