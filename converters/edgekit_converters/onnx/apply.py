@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit_converters.captured import Arrays
-from edgekit_converters.onnx import bags, moves, names, observe, recurrent, rows, static, tables
+from edgekit_converters.onnx import bags, moves, names, observe, pins, recurrent, rows, static, tables
 from edgekit_converters.onnx.edit import Editor, has_subgraphs
 from edgekit_converters.recipe.types import Recipe, Scheme
 
@@ -22,10 +22,17 @@ S8S8 = "s8s8"
 
 @dataclasses.dataclass
 class Seen:
-    """What calibration found, kept for the next recipe on the same graph: ranges and column maxima by tensor."""
+    """What calibration found, kept for the next recipe on the same graph: ranges and column maxima by tensor.
+
+    Attributes:
+        ranges: Clipped where that lowers the error.
+        columns: Largest absolute value of each column.
+        extremes: Smallest and largest value.
+    """
 
     ranges: dict[str, observe.Range] = dataclasses.field(default_factory=dict)
     columns: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    extremes: dict[str, observe.Range] = dataclasses.field(default_factory=dict)
 
 
 def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays], seen: Seen | None = None) -> ir.Model:
@@ -51,17 +58,20 @@ def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays], seen: 
     looked_at = sorted({v.name or "" for v in unsmoothed})
     seen.columns.update(observe.columns(model, [n for n in looked_at if n not in seen.columns], calibration))
     largest = {name: seen.columns[name] for name in looked_at if name in seen.columns}
+    pinned = pins.tensors(_chosen(model, recipe, "dynamic_tensor"))
+    seen.extremes.update(observe.extremes(model, [n for n in pinned if n not in seen.extremes], calibration))
     student = [[v.name or "" for v in values] for values in (model.graph.inputs, model.graph.outputs)]
 
     made = ir.from_proto(ir.to_proto(model))
     editor = Editor(made)
     chosen = {s: _chosen(made, recipe, s) for s in ("dynamic_row", "weight_row", "dynamic_tensor", "weight_channel")}
+    ends = pins.ends(chosen["dynamic_tensor"], seen.extremes)
     static.apply(editor, plan, spans, np.int8 if recipe.variant == S8S8 else np.uint8, levels=levels)
     moves.apply(editor)
     sums = [node for node in chosen["dynamic_row"] if bags.looked_up(node) is not None]
     bags.apply(editor, sums)
     rows.apply(editor, [node for node in chosen["dynamic_row"] if node not in sums], largest, levels=levels)
-    recurrent.apply_lstm(editor, chosen["dynamic_tensor"], levels=levels)
+    recurrent.apply_lstm(editor, chosen["dynamic_tensor"], ends=ends, levels=levels)
     recurrent.apply_storage(editor, chosen["weight_channel"])
     tables.apply(editor, [node for node in chosen["weight_row"] if node.graph is not None])
     editor.finish()

@@ -76,6 +76,16 @@ def ranges(model: ir.Model, names: Sequence[str], samples: Iterable[Arrays]) -> 
     return found
 
 
+def extremes(model: ir.Model, names: Sequence[str], samples: Iterable[Arrays]) -> dict[str, Range]:
+    """Smallest and largest value of the named tensors over the samples, nothing clipped; empty without samples.
+
+    Raises:
+        Refused: A sample makes a tensor infinite or NaN.
+    """
+    kept = list(samples)
+    return _extremes(watched(model, names), names, kept) if names and kept else {}
+
+
 def _fetch(session: Any, names: Sequence[str], sample: Arrays) -> list[np.ndarray]:
     wanted = {tensor.name for tensor in session.get_inputs()}
     return session.run(list(names), {name: value for name, value in sample.items() if name in wanted})

@@ -2,20 +2,24 @@
 
 LSTM   before: x ──► LSTM(W [D,4H,I], R [D,4H,H], B)
        after:  x ──► DynamicQuantizeLSTM(W int8 [D,I,4H], R int8 [D,H,4H], B, scales [D,4H], zero points [D,4H])
+       first, where ranges are known, what `pins` does
 GRU    before: x ──► GRU(W [D,3H,I], R, B)
        after:  W int8 ──► Cast ──► Mul(scale a row) ──► GRU        (folded when the engine opens the file)
 
 The contributed LSTM wants its weights transposed and quantizes input and state itself, each step, with one scale a
-tensor. There is no int8 GRU in onnxruntime: its bytes shrink, its arithmetic stays in fp32. Cast and Mul are used
-instead of DequantizeLinear because the engine folds those at load and leaves DequantizeLinear to run every time.
+tensor: `pins` makes those scales the same in any company. There is no int8 GRU in onnxruntime: its bytes shrink, its
+arithmetic stays in fp32. Cast and Mul are used instead of DequantizeLinear because the engine folds those at load and
+leaves DequantizeLinear to run every time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgekit_converters.onnx import pins
 from edgekit_converters.onnx.edit import CONTRIB, Editor, attribute, constant
 from edgekit_converters.onnx.qmath import quantize_weight
 
@@ -26,9 +30,22 @@ _KEPT = ("activations", "activation_alpha", "activation_beta", "clip", "directio
 _LSTM_INPUTS = 8
 
 
-def apply_lstm(editor: Editor, nodes: list[ir.Node], *, levels: int = 127) -> None:
-    """Rewrites LSTM nodes with constant W and R into DynamicQuantizeLSTM; edits the graph."""
+def apply_lstm(
+    editor: Editor, nodes: list[ir.Node], *, ends: Mapping[str, pins.Ends] | None = None, levels: int = 127
+) -> None:
+    """Rewrites LSTM nodes with constant W and R into DynamicQuantizeLSTM; edits the graph.
+
+    Args:
+        editor: Of the graph.
+        nodes: The layers.
+        ends: Calibrated ranges by node name, see `pins.ends`; layers without them are not pinned.
+        levels: Largest absolute code of a weight.
+    """
     for node in nodes:
+        units = attribute(node, "hidden_size", 0)
+        if ends and (known := ends.get(node.name or "")) is not None:
+            pins.apply(editor, node, known)
+        pinned = attribute(node, "hidden_size", 0) > units
         quantized = [_channels(node.inputs[index], levels) for index in (1, 2)]
         inputs: list[ir.Value | None] = [*node.inputs, *[None] * (_LSTM_INPUTS - len(node.inputs))]
         for index, (codes, scale) in zip((1, 2), quantized, strict=True):
@@ -40,6 +57,9 @@ def apply_lstm(editor: Editor, nodes: list[ir.Node], *, levels: int = 127) -> No
         )
         for old, new in zip(node.outputs, outputs, strict=True):
             if old.uses() or old.is_graph_output():
+                if pinned:
+                    begin, end, axis = (editor.constant(np.array([number])) for number in (0, units, -1))
+                    new = editor.one(node, "Slice", new, begin, end, axis)
                 editor.replace(old, new)
             else:
                 new.name = ""
