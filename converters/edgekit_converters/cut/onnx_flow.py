@@ -61,7 +61,7 @@ def see(path: Path, probes: list[Arrays], axes: tuple[Axis, ...], symbols: list[
     fused = _fused(path)
     names = [name for node in fused.graph.node for name in node.output if name]
     in_file = {name for node in model.graph.node for name in node.output}
-    looked = [_look(model, [name for name in names if name in in_file], probe) for probe in probes]
+    looked = _look(model, [name for name in names if name in in_file], probes)
     first = looked[0]
     known = {tensor.name: tensor for tensor in _tensors(looked, symbols)}
     pairs = _quantizers(model)
@@ -99,8 +99,11 @@ def _fused(path: Path) -> onnx.ModelProto:
         return onnx.load(options.optimized_model_filepath, load_external_data=False)  # only shapes are read
 
 
-def _look(model: onnx.ModelProto, names: list[str], inputs: Arrays) -> Arrays:
-    """Runs the graph as it is written and fetches inner tensors."""
+def _look(model: onnx.ModelProto, names: list[str], probes: list[Arrays]) -> list[Arrays]:
+    """Runs the graph as it is written and fetches inner tensors, of each probe.
+
+    One session serves all: opening reads every weight, which takes longer than a run where tables are large.
+    """
     import onnx
 
     from edgekit_converters.onnx.session import open_session, run_session
@@ -110,7 +113,8 @@ def _look(model: onnx.ModelProto, names: list[str], inputs: Arrays) -> Arrays:
     already = {output.name for output in watched.graph.output}
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in already)
     try:
-        return run_session(open_session(watched.SerializeToString(), optimise=False), inputs)
+        session = open_session(watched.SerializeToString(), optimise=False)
+        return [run_session(session, inputs) for inputs in probes]
     except Exception as error:  # ORT's errors share no base but Exception
         raise _refusal("the graph", error) from error
 

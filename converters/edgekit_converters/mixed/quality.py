@@ -116,7 +116,7 @@ def steps(recipe: Recipe, noise: Mapping[str, float]) -> list[dict[str, tuple[Sc
     found = []
     computing = [op for op in recipe.ops if op.scheme in _COMPUTES]
     for op in worst(computing):
-        scheme: Scheme = "weight_channel" if op.kind in STORABLE else "float"
+        scheme: Scheme = "weight_channel" if storable(op) else "float"
         given = {**given, op.op: (scheme, _reason(op, noise, "int8 weights, fp32 arithmetic"))}
         found.append(given)
     storing = [op for op in recipe.ops if op.scheme in (*_COMPUTES, "weight_row", "weight_channel")]
@@ -130,6 +130,14 @@ def steps(recipe: Recipe, noise: Mapping[str, float]) -> list[dict[str, tuple[Sc
             given = {**given, op.op: ("float", _reason(op, noise, "fp32"))}
             found.append(given)
     return found
+
+
+def storable(op: OpDecision) -> bool:
+    """Whether an operator can keep its weights in int8 and compute in fp32.
+
+    One without weights of its own has none to keep: an EmbeddingBag's sum is a product with looked-up rows.
+    """
+    return op.kind in STORABLE and op.weight_bytes > 0
 
 
 def _reason(op: OpDecision, noise: Mapping[str, float], now: str) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.draft import Draft, Progress
 from edgekit_converters.mixed.costs import Costs, Duel, name_of
-from edgekit_converters.mixed.quality import STORABLE, Make
+from edgekit_converters.mixed.quality import Make, storable
 from edgekit_converters.mixed.trial import opened
 from edgekit_converters.promise import FOR_SPEED
 from edgekit_converters.recipe.types import Given, Recipe, Scheme
@@ -80,7 +80,7 @@ def families(recipe: Recipe) -> list[list[str]]:
     """Operators that cost alike (kind, form, order of magnitude of their MACs), the cheapest family first."""
     groups: dict[tuple[str, str, int], list[str]] = defaultdict(list)
     for op in recipe.ops:
-        if op.scheme in _COMPUTES and op.kind in STORABLE:
+        if op.scheme in _COMPUTES and storable(op):
             groups[(op.kind, op.scheme, int(math.log10(op.macs + 1)))].append(op.op)
     return [groups[key] for key in sorted(groups, key=lambda key: (key[2], key[0], key[1]))][:MOST_FAMILIES]
 
@@ -120,7 +120,7 @@ def _all_stored(int8: Draft, given: Given, make: Make, progress: Progress) -> Dr
     if int8.recipe is None:
         return None
     progress(f"{int8.format}: int8 weights with fp32 arithmetic")
-    computing = [op.op for op in int8.recipe.ops if op.scheme in _COMPUTES and op.kind in STORABLE]
+    computing = [op.op for op in int8.recipe.ops if op.scheme in _COMPUTES and storable(op)]
     return make({**given, **_back(computing)}) if computing else None
 
 

@@ -106,6 +106,11 @@ def test_the_table_that_holds_the_bytes_is_never_given_back() -> None:
     assert all("table" not in given for given in steps(FOUR, NOISE))
 
 
+def test_a_product_of_looked_up_rows_has_no_weights_to_store_and_becomes_float() -> None:
+    found = steps(recipe(operator("sum", "dynamic_row", "MatMul", 0), operator("fc", "dynamic_row", "MatMul")), {})
+    assert {name: scheme for name, (scheme, _) in found[1].items()} == {"sum": "float", "fc": "weight_channel"}
+
+
 def test_a_failing_group_is_not_sure_whatever_the_whole_says() -> None:
     assert sure((quality(0.0, 0.0),), LIMIT)
     assert not sure((quality(0.0, 0.0), quality(0.2, group="dark")), LIMIT)
