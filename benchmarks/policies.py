@@ -55,24 +55,23 @@ def run() -> str:
     rows = [measure(cell) for cell in cells(held_out=True, each=EACH)]
     parts = [_targets(rows), "\n### Cells in which choosing matters\n", _cells([row for row in rows if row.matters])]
     parts += ["\n### Which fixed action is right where\n", _fixed(rows), "\n### Steps of the load\n", _steps()]
-    parts += ["\n### Learned corrections\n", _ablation(), "\n### Time of one decision\n", _speed()]
+    parts += ["\n### Time of one decision\n", _speed()]
     return "\n".join(parts)
 
 
-def measure(cell: Cell, settings: Settings | None = None, believed: tuple[ActionCost, ...] | None = None) -> Row:
+def measure(cell: Cell) -> Row:
     actions = ActionSet(cell.actions)
     today = day(cell.actions, cell.trace, cell.load, requests=REQUESTS, interval_s=cell.interval_s, seed=cell.seed)
     places = list(range(len(actions)))
-    seen = ActionSet(believed) if believed else actions
     oracle = _run(today, Oracle(places), actions)
-    adaptive = latencies_ms(_run(today, made("adaptive", seen, Policy(), places, settings or Settings()), actions))
+    adaptive = latencies_ms(_run(today, made("adaptive", actions, Policy(), places, Settings()), actions))
     return Row(
         cell=cell,
         adaptive=float(adaptive.mean()),
         oracle=float(latencies_ms(oracle).mean()),
         fixed=tuple(float(latencies_ms(_run(today, Fixed(place), actions)).mean()) for place in places),
         argmin=float(
-            latencies_ms(_run(today, made("mean_argmin", seen, Policy(), places, Settings()), actions)).mean()
+            latencies_ms(_run(today, made("mean_argmin", actions, Policy(), places, Settings()), actions)).mean()
         ),
         common=float(np.bincount([row.place for row in oracle]).max() / REQUESTS),
         lost=int((~np.isfinite(adaptive)).sum()),
@@ -159,27 +158,6 @@ def _until_changed(rows: list[Answered], step_s: float) -> int:
     start = next(place for place, row in enumerate(rows) if row.arrival_s >= step_s)
     before = rows[start - 1].place
     return next((place + 1 for place, row in enumerate(rows[start:]) if row.place != before), 0)
-
-
-def _ablation() -> str:
-    """Profiles that are off by a factor of their own for each action (lognormal, 0.4), with and without corrections."""
-    ratios = []
-    for cell in list(cells(held_out=True, each=1))[::3]:
-        rng = np.random.default_rng(cell.seed)
-        believed = tuple(_off(action, rng) for action in cell.actions)
-        with_, without = (measure(cell, Settings(corrections=learn), believed).adaptive for learn in (True, False))
-        ratios.append(with_ / without)
-    low, middle, high = np.quantile(ratios, (0.1, 0.5, 0.9))
-    mean = float(np.mean(ratios))
-    told = f"mean {mean:.3f}, median {middle:.3f}, 10th to 90th percentile {low:.3f} to {high:.3f}"
-    return table(("time with corrections over without", "cells"), [(told, len(ratios))])
-
-
-def _off(action: ActionCost, rng: np.random.Generator) -> ActionCost:
-    import msgspec
-
-    factor = float(np.exp(rng.normal(0, 0.4)))
-    return msgspec.structs.replace(action, head_ms=action.head_ms * factor, tail_ms=action.tail_ms * factor)
 
 
 def _speed() -> str:

@@ -123,12 +123,12 @@ class Adaptive:
         """Reads the device and plans."""
         self.controller.load.see_device(device.utilisation(now_s))
         plan = self.controller.plan(now_s)
-        race = self.controller.profile.place(plan.race) if plan.race else None
+        race = self.controller.actions.place(plan.race) if plan.race else None
         return Move(plan.decision.place, plan.hedge_ms, race, plan.race_limit_ms, plan.ping)
 
     def running(self, now_s: float, place: int) -> None:
         """Tells the controller."""
-        self.controller.running(now_s, self.controller.profile.actions[place].id)
+        self.controller.running(now_s, self.controller.actions.actions[place].id)
 
     def stopped(self) -> None:
         """Tells the controller."""
@@ -136,7 +136,7 @@ class Adaptive:
 
     def sent(self, now_s: float, place: int) -> int:
         """Tells the controller."""
-        return self.controller.sent(now_s, self.controller.profile.actions[place].id)
+        return self.controller.sent(now_s, self.controller.actions.actions[place].id)
 
     def gave_up(self, now_s: float, flight: int) -> None:
         """Tells the controller."""

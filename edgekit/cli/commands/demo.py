@@ -13,6 +13,7 @@ from rich.table import Table
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.bundle_tables import size
+from edgekit.cli.demo_tables import elsewhere_plain, elsewhere_told
 from edgekit.cli.output import Output
 
 MARKS = {"sound": "", "noisy": " ~", "invalid": " !"}
@@ -24,20 +25,27 @@ def command(
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Shows the whole path on two small students: train, convert, prove, measure, report.
+    """Shows the whole path on two small students: train, convert, prove, measure, report, run with a server.
 
     Uses scikit-learn's bundled pictures only; needs no network.
 
     Example: edgekit demo
     """
-    from edgekit.demo import show
+    from edgekit.demo import away, show
+    from edgekit_runtime.bundle import read_arrays
 
     output = Output(json=json, quiet=quiet)
     output.say(f"everything goes to {folder}/; a second run uses what is there")
-    with output.steps("demo", show.steps(folder)) as steps:
+    with output.steps("demo", show.steps(folder) + len(away.PHASES) + 2) as steps:
         sections, index = show.show(folder, steps.advance)
-    document = {"sections": [msgspec.to_builtins(_plain(section)) for section in sections], "report": str(index)}
-    output.result(document, lambda console: _render(console, sections, index))
+        pictures = read_arrays(folder / "material" / "digits" / "eval.npz")["image"]
+        served = away.show(sections[0].bundle, {"image": pictures}, steps.advance)
+    document = {
+        "sections": [msgspec.to_builtins(_plain(section)) for section in sections],
+        "away": msgspec.to_builtins(served),
+        "report": str(index),
+    }
+    output.result(document, lambda console: _render(console, sections, served, index))
 
 
 def _plain(section: Any) -> dict[str, Any]:
@@ -56,10 +64,11 @@ def _plain(section: Any) -> dict[str, Any]:
             for line in section.lines
         ],
         "int8_pays": [{"answer": a.answer, "because": a.because, "where": a.where} for a in section.advice],
+        "elsewhere": [elsewhere_plain(there) for there in section.elsewhere],
     }
 
 
-def _render(console: Console, sections: list[Any], index: Path) -> None:
+def _render(console: Console, sections: list[Any], served: Any, index: Path) -> None:
     for section in sections:
         console.print(f"\n[bold]{escape(section.title)}[/], {section.parameters:,} parameters")
         console.print(_table(section))
@@ -70,6 +79,8 @@ def _render(console: Console, sections: list[Any], index: Path) -> None:
                 console.print(f"{line.graph} failed: {line.note[:160]}", markup=False)
         for advice in section.advice:
             console.print(f"int8 pays here: {advice.answer}, because {advice.because} ({advice.where})", markup=False)
+        elsewhere_told(console, section.elsewhere)
+    _render_away(console, served)
     first = sections[0].bundle
     console.print(f"\nreport   {index}", markup=False)
     console.print(f"bundle   {first}", markup=False)
@@ -78,6 +89,28 @@ def _render(console: Console, sections: list[Any], index: Path) -> None:
     console.print("      --calibration calib.npz --eval eval.npz -o model.edge", markup=False)
     console.print("  edgekit profile model.edge --report report/", markup=False)
     console.print("""  python -c "import edgekit_runtime as er; er.open('model.edge').run(...)\"""", markup=False)
+
+
+def _render_away(console: Console, served: Any) -> None:
+    from edgekit.demo.away import RTT_MS, SLOWER
+
+    told = f"a device {SLOWER} times slower than this machine, a server, {RTT_MS:g} ms between them"
+    console.print(f"\n[bold]A link that goes away[/]: {told}")
+    table = Table(box=None, pad_edge=False)
+    for title in ("phase", "requests", "lost", "actions chosen", "overtaken", "mean ms", "p95 ms"):
+        table.add_column(title, justify="left" if title in ("phase", "actions chosen") else "right", overflow="fold")
+    for line in served.phases:
+        actions = ", ".join(f"{name} {count}" for name, count in line.actions.items())
+        mean, high = ("-" if ms is None else f"{ms:.1f}" for ms in (line.mean_ms, line.p95_ms))
+        table.add_row(line.title, str(line.requests), str(line.lost), escape(actions), str(line.fallbacks), mean, high)
+    console.print(table)
+    console.print("overtaken: sent, and answered by the local run after all")
+    simulated = {name: "-" if ms is None else f"{ms:.1f} ms" for name, ms in served.simulated_ms.items()}
+    console.print(
+        f"mean {served.mean_ms:.1f} ms; simulated over the same link and load: adaptive {simulated['adaptive']}, best "
+        f"fixed action ({served.best_fixed_action}) {simulated['best_fixed']}, oracle {simulated['oracle']}",
+        markup=False,
+    )
 
 
 def _table(section: Any) -> Table:

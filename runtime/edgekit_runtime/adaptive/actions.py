@@ -147,7 +147,6 @@ class ActionSet:
         self.fallback = min(local, key=lambda place: (self.drop[place], self.terms[place, DEVICE]))
         self.local = np.array(local)
         self.remote = np.array([place for place, action in enumerate(self.actions) if action.leaves], np.intp)
-        self.factors: tuple[np.ndarray, np.ndarray] | None = None
         self.admitted: dict[object, np.ndarray] = {}  # by policy: 0 where the policy allows an action, else inf
 
     def __len__(self) -> int:
@@ -155,24 +154,6 @@ class ActionSet:
 
     def __getitem__(self, action_id: str) -> ActionCost:
         return self.actions[self.place(action_id)]
-
-    def slowed(self, device: np.ndarray, server: np.ndarray) -> ActionSet:
-        """A set whose times on the device and on the server are multiplied by factors, float64 [n] each."""
-        made = object.__new__(ActionSet)
-        made.__dict__.update(self.__dict__)
-        factors = np.ones_like(self.terms)
-        factors[:, DEVICE], factors[:, SERVER] = device, server
-        made.terms = self.terms * factors
-        made.squares = self.squares * np.hstack((factors, factors[:, [DEVICE, SERVER]])) ** 2
-        made.factors = (device, server)
-        return made
-
-    def factors_against(self, profile: ActionSet) -> dict[str, tuple[float, float]]:
-        """The factors that made this set from its profile, by action; those of 1 are left out."""
-        if self.factors is None or self is profile:
-            return {}
-        rows = zip(self.actions, *self.factors, strict=True)
-        return {action.id: (float(d), float(s)) for action, d, s in rows if d != 1.0 or s != 1.0}
 
     def place(self, action_id: str) -> int:
         """The index of an action.

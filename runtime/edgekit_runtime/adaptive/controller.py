@@ -16,7 +16,6 @@ import dataclasses
 import math
 import random
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -45,7 +44,6 @@ class Settings:
         first_backoff_s: Pause after a failure of the server; doubled with each one that follows.
         longest_backoff_s: Its limit.
         ping_every_s: Shortest time between two empty requests.
-        corrections: Learn a factor an action where the profile is wrong for one action only.
     """
 
     see_load: bool = True
@@ -55,7 +53,6 @@ class Settings:
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 30.0
     ping_every_s: float = 5.0
-    corrections: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +128,7 @@ class Controller:
             link: A first guess.
             seed: Of the jitter after failures.
         """
-        self.profile = compiled(actions)
-        self.actions = self.profile
+        self.actions = compiled(actions)
         self.policy = policy
         self.settings = settings or Settings()
         self.link = LinkEstimator(link)
@@ -143,7 +139,6 @@ class Controller:
         self._free_s = -math.inf  # when the device is expected to be free of them
         self._sent = 0
         self._races = _Budget(self.settings)
-        self._factors = _Factors(self.profile, self.settings.corrections)
         self._down_until_s = -math.inf
         self._failures = 0
         self._pinged_s = -math.inf
@@ -163,7 +158,7 @@ class Controller:
 
     def running(self, now_s: float, action_id: str) -> None:
         """Says that a run on the device begins, or waits for those before it. `observe` or `stopped` ends it."""
-        place = self.profile.place(action_id)
+        place = self.actions.place(action_id)
         expected_ms = float(self.actions.terms[place, DEVICE]) * self.load.read(now_s).device_slowdown
         self._runs += 1
         self._free_s = max(self._free_s, now_s) + expected_ms / 1e3
@@ -176,7 +171,7 @@ class Controller:
 
     def sent(self, now_s: float, action_id: str) -> int:
         """Says that a request is on its way to the server. Returns a number for `back` or `gave_up`."""
-        action = self.profile[action_id]
+        action = self.actions[action_id]
         link = self.link.read(now_s)
         expected = link.rtt_ms + action.bytes_up * 8e-3 / link.uplink_mbps
         self._sent += 1
@@ -208,24 +203,18 @@ class Controller:
 
     def observe(self, now_s: float, outcome: Outcome) -> None:
         """Learns from a finished action."""
-        place = self.profile.place(outcome.action)
-        action = self.profile.actions[place]
-        if outcome.device_ms is not None and action.head_ms + action.encode_ms > 0:
+        action = self.actions[outcome.action]
+        # Encoding alone tells nothing of the device: sending, which goes with it, takes as long and is slow at first.
+        if outcome.device_ms is not None and action.head_ms > 0:
             idle_ms = action.head_ms + action.encode_ms
             slowdown = outcome.device_ms / idle_ms
             # A run of microseconds tells nothing of the device: what surrounds it takes longer than it does.
             noise = math.hypot(0.1, (action.head_sd_ms + _CLOCK_MS) / idle_ms)
-            own = self._factors.of(0, place)
-            pull = self.load.see_local_run(now_s, slowdown / own.factor, noise, own.variance)
-            self._factors.correct(0, place, pull)
+            self.load.see_local_run(now_s, slowdown, noise)
         if outcome.network_ms is not None:
             self.link.see(now_s, outcome.network_ms, outcome.bytes_up, outcome.bytes_down)
         if outcome.queue_ms is not None and outcome.server_ms is not None and action.server_ms > 0:
-            slowdown = outcome.server_ms / action.server_ms
-            own = self._factors.of(1, place)
-            pull = self.load.see_reply(now_s, outcome.queue_ms, slowdown / own.factor, 0.2, own.variance)
-            self._factors.correct(1, place, pull)
-        self.actions = self._factors.applied(self.actions)
+            self.load.see_reply(now_s, outcome.queue_ms, outcome.server_ms / action.server_ms)
 
     def ponged(self, now_s: float, round_trip_ms: float) -> None:
         """An empty request came back."""
@@ -341,45 +330,3 @@ class _Budget:
     def over(self, now_s: float, other_won: bool) -> None:
         self.pause_s = _SHORTEST_PAUSE_S if other_won else min(2 * self.pause_s, self._settings.longest_pause_s)
         self._next_s = now_s + self.pause_s
-
-
-class _Factor(NamedTuple):
-    factor: float
-    variance: float  # of its logarithm
-
-
-class _Factors:
-    """A factor an action where the profile is wrong for that action only, beyond what slows all of them.
-
-    The logarithm of the factor starts at 0 with a standard deviation of 0.3. A surprise is shared out between it and
-    what all actions have in common by how unsure each is. Row 0: on the device, row 1: on the server.
-    """
-
-    _PRIOR, _FLOOR, _NOTICE = 0.3**2, 0.03**2, 0.03
-
-    def __init__(self, actions: ActionSet, learn: bool) -> None:
-        n = len(actions)
-        self._base = actions
-        self._log = np.zeros((2, n))
-        self._variance = np.full((2, n), self._PRIOR if learn else 0.0)
-        self._used = np.zeros((2, n))
-
-    def of(self, side: int, place: int) -> _Factor:
-        return _Factor(math.exp(self._log[side, place]), float(self._variance[side, place]))
-
-    def correct(self, side: int, place: int, pull: float) -> None:
-        """Takes its share of a surprise (`Level.see`)."""
-        variance = self._variance[side, place]
-        if variance == 0.0 or pull == 0.0:
-            return
-        self._log[side, place] += variance * pull
-        # Each run tells the factor to within 15 %; the variance keeps a floor, so that it can still change.
-        self._variance[side, place] = max(variance / (1 + variance / 0.15**2), self._FLOOR)
-
-    def applied(self, current: ActionSet) -> ActionSet:
-        """The set with the factors, made anew only when one has moved by more than 3 %."""
-        if np.abs(self._log - self._used).max() < self._NOTICE:
-            return current
-        self._used = self._log.copy()
-        device, server = np.exp(self._used)
-        return self._base.slowed(device, server)

@@ -68,27 +68,22 @@ class Level:
         self._variance = variance
         self._at_s = now_s
 
-    def see(self, now_s: float, value: float, noise: float, other: float = 0.0) -> float:
+    def see(self, now_s: float, value: float, noise: float) -> None:
         """Corrects by a direct reading.
 
         Args:
             now_s: Monotonic.
             value: The reading.
             noise: Standard deviation of its logarithm.
-            other: Variance of the logarithm of something else that the surprise may also be due to.
-
-        Returns:
-            The surprise in the logarithm, divided by its variance: times `other`, the correction of that something.
         """
         median, variance = self.read(now_s)
         error = math.log(max(value, 1e-6) / median)
-        total = variance + other + noise * noise
+        total = variance + noise * noise
         if error * error > _SURPRISE * total:
             variance += error * error
             total += error * error
         gain = variance / total
         self.correct(now_s, median * math.exp(gain * error), (1 - gain) * variance)
-        return error / total
 
 
 class LinkEstimator:
@@ -182,16 +177,14 @@ class LoadEstimator:
         self._busy = 1 / (1 - min(max(utilisation, 0.0), 0.95))
         self._battery = battery_fraction
 
-    def see_local_run(self, now_s: float, slowdown: float, noise: float = 0.1, other: float = 0.0) -> float:
-        """Learns from a run on the device: its time over the profile's. `other` and the return as in `Level.see`."""
-        return self._device.see(now_s, slowdown / self._busy, noise, other)
+    def see_local_run(self, now_s: float, slowdown: float, noise: float = 0.1) -> None:
+        """Learns from a run on the device: its time over the profile's."""
+        self._device.see(now_s, slowdown / self._busy, noise)
 
-    def see_reply(
-        self, now_s: float, queue_ms: float, slowdown: float, noise: float = 0.2, other: float = 0.0
-    ) -> float:
+    def see_reply(self, now_s: float, queue_ms: float, slowdown: float, noise: float = 0.2) -> None:
         """Learns from what a reply says: its wait, and its service time over the profile's."""
         self._queue.see(now_s, queue_ms + 1.0, 0.3)
-        return self._server.see(now_s, slowdown, noise, other)
+        self._server.see(now_s, slowdown, noise)
 
     def read(self, now_s: float) -> Load:
         """The load as believed now."""

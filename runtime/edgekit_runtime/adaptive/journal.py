@@ -1,7 +1,7 @@
 """Decisions in a log: a line of JSON each, from which the choice can be made again.
 
     {"schema": "edgekit.journal/1", "bundle_id": …, "actions": [ActionCost …], "power": Power}      the first line
-    {"request": 0, "at_s": 12.3, "action": "offload", "link": …, "load": …, "policy": …, "factors": …, "timing": …}
+    {"request": 0, "at_s": 12.3, "action": "offload", "link": …, "load": …, "policy": …, "timing": …}
 
 Nothing is logged that can be worked out again: the reasons of a decision are those that `choose` gives for the logged
 estimates, so that a log proves its own choices.
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO, Literal
 
 import msgspec
-import numpy as np
 
 from edgekit_runtime.adaptive.actions import ActionCost, ActionSet, Power
 from edgekit_runtime.adaptive.choose import Decision, choose
@@ -46,7 +45,6 @@ class Entry(Base, frozen=True, kw_only=True):
         link: As believed.
         load: As believed.
         policy: As wanted.
-        factors: By action: learned factors on its device and server time; those of 1 are left out.
         total_ms: What it took; None: not known.
         fallback: Why the answer came from the local run after all; empty: it did not.
     """
@@ -58,7 +56,6 @@ class Entry(Base, frozen=True, kw_only=True):
     link: Link
     load: Load
     policy: Policy
-    factors: dict[str, tuple[float, float]] = {}
     total_ms: float | None = None
     fallback: str = ""
 
@@ -69,7 +66,6 @@ class Writer:
     def __init__(self, path: Path, profile: ActionSet, bundle_id: str = "") -> None:
         self._file: IO[bytes] = path.open("wb")
         self._lock = threading.Lock()
-        self._profile = profile
         self._count = 0
         self._write(Head(bundle_id=bundle_id, actions=profile.actions, power=profile.power))
 
@@ -84,7 +80,6 @@ class Writer:
                 link=decision.link,
                 load=decision.load,
                 policy=decision.policy,
-                factors=decision.actions.factors_against(self._profile),
                 total_ms=total_ms,
                 fallback=fallback,
             )
@@ -149,10 +144,4 @@ def again(head: Head, entry: Entry, profile: ActionSet | None = None) -> Decisio
         profile: `ActionSet(head.actions, head.power)`, when it is there already.
     """
     actions = profile or ActionSet(head.actions, head.power)
-    if entry.factors:
-        device, server = np.ones(len(actions)), np.ones(len(actions))
-        for name, (on_device, on_server) in entry.factors.items():
-            place = actions.place(name)
-            device[place], server[place] = on_device, on_server
-        actions = actions.slowed(device, server)
     return choose(actions, entry.link, entry.load, entry.policy)

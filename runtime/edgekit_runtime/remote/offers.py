@@ -47,7 +47,14 @@ class Offer:
 
 
 def offers(
-    bundle: Bundle, graph: str, run: Callable[[Arrays], Arrays], golden: Arrays, *, ours: bool, threads: int
+    bundle: Bundle,
+    graph: str,
+    run: Callable[[Arrays], Arrays],
+    golden: Arrays,
+    *,
+    ours: bool,
+    engine: str = "",
+    threads: int = 1,
 ) -> list[Offer]:
     """All actions, the local one first.
 
@@ -57,6 +64,7 @@ def offers(
         run: The local run.
         golden: Example inputs, as the engines take them.
         ours: The server is edgekit's own: codecs and hashes may be asked for.
+        engine: That the local run uses; heads run on it, too. Empty: the first installed one.
         threads: Of a run.
     """
     manifest = bundle.manifest
@@ -76,7 +84,7 @@ def offers(
             )
         )
     for depth, point in enumerate(chain.split_points(manifest, graph)):
-        head = chain.Chain(bundle, graph, stop=point.id, threads=threads)
+        head = chain.Chain(bundle, graph, stop=point.id, engine=engine, threads=threads)
         head_ms, _, values = measured(lambda head=head: head.run(golden))  # type: ignore[misc]
         share = max(1 - head_ms / max(local_ms, 1e-6), 0.05)
         row = min(_worth(codecs.measure(name, values.values()) for name in names), key=lambda seen: seen.bytes)

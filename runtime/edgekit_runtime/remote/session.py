@@ -136,10 +136,18 @@ class AdaptiveSession:
         self._client = Client(server, credentials)
         dtypes = {tensor.name: tensor.dtype for tensor in local.inputs}
         golden = {name: np.asarray(array, dtypes.get(name, array.dtype)) for name, array in golden.items()}
-        made = offers(local.bundle, local.graph.id, local.run, golden, ours=ours, threads=local.threads)
+        made = offers(
+            local.bundle,
+            local.graph.id,
+            local.run,
+            golden,
+            ours=ours,
+            engine=local.engine_name,
+            threads=local.threads,
+        )
         self._offers = {offer.cost.id: offer for offer in made}
         self.controller = Controller([offer.cost for offer in made], policy or Policy(), settings=settings)
-        self._log = journal.Writer(log, self.controller.profile, local.bundle.bundle_id) if log else None
+        self._log = journal.Writer(log, self.controller.actions, local.bundle.bundle_id) if log else None
         self._ours = ours
         self._probe: LoadProbe = probe or SystemProbe(local.threads)
         self._lock = threading.Lock()

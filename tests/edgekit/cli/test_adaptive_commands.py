@@ -29,7 +29,7 @@ def bundle(tmp_path: Path) -> str:
 @pytest.fixture
 def log(tmp_path: Path) -> str:
     controller = Controller(ACTIONS, Policy())
-    writer = journal.Writer(tmp_path / "log.jsonl", controller.profile)
+    writer = journal.Writer(tmp_path / "log.jsonl", controller.actions)
     for number in range(5):
         writer.add(controller.plan(number * 0.2).decision, number * 0.2, total_ms=50.0)
     writer.close()

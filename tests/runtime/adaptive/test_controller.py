@@ -1,7 +1,8 @@
-"""Hedges, races, pings, failures and learned corrections."""
+"""Hedges, races, pings, failures and a wrong profile."""
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -112,16 +113,11 @@ def test_a_profile_that_is_wrong_by_two_is_corrected_within_fifty_requests(facto
     assert local.predicted_ms == pytest.approx(50 * factor, rel=0.1)
 
 
-def test_one_action_whose_profile_is_wrong_is_corrected_alone() -> None:
-    other = ActionCost(id="small", kind="variant", head_ms=40, accuracy_drop=0.01)
-    controller = Controller((LOCAL, other), Policy())
-    for number in range(50):
-        now = number * 0.2
-        controller.observe(now, Outcome("local", device_ms=50.0))
-        controller.observe(now + 0.1, Outcome("small", device_ms=80.0))
-    rows = {row.action: row.predicted_ms for row in controller.plan(10.0).decision.alternatives}
-    assert rows["local"] == pytest.approx(50, rel=0.15)
-    assert rows["small"] == pytest.approx(80, rel=0.15)
+def test_a_slow_first_send_does_not_pass_for_a_slow_device() -> None:
+    sent = msgspec.structs.replace(OFFLOAD, encode_ms=0.5)
+    controller = Controller((LOCAL, sent), Policy())
+    controller.observe(0.0, Outcome("offload", device_ms=40.0, network_ms=30.0, bytes_up=15_000, bytes_down=600))
+    assert controller.load.read(0.0).device_slowdown == 1.0
 
 
 def test_the_twin_without_load_sees_none() -> None:
