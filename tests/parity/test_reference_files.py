@@ -11,6 +11,7 @@ import edgekit
 import edgekit_runtime as er
 from edgekit.students import data, picture_tasks
 from edgekit.students.mlperf_tiny import keyword_features
+from edgekit_runtime.chain import Chain, split_points
 from edgekit_runtime.errors import Refused, UsageError
 
 
@@ -41,6 +42,35 @@ def test_a_quantized_file_is_kept_and_answers_as_before(models: Path, name: str,
         expected, got = before.run(golden), after.run(golden)
     for output, answer in got.items():
         np.testing.assert_array_equal(answer, expected[output])
+
+
+@pytest.mark.parametrize("name", ["trained_lstm", "trained_lstm_int8"])
+def test_a_file_whose_lstm_keeps_its_state_in_variables_is_cut_behind_it(
+    models: Path, name: str, tmp_path: Path
+) -> None:
+    bundle = edgekit.convert(
+        str(models / "tflite_micro" / f"{name}.tflite"),
+        out=tmp_path / "cut.edge",
+        precision="keep",
+        formats=("tflite",),
+    )
+    (full, *pieces) = bundle.manifest.graphs
+    assert [piece.role for piece in pieces] == ["segment", "segment"]
+    assert all(piece.int8_weight_bytes_fraction == full.int8_weight_bytes_fraction for piece in pieces)
+    (point,) = split_points(bundle.manifest, full.id)
+    for seed in (0, 1):  # the second run starts from a fresh state, too
+        given = {
+            tensor.name: np.random.default_rng(seed).integers(-100, 100, tensor.shape).astype(tensor.dtype)
+            for tensor in full.inputs
+        }
+        with (
+            er.open(bundle.root) as whole,
+            Chain(bundle, full.id, stop=point.id) as head,
+            Chain(bundle, full.id, start=point.id) as tail,
+        ):
+            got = tail.run(head.run(given))
+            for output, answer in whole.run(given).items():
+                np.testing.assert_array_equal(got[output], answer)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,8 @@ def cut(model: Model, rung: Any, number: int, plan: Plan) -> tuple[Any, list[str
         plan: Which tensors it gets and makes.
 
     Returns:
-        The subgraph (its tensors are copies, their buffers are shared), and the names of its inputs in order.
+        The subgraph (its tensors are copies, their buffers are shared), and the names of its inputs in order. Variables
+        (the state of an LSTM, afresh at every run) go along with the operators that read them.
 
     Raises:
         Refused: It needs a tensor that nothing makes.
@@ -126,7 +127,7 @@ def cut(model: Model, rung: Any, number: int, plan: Plan) -> tuple[Any, list[str
         elif index in makers and id(makers[index]) not in needed:
             needed.add(id(makers[index]))
             stack += [int(i) for i in makers[index].inputs if int(i) >= 0]
-        elif index not in makers and not is_constant(model, rung.tensors[index]):
+        elif index not in makers and not is_constant(model, rung.tensors[index]) and not rung.tensors[index].isVariable:
             raise Refused(f"nothing makes tensor {index} of the TFLite graph", remedy="convert the student again")
     made = schema().SubGraphT()
     made.tensors = [copy.copy(tensor) for tensor in rung.tensors]
