@@ -102,6 +102,6 @@ def test_a_kept_graph_keeps_its_pieces_and_golden_answers_and_nothing_else(bundl
 
 
 def test_a_graph_that_is_not_there_is_a_usage_error_and_leaves_nothing(bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no graph 'onnx.fp16'"):
+    with pytest.raises(UsageError, match=r"no graph 'onnx\.fp16'"):
         keep_graphs(bundle, ["onnx.fp16"], tmp_path / "slim.edge")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.edge"]
