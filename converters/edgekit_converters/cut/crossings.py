@@ -64,5 +64,8 @@ def represent(
             # Centred features do not see a zero point; scales weigh the tensors of one place against each other.
             tensors = [seen[point.id][t.name].astype(np.float32) * (t.scale or 1.0) for t in point.tensors]
             rows[point.id].append(features(tensors, [t.shape for t in point.tensors]))
-    chosen = stand_ins([np.stack(rows[point.id]) for point in points], k)
+    # An inner axis that follows no axis of the student can be longer for some samples.
+    widths = {name: min(map(len, seen)) for name, seen in rows.items()}
+    layers = [np.stack([row[: widths[point.id]] for row in rows[point.id]]) for point in points]
+    chosen = stand_ins(layers, k)
     return {point.place: points[other].place for point, other in zip(points, chosen, strict=True)}

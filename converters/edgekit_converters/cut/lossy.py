@@ -65,19 +65,12 @@ def with_lossy_actions(manifest: Manifest, stage: Staging, evidence: Evidence) -
         for graph in manifest.graphs:
             if graph.id in floats:
                 evidence.progress(f"measuring int8 on the wire of {graph.id}")
-                try:
-                    actions += measure(bundle, graph, evidence)
-                except Refused as error:  # a tensor with NaN or infinity has no int8 form
-                    evidence.progress(f"{graph.id}: {codecs.INT8_ROW} is not offered: {error.message}")
+                actions += measure(bundle, graph, evidence)
     return msgspec.structs.replace(manifest, actions=(*manifest.actions, *actions))
 
 
 def measure(bundle: Bundle, full: Graph, evidence: Evidence) -> list[Action]:
-    """One action for each of the split points of a graph that are measured, in order of depth.
-
-    Raises:
-        Refused: A crossing tensor cannot be sent as int8.
-    """
+    """One action for each of the split points of a graph that are measured, in order of depth."""
     points = [point for point in split_points(bundle.manifest, full.id) if _is_float(point)]
     if len(points) > MAX_POINTS:
         stand_ins = represent(bundle, full, evidence.calibration, MAX_POINTS, points)
@@ -93,8 +86,13 @@ def measure(bundle: Bundle, full: Graph, evidence: Evidence) -> list[Action]:
         # An answer that is given before the split point is no matter of what crosses there.
         points = [point for point in points if output in {tensor.name for tensor in tails[point.id].outputs}]
         for seen, _ in crossings(bundle, full, data.inputs):
-            for point in points:
-                sent = {name: through(array) for name, array in seen[point.id].items()}
+            for point in list(points):
+                try:
+                    sent = {name: through(array) for name, array in seen[point.id].items()}
+                except Refused as error:  # NaN or infinity, as in a mask, has no int8 form
+                    evidence.progress(f"{point.id} offers no {codecs.INT8_ROW}: {error.message}")
+                    points.remove(point)
+                    continue
                 answers[point.id].append(tails[point.id].run(sent)[output])
     reference = [evidence.task.reference[row][output] for row in rows]
     return [_action(point, reference, answers[point.id], data, evidence.task) for point in points]

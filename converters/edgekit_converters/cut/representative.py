@@ -29,8 +29,11 @@ def features(tensors: Sequence[np.ndarray], shapes: Sequence[Sequence[int | str]
     parts = []
     for tensor, shape in zip(tensors, shapes, strict=True):
         moving = tuple(axis for axis, size in enumerate(shape) if isinstance(size, str))
-        parts.append(tensor.astype(np.float32).mean(axis=moving).ravel() if moving else tensor.ravel())
-    row = np.concatenate(parts).astype(np.float32)
+        count = max(1, int(np.prod([tensor.shape[axis] for axis in moving])))  # a dynamic axis may be empty
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            parts.append((tensor.astype(np.float64).sum(axis=moving) / count).ravel())
+    # Masks may hold infinity: a very large number tells samples apart as well.
+    row = np.nan_to_num(np.concatenate(parts).astype(np.float32))
     return row[:: -(-len(row) // MAX_FEATURES) or 1]
 
 

@@ -91,6 +91,12 @@ def test_features_do_not_depend_on_the_size_of_a_dynamic_axis_and_stay_few() -> 
     assert len(features([np.zeros((1, 3, 100, 100), np.int8)], [(1, 3, 100, 100)])) <= MAX_FEATURES
 
 
+def test_masks_of_infinity_and_empty_axes_are_features_too() -> None:
+    mask = np.array([[0, -np.inf, np.inf]], np.float32)
+    assert all(np.isfinite(features([mask], [shape])).all() for shape in ((1, 3), (1, "T")))
+    assert features([np.zeros((1, 0, 2), np.float32)], [("B", "T", 2)]).tolist() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("wanted", [("auto:0",), ("auto:x",), ("auto:-1",), ("auto:2", "layers.0"), ("auto:2", "all")])
 def test_a_number_of_places_that_cannot_be_meant_is_refused(wanted) -> None:
     with pytest.raises(UsageError, match="--split-points"):
