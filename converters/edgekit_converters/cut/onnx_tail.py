@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import onnx
-from onnx.external_data_helper import load_external_data_for_model
-
 from edgekit_runtime.engines import onnx_bytes
 
 # A protobuf message ends at 2 GiB; what is larger keeps its weights in a file beside it.
@@ -28,6 +25,9 @@ def write_tail(pieces: Sequence[Path], outputs: Collection[str], path: Path) -> 
     Raises:
         Refused: A file that is no ONNX model.
     """
+    import onnx
+    from onnx.external_data_helper import load_external_data_for_model
+
     model = onnx.load_model_from_string(onnx_bytes.join([piece.read_bytes() for piece in pieces], outputs))
     load_external_data_for_model(model, str(pieces[0].parent))
     size = sum(len(row.raw_data) for row in model.graph.initializer)
