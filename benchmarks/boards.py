@@ -66,6 +66,19 @@ def rows() -> list[Row]:
     return found
 
 
+def pairs(all_rows: Sequence[Row], *, use: str) -> Iterator[tuple[Row, Row]]:
+    """The fp32 and the int8 figure of one network, board, engine and number of threads, both marked `use`."""
+
+    def key(row: Row) -> tuple[str, str, int, str]:
+        return row.profile.name, row.published.engine, row.threads, row.published.model
+
+    chosen = [row for row in all_rows if row.published.use == use]
+    int8 = {key(row): row for row in chosen if row.published.precision == "int8"}
+    for row in chosen:
+        if row.published.precision == "fp32" and key(row) in int8:
+            yield row, int8[key(row)]
+
+
 def groups(all_rows: Sequence[Row]) -> Iterator[list[Row]]:
     """Rows that are fitted together."""
     keys = {(r.profile.name, r.published.engine, r.published.precision, r.threads) for r in all_rows}

@@ -19,7 +19,7 @@ class Draft:
     """One converted graph file in the work folder, not yet verified.
 
     Attributes:
-        path: The file. External data, if any, lies beside it and is listed in `extra_files`.
+        path: The file. External data, if any, lies beside it or in folders there and is listed in `extra_files`.
         inputs: Named as the student's inputs; dtype and shape as in the file.
         outputs: Named as the student's outputs, in the student's order.
         signatures: Ladder rungs (TFLite), smallest first; empty when the file itself takes every size.

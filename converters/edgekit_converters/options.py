@@ -16,6 +16,7 @@ from edgekit_runtime.errors import UsageError
 FORMATS = ("onnx", "tflite")
 PRECISIONS = ("auto", "int8", "fp16", "fp32", "keep")
 MAX_SEED = 2**32 - 1  # numpy's
+_SPLIT_WORD = re.compile(r"auto(:[1-9][0-9]*)?|all|none")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -35,7 +36,7 @@ class Options:
         precision: `auto` ships fp32 and, where it is smaller and passes the gate, int8.
         dynamic: `NAME:AXIS[=SYMBOL][:MIN-MAX]`.
         exits: Names of outputs in order of depth; the last is the full answer.
-        split_points: `auto`, `all`, `none`, or names of places. See `cut.choose`.
+        split_points: `auto`, `auto:5` (five that stand for all), `all`, `none`, or names of places. See `cut.choose`.
         states: `INPUT=OUTPUT`: outputs of a streaming student that are inputs of its next step.
         keep_float: Patterns of operators or modules that stay in floating point.
         min_engine: Oldest versions the graphs must run on, by engine.
@@ -96,10 +97,12 @@ class Options:
                 f"--exits {self.exits[0]} names one output",
                 remedy="name them all in order of depth, the full answer last; leave it out where there is one answer",
             )
-        if not self.split_points or (len(self.split_points) > 1 and {*self.split_points} & {"auto", "all", "none"}):
+        words = [name for name in self.split_points if _SPLIT_WORD.fullmatch(name)]
+        wrong = [name for name in self.split_points if name.startswith("auto:") and name not in words]
+        if not self.split_points or wrong or (words and len(self.split_points) > 1):
             raise UsageError(
                 f"--split-points {','.join(self.split_points) or '(empty)'}",
-                remedy="auto, all, none, or names of places",
+                remedy="auto, auto:5 (a few that stand for all, from 1), all, none, or names of places",
             )
         if self.name and not _NAME.fullmatch(self.name):
             raise UsageError(

@@ -198,6 +198,7 @@ def _write_golden(stage: Staging, golden: Arrays, kept: list[Verified]) -> None:
 
 def _cut(job: Job, golden: Arrays, drafts: list[Draft], manifest: Manifest) -> Manifest:
     from edgekit_converters.cut.cut import Cutting, cut_all
+    from edgekit_converters.cut.lossy import Evidence, with_lossy_actions
 
     whole = [draft for draft in drafts if draft.role == "full"]
     fp32 = next((draft.path for draft in whole if draft.format == "onnx" and draft.precision == "fp32"), None)
@@ -205,10 +206,13 @@ def _cut(job: Job, golden: Arrays, drafts: list[Draft], manifest: Manifest) -> M
         stage=job.stage,
         student=job.student,
         samples=job.data.inputs,
+        calibration=(job.calibration or job.data).inputs,
         golden=golden,
         wanted=job.options.split_points,
         exits=job.options.exits,
         named_by=fp32,
         progress=job.progress,
     )
-    return cut_all(work, manifest)
+    return with_lossy_actions(
+        cut_all(work, manifest), job.stage, Evidence(job.data, work.calibration, job.task, job.progress)
+    )

@@ -43,8 +43,9 @@ class Staging:
         """Copies a converted graph in and describes it; fractions and reasons come later."""
         target = self.root / "graphs" / f"{draft.id}{draft.path.suffix}"
         shutil.copyfile(draft.path, target)
-        data = [target.with_name(extra.name) for extra in draft.extra_files]
+        data = [target.parent / extra.relative_to(draft.path.parent) for extra in draft.extra_files]
         for extra, beside in zip(draft.extra_files, data, strict=True):
+            beside.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(extra, beside)
         return Graph(
             id=draft.id,

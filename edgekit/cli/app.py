@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("report", "HTML, Markdown, JSON and CSV over measured bundles"),
     "compare": ("compare", "is A faster than B? paired and interleaved"),
     "devices": ("devices", "device profiles and their sources"),
+    "slim": ("slim", "only what one kind of device needs"),
     "calibrate-exits": ("calibrate_exits", "certified thresholds for early exits"),
     "agent": ("agent", "on a device: lets a workstation profile there"),
     "run": ("run", "one or many requests through a bundle"),

@@ -1,6 +1,7 @@
 """The demo: both students the whole path, beside what the stock tools make of them.
 
     material ─► convert ─► FOLDER/digits.edge, sequences.edge ─► profile ─► table, verdicts, HTML report
+            │                                       └─► predict ───┤        (devices that are not at hand)
             └─► stock tools ─► FOLDER/stock/ ──────────────────────┘
 
 What does not depend on this machine's mood (training, conversion, the stock tools) is kept in the folder and used again
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import edgekit_runtime as er
+from edgekit.demo.elsewhere import Elsewhere, predict_elsewhere
 from edgekit.demo.material import Material, prepare
 from edgekit.profiler.api import profile
 from edgekit.report.advice import Advice, int8_advice
@@ -75,11 +77,12 @@ class Section:
     parameters: int
     lines: tuple[Line, ...]
     advice: tuple[Advice, ...]
+    elsewhere: tuple[Elsewhere, ...]
 
 
 def steps(folder: Path) -> int:
     """About how many steps a run will report, for the bar's ETA: a first run trains and converts."""
-    return 13 if (folder / f"{TEXTS.name}.key").is_file() else 64
+    return 15 if (folder / f"{TEXTS.name}.key").is_file() else 66
 
 
 def show(folder: Path, progress: Progress) -> tuple[list[Section], Path]:
@@ -108,7 +111,9 @@ def _section(example: Example, material: Material, folder: Path, progress: Progr
         progress(f"{example.name}: measuring {attempt['tool']}")
         lines.append(_stock_line(bundle, material, attempt))
     advice = tuple(int8_advice(measured, bundle.manifest.quality))
-    return Section(example.title, bundle.root, bundle.manifest.source.parameters or 0, tuple(lines), advice)
+    progress(f"{example.name}: predicting other devices")
+    parameters = bundle.manifest.source.parameters or 0
+    return Section(example.title, bundle.root, parameters, tuple(lines), advice, predict_elsewhere(bundle))
 
 
 def _key(example: Example, material: Material) -> str:

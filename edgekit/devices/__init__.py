@@ -19,7 +19,7 @@ from edgekit.devices.store import LOCAL, known, load
 
 if TYPE_CHECKING:
     from edgekit.devices.calibration import calibrate
-    from edgekit.devices.prediction import predict
+    from edgekit.devices.prediction import check_memory, predict
     from edgekit.devices.work import Work, of_job, work_of
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "DeviceProfile",
     "Work",
     "calibrate",
+    "check_memory",
     "known",
     "load",
     "of_job",
@@ -37,6 +38,7 @@ __all__ = [
 _HOME = {
     "Work": "work",
     "calibrate": "calibration",
+    "check_memory": "prediction",
     "of_job": "work",
     "predict": "prediction",
     "work_of": "work",

@@ -173,11 +173,15 @@ def _split(
         return None
     graphs = {graph.id: graph for graph in manifest.graphs}
     again = sum(_bytes(tensor, sizes) for tensor in manifest.inputs if tensor.name in point.tail_inputs)
-    listed = next(
-        (row for row in manifest.actions if row.kind == "split" and set(row.graphs) & set(point.before)), None
-    )
+    # `bytes` counts int8 where a float crosses: that is a lossy codec with an action and an accuracy of its own.
+    ids = f"split:{point.id}:"
+    listed = next((row for row in manifest.actions if row.kind == "split" and row.id.startswith(ids)), None)
     lossless = all(tensor.dtype != "float32" for tensor in point.tensors)
-    drop = listed.accuracy_drop if listed else 0.0 if lossless else None
+    drop: float | None = 0.0 if lossless else None
+    high = drop
+    if listed and listed.accuracy_drop is not None:
+        drop = high = max(listed.accuracy_drop, 0.0)
+        high = max(listed.interval_95[1], drop) if listed.interval_95 else drop
     return ActionCost(
         id=f"split:{point.id}",
         kind="split",
@@ -191,7 +195,8 @@ def _split(
         tail_sd_ms=tail.sd_ms,
         server_macs=sum(graphs[name].macs or 0 for name in point.after),
         accuracy_drop=drop,
-        accuracy_drop_high=listed.interval_95[1] if listed and listed.interval_95 else drop,
+        accuracy_drop_high=high,
+        codec=listed.codec if listed else "none",
         split_point=point.id,
         depth=depth,
         basis=head.basis if head.basis == tail.basis else "predicted",

@@ -53,8 +53,10 @@ def _map(found: Plan, k: int, m: int, colours: dict[int, str]) -> str:
                 f'fill="{colours[place]}"><title>{escape(told)}</title></rect>'
             )
     bottom = _TOP + _CELL * len(grid.rtt_ms) + 14
-    for j in (0, len(grid.bandwidth_mbps) // 2, len(grid.bandwidth_mbps) - 1):
-        parts.append(f'<text x="{_LEFT + _CELL * j}" y="{bottom}">{grid.bandwidth_mbps[j]:g} Mbit/s</text>')
+    last = len(grid.bandwidth_mbps) - 1
+    for j, anchor in {0: "start", last // 2: "middle", last: "end"}.items():
+        x = _LEFT + _CELL * j + {"start": 0, "middle": _CELL // 2, "end": _CELL}[anchor]
+        parts.append(f'<text x="{x}" y="{bottom}" text-anchor="{anchor}">{grid.bandwidth_mbps[j]:g} Mbit/s</text>')
     label = (
         f"Best action by round trip and bandwidth, device {grid.device_load[k]:g}, server {grid.server_load[m]:g} busy"
     )

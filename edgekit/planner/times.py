@@ -1,18 +1,23 @@
 """How long a graph takes on a device or on a server.
 
-In this order: a measurement kept beside the bundle, of that device; what a profile gives for the graph's
-multiply-accumulates (`Times.basis` tells which).
+In this order (`Timed.basis` tells which):
+    1. a measurement kept beside the bundle, of that device
+    2. the prediction for its operators, traced on this machine (`edgekit.devices.predict`)
+    3. where no engine of this machine runs the graph: its multiply-accumulates over the profile's median rate
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
+from pathlib import Path
 from typing import Literal
 
-from edgekit.devices import DeviceProfile
-from edgekit_runtime.bundle import Bundle
-from edgekit_runtime.errors import Refused
+from edgekit.devices import DeviceProfile, Work, of_job, predict
+from edgekit.profiler import targets
+from edgekit_runtime.bundle import Bundle, open_bundle
+from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 from edgekit_runtime.machine import this_machine
 from edgekit_runtime.manifest import Graph
 from edgekit_runtime.measurement import Measurement
@@ -20,6 +25,7 @@ from edgekit_runtime.measurement import Measurement
 # Effective over peak rate of whole small networks where a profile knows peaks only.
 _OF_PEAK = 0.3
 _RUN_MS = 0.2
+_RUN_TO_RUN = 0.05  # standard deviation over the time, where no samples tell it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Times:
 
     def __init__(self, bundle: Bundle, profile: DeviceProfile, threads: int | None = None) -> None:
         self.profile = profile
+        self._bundle = bundle
         self.threads = threads or max(int(profile.hardware.cores.value), 1)
         here = this_machine().id
         names = {profile.name, here} if profile.name in ("local", here) else {profile.name}
@@ -50,6 +57,8 @@ class Times:
             before = self._measured.get(row.graph)
             if row.device not in names or p50 is None or row.verdict.kind == "invalid":
                 continue
+            if row.predicted and row.threads != self.threads:
+                continue  # it is predicted anew, with as many threads as the pieces that it is compared with
             if before is None or (before.predicted, before.latency_ms.p50) > (row.predicted, p50):
                 self._measured[row.graph] = row
         self._rate: dict[str, float] = {}
@@ -58,19 +67,33 @@ class Times:
         """The time of one graph.
 
         Raises:
-            Refused: It was not measured there, and its MACs or the profile's rates are not known.
+            Refused: It was not measured there, and the device does not run it, or nothing tells its time.
         """
         row = self._measured.get(graph.id)
         if row is not None and row.latency_ms.p50 is not None:
             basis: Literal["measured", "predicted"] = "predicted" if row.predicted else "measured"
             return Timed(row.latency_ms.p50, _spread(row), basis)
+        work = _traced(self._bundle.root, graph.id, graph.sha256)
+        ms = self._rated_ms(graph) if work is None else self._predicted_ms(work)
+        return Timed(ms, _RUN_TO_RUN * ms, "predicted")
+
+    def _predicted_ms(self, work: Work) -> float:
+        # The multiprocessors of a card always work together: they are no threads.
+        threads = 1 if self.profile.kind == "gpu" else self.threads
+        try:
+            ms = predict(self.profile, work, threads=threads).latency_ms.p50
+        except UsageError as error:
+            raise Refused(f"{work.graph}: {error.message}", remedy=error.remedy) from error
+        assert ms is not None  # a prediction always has one
+        return ms
+
+    def _rated_ms(self, graph: Graph) -> float:
         if graph.macs is None:
             raise Refused(
                 f"{graph.id}: not measured on {self.profile.name}, and its multiply-accumulates are not known",
                 remedy=f"edgekit profile BUNDLE --device {self.profile.name} --graph {graph.id}",
             )
-        ms = graph.macs / self._gmacs_per_s(graph.precision) / 1e6 + self._run_ms()
-        return Timed(ms, 0.05 * ms, "predicted")
+        return graph.macs / self._gmacs_per_s(graph.precision) / 1e6 + self._run_ms()
 
     def _run_ms(self) -> float:
         known = [row.run_us.value / 1e3 for row in self.profile.overheads]
@@ -96,9 +119,20 @@ class Times:
         return _OF_PEAK * peak
 
 
+@functools.lru_cache(maxsize=1024)  # device and server ask for the same graphs; a trace costs a run with the tracer
+def _traced(bundle: Path, graph: str, sha256: str) -> Work | None:
+    """What a graph does; None where no engine of this machine runs it. The hash tells a bundle made anew."""
+    try:
+        opened = open_bundle(bundle)
+        jobs, _ = targets.plan([targets.of_graph(opened, opened.graph(graph))])
+        return of_job(jobs[0])
+    except EdgekitError:
+        return None
+
+
 def _spread(row: Measurement) -> float:
     samples = row.latency_ms.samples
     if len(samples) >= 8:
         quartiles = statistics.quantiles(samples, n=4)
         return (quartiles[2] - quartiles[0]) / 1.35  # of a normal distribution
-    return 0.05 * (row.latency_ms.p50 or 0.0)
+    return _RUN_TO_RUN * (row.latency_ms.p50 or 0.0)

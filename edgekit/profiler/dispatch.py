@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from edgekit import devices
 from edgekit.profiler.measure import run_plan
 from edgekit.profiler.request import Request
 from edgekit.profiler.targets import resolve
@@ -48,7 +46,9 @@ def take(
         announce(made.steps, made.remarks)
         return run_plan(made, progress)
     if where.kind == "named":
-        return _predicted(where.text, path, request, announce, progress)
+        documents = predicted(where.text, path, request, announce, progress)
+        keep(path, documents)
+        return documents
     from edgekit.agent.client import profile
 
     found = profile(where, Path(path), request, access, announce=announce, progress=progress)
@@ -67,28 +67,26 @@ def keep(path: str | Path, documents: list[Measurement]) -> None:
                 target.bundle.add_measurement(document)
 
 
-def _predicted(
-    name: str, path: str | Path, request: Request, announce: Announce, progress: Progress
+def predicted(
+    name: str,
+    path: str | Path,
+    request: Request,
+    announce: Announce = lambda steps, remarks: None,
+    progress: Progress = lambda label: None,
 ) -> list[Measurement]:
     """Documents of a device that is not at hand. What it cannot run is left out; nothing at all is an error."""
-    devices = _devices()
-    if devices is None:
-        raise UsageError(
-            f"there is no device {name!r}; there are: local",
-            remedy="measure here, or say tcp://HOST:PORT of an agent or ssh://USER@HOST",
-        )
     profile = devices.load(name)
-    if not hasattr(devices, "predict"):
-        raise UsageError(f"this version of edgekit predicts nothing for {name}", remedy=f"edgekit devices {name}")
     made = request.plan(path)
     announce(len(made.jobs), made.remarks)
     found: list[Measurement] = []
     refusals: list[EdgekitError] = []
-    work: dict[tuple[str, int, int | None], Any] = {}
+    work: dict[tuple[str, int, int | None], devices.Work] = {}
     for job in made.jobs:
         progress(f"{name}: {job.label}")
         key = (job.target.graph, job.batch, job.length)
         try:
+            # Before the file is opened here: what is too large for the device may be too large for this machine.
+            devices.check_memory(profile, job.target.graph, job.target.file_bytes)
             work[key] = work.get(key) or devices.of_job(job)
             found.append(devices.predict(profile, work[key], engine=job.engine, threads=job.threads))
         except (UsageError, Refused) as error:
@@ -96,12 +94,4 @@ def _predicted(
     if not found:
         raise refusals[0]
     announce(0, tuple(f"{name}: {error.message}" for error in refusals))
-    keep(path, found)
     return found
-
-
-def _devices() -> Any:
-    """The package that knows devices, where this installation has it."""
-    if importlib.util.find_spec("edgekit.devices") is None:
-        return None
-    return importlib.import_module("edgekit.devices")

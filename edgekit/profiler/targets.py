@@ -13,6 +13,7 @@ import numpy as np
 from edgekit.profiler import inputs
 from edgekit_runtime import engines, ladder
 from edgekit_runtime.bundle import Bundle, open_bundle
+from edgekit_runtime.chain import Chain
 from edgekit_runtime.errors import EngineMissing, InputMismatch, Refused, UsageError
 from edgekit_runtime.manifest import Graph, Manifest, Tensor
 from edgekit_runtime.paths import sha256
@@ -118,9 +119,11 @@ class Job:
                 return None
             entry = self.target.entry()
             names = {tensor.name for tensor in entry.inputs} if entry else set()
+            if bundle and self.length:
+                golden = stretched(golden, bundle.manifest, self.length)
+            if bundle and entry and names - golden.keys():
+                golden = handed_over(bundle, entry, golden, self.engine)
             chosen = {name: array for name, array in golden.items() if name in names} or golden
-            if self.length and bundle:
-                chosen = stretched(chosen, bundle.manifest, self.length)
             batched = bundle is None or _batched(bundle)
             return inputs.fit(chosen, _limited(tensors, self.batch), batch=self.batch if batched else None)
         unnamed = any(
@@ -153,19 +156,27 @@ def resolve(path: str | Path, graph: str | None = None) -> list[Target]:
         chosen = [bundle.graph(graph)]
     else:
         chosen = [entry for entry in bundle.manifest.graphs if entry.role == "full"] or list(bundle.manifest.graphs)
-    return [
-        Target(
-            label=f"{path.name}:{entry.id}",
-            graph=entry.id,
-            path=bundle.graph_path(entry).resolve(),
-            format=entry.format,
-            precision=entry.precision,
-            sha256=entry.sha256,
-            file_bytes=entry.bytes,
-            bundle=bundle,
-        )
-        for entry in chosen
-    ]
+    return [of_graph(bundle, entry, path.name) for entry in chosen]
+
+
+def of_graph(bundle: Bundle, entry: Graph, name: str = "") -> Target:
+    """One graph of an open bundle, whole or a piece.
+
+    Args:
+        bundle: Opened.
+        entry: Of its manifest.
+        name: The bundle's, in messages; empty: its folder's.
+    """
+    return Target(
+        label=f"{name or bundle.root.name}:{entry.id}",
+        graph=entry.id,
+        path=bundle.graph_path(entry).resolve(),
+        format=entry.format,
+        precision=entry.precision,
+        sha256=entry.sha256,
+        file_bytes=entry.bytes,
+        bundle=bundle,
+    )
 
 
 def split_spec(spec: str | Path) -> tuple[Path, str | None]:
@@ -285,6 +296,35 @@ def stretched(arrays: Mapping[str, np.ndarray], manifest: Manifest, length: int)
                 array = np.take(array, np.arange(length) % array.shape[axis], axis=axis)
         made[name] = np.ascontiguousarray(array)
     return made
+
+
+def handed_over(bundle: Bundle, entry: Graph, golden: inputs.Arrays, engine: str) -> inputs.Arrays:
+    """What a piece of a cut graph takes when the pieces before it run on the golden inputs.
+
+    Args:
+        bundle: Opened.
+        entry: The piece; for any other graph the golden inputs are given back.
+        golden: By input name of the student.
+        engine: Runs the pieces before.
+
+    Returns:
+        By input name of the piece, in its order.
+
+    Raises:
+        Refused: The engine failed.
+    """
+    after = next((item.after for item in bundle.manifest.exits if item.graph == entry.id), None)
+    points = [
+        point
+        for point in bundle.manifest.split_points
+        if point.of == entry.of and (point.id == after or point.after[:1] == (entry.id,))
+    ]
+    if not points:
+        return golden
+    with Chain(bundle, entry.of, stop=points[0].id, engine=engine) as head:
+        given = inputs.fit({tensor.name: golden[tensor.name] for tensor in head.inputs}, head.inputs)
+        found = {**golden, **head.run(given)}
+    return {tensor.name: found[tensor.name] for tensor in entry.inputs}
 
 
 def _batched(bundle: Bundle) -> bool:

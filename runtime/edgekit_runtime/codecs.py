@@ -1,10 +1,15 @@
-"""Codecs for a tensor on the wire: none, lz4, zstd, both after a bit shuffle, JPEG and WebP for images.
+"""Codecs for a tensor on the wire: none, lz4, zstd, both after a bit shuffle; lossy: int8 rows, JPEG and WebP.
 
 A bit shuffle puts the first bits of all elements side by side, then the second bits, and so on: neighbours in a tensor
 are alike in their high bits, so that runs appear which lz4 and zstd find.
 
     elements   e0 = b0 b1 … b7     e1 = b0 b1 … b7     …
     shuffled   all b0 | all b1 | … | all b7
+
+`int8-row` gives each row of a float tensor a scale of its own (largest absolute value / 127) and sends round(x / scale)
+in one byte: an error of at most half a scale. Tensors that are not float travel as they are.
+
+    scales of all rows (float32; float64 for float64) | int8 of all rows
 
 What is sent says nothing of itself: codec, dtype and shape travel in the request, and `decode` checks them against the
 bytes. `lz4` and `zstandard` are optional (`edgekit[remote]`), as is `pillow` (`edgekit[image]`).
@@ -17,7 +22,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +31,7 @@ from edgekit_runtime.errors import Refused, UsageError
 _MAX_BYTES = 1 << 30  # no tensor of a request is larger; a hostile length is refused before anything is made
 _LZ4_FAST, _ZSTD_FAST = 1, 1  # acceleration and level: on these sizes the higher ones cost more than they save
 JPEG_QUALITY, WEBP_QUALITY = 90, 85
+_MIN_ROW = 16  # elements; in shorter rows the scales would weigh more than the values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +79,7 @@ def decode(codec: str, data: bytes, dtype: str, shape: Sequence[int]) -> np.ndar
     if any(size < 0 for size in shape) or wanted > _MAX_BYTES:
         raise Refused(f"a tensor of shape {tuple(shape)} {dtype} is not taken", remedy=f"{_MAX_BYTES} bytes at most")
     try:
-        raw = read(data, kind.itemsize, wanted)
+        raw = read(data, Wanted(kind, tuple(shape), wanted))
     except (ValueError, RuntimeError, OSError, MemoryError) as error:
         raise Refused(f"{len(data)} bytes are no {codec} of {wanted} bytes: {error}", remedy="send it again") from error
     if len(raw) != wanted:
@@ -146,8 +152,16 @@ def unshuffled(data: bytes, itemsize: int) -> bytes:
     return np.packbits(np.ascontiguousarray(bits.T), axis=1).tobytes() + data[body:]
 
 
+class Wanted(NamedTuple):
+    """What a decoder is to make."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    bytes: int
+
+
 _Encode = Callable[[np.ndarray], bytes]
-_Decode = Callable[[bytes, int, int], bytes]
+_Decode = Callable[[bytes, Wanted], bytes]
 
 
 def _raw(array: np.ndarray) -> bytes:
@@ -193,6 +207,56 @@ def _zstd_decode(data: bytes, wanted: int) -> bytes:
         raise ValueError(str(error)) from error
 
 
+def row_elements(shape: Sequence[int]) -> int:
+    """Elements that share a scale in `int8-row`: all behind the first two axes, behind the first where those are few.
+
+    A row is a token of [samples, tokens, width], a channel of [samples, channels, height, width] and never holds two
+    samples.
+    """
+    behind = math.prod(shape[2:])
+    return behind if len(shape) > 2 and behind >= _MIN_ROW else math.prod(shape[1:])
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    long = row_elements(array.shape) if array.ndim > 1 else array.size
+    return array.reshape(array.size // max(long, 1), long)
+
+
+def _scale_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.promote_types(dtype, np.float32).newbyteorder("<")
+
+
+def _int8_encode(array: np.ndarray) -> bytes:
+    if array.dtype.kind != "f":
+        return _raw(array)
+    kind = _scale_dtype(array.dtype)
+    rows = _rows(array).astype(kind)
+    scales = np.abs(rows).max(axis=1, initial=0.0) / kind.type(127)
+    if not np.isfinite(scales).all():
+        raise Refused("int8-row takes no NaN and no infinity", remedy=f"for such tensors: {', '.join(LOSSLESS)}")
+    with np.errstate(over="ignore"):  # 127 scales of the largest number there is may be infinite by rounding
+        scales = np.where(np.isinf(scales * kind.type(127)), np.nextafter(scales, kind.type(0)), scales)
+    # A scale of 0 is a row of zeros, or of numbers too small for one.
+    values = np.divide(rows, scales[:, None], out=np.zeros_like(rows), where=scales[:, None] > 0)
+    values = np.clip(np.rint(values), -127, 127).astype(np.int8)
+    return bytes(scales.astype(kind).tobytes() + values.tobytes())
+
+
+def _int8_decode(data: bytes, wanted: Wanted) -> bytes:
+    if wanted.dtype.kind != "f":
+        return data
+    kind = _scale_dtype(wanted.dtype)
+    size = math.prod(wanted.shape)
+    long = row_elements(wanted.shape) if len(wanted.shape) > 1 else size
+    rows = size // max(long, 1)
+    if len(data) != rows * kind.itemsize + size:
+        raise ValueError(f"{rows} scales and {size} values are {rows * kind.itemsize + size} bytes")
+    scales = np.frombuffer(data, kind, rows)
+    values = np.frombuffer(data, np.int8, size, rows * kind.itemsize).reshape(rows, long)
+    with np.errstate(over="ignore", invalid="ignore"):  # scales of somebody else: infinity is theirs
+        return bytes((values * scales[:, None]).astype(wanted.dtype).tobytes())
+
+
 def _image_encode(kind: str, quality: int, array: np.ndarray) -> bytes:
     image = array[0] if array.ndim == 4 and array.shape[0] == 1 else array
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
@@ -205,11 +269,11 @@ def _image_encode(kind: str, quality: int, array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _image_decode(data: bytes, itemsize: int, wanted: int) -> bytes:
+def _image_decode(data: bytes, wanted: Wanted) -> bytes:
     with _pillow().open(io.BytesIO(data), formats=("JPEG", "WEBP")) as image:
         width, height = image.size
         bands = len(image.getbands())
-        if width * height * bands != wanted:  # before a single pixel is made
+        if width * height * bands != wanted.bytes:  # before a single pixel is made
             raise ValueError(f"it is {height} x {width} x {bands}")
         return np.asarray(image).tobytes()
 
@@ -221,23 +285,25 @@ def _pillow() -> Any:
 
 
 _TABLE: dict[str, tuple[_Encode, _Decode, str]] = {
-    "none": (_raw, lambda data, size, wanted: data, ""),
-    "lz4": (lambda a: _lz4_encode(_raw(a)), lambda data, size, wanted: _lz4_decode(data, wanted), "lz4"),
-    "zstd": (lambda a: _zstd_encode(_raw(a)), lambda data, size, wanted: _zstd_decode(data, wanted), "zstandard"),
+    "none": (_raw, lambda data, wanted: data, ""),
+    "lz4": (lambda a: _lz4_encode(_raw(a)), lambda data, wanted: _lz4_decode(data, wanted.bytes), "lz4"),
+    "zstd": (lambda a: _zstd_encode(_raw(a)), lambda data, wanted: _zstd_decode(data, wanted.bytes), "zstandard"),
     "bitshuffle-lz4": (
         lambda a: _lz4_encode(shuffled(_raw(a), a.itemsize)),
-        lambda data, size, wanted: unshuffled(_lz4_decode(data, wanted), size),
+        lambda data, wanted: unshuffled(_lz4_decode(data, wanted.bytes), wanted.dtype.itemsize),
         "lz4",
     ),
     "bitshuffle-zstd": (
         lambda a: _zstd_encode(shuffled(_raw(a), a.itemsize)),
-        lambda data, size, wanted: unshuffled(_zstd_decode(data, wanted), size),
+        lambda data, wanted: unshuffled(_zstd_decode(data, wanted.bytes), wanted.dtype.itemsize),
         "zstandard",
     ),
+    "int8-row": (_int8_encode, _int8_decode, ""),
     "jpeg": (lambda a: _image_encode("jpeg", JPEG_QUALITY, a), _image_decode, "PIL"),
     "webp": (lambda a: _image_encode("webp", WEBP_QUALITY, a), _image_decode, "PIL"),
 }
 LOSSLESS = ("none", "lz4", "zstd", "bitshuffle-lz4", "bitshuffle-zstd")
+INT8_ROW = "int8-row"
 _PIP = {"lz4": "edgekit[remote]", "zstandard": "edgekit[remote]", "PIL": "edgekit[image]"}
 
 

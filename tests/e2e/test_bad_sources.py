@@ -21,6 +21,15 @@ quantized (float[N, 4] x) => (float[N, 4] y)
     y = DequantizeLinear(q, scale, zero)
 }
 """
+TABLE = """
+<ir_version: 8, opset_import: ["" : 17]>
+quantized (float[N, 4] x) => (float[N, 600] y)
+<float scale = {0.1}, int8 zero = {0}>
+{
+    w = DequantizeLinear(codes, scale, zero)
+    y = MatMul(x, w)
+}
+"""
 
 
 @pytest.mark.parametrize("source", ["nowhere.py:tiny", "nowhere.onnx", "nowhere.tflite", "nowhere.pt2"])
@@ -180,6 +189,35 @@ def test_a_quantized_onnx_file_is_kept_as_it_is(edgekit: Any, work: Path) -> Non
     kept = (work / "kept.edge" / graph["path"]).read_bytes()
     assert kept == (work / "qdq.onnx").read_bytes()
     assert [(row["format"], row["precision"]) for row in done.document["refused"]] == [("tflite", "all")]
+
+
+def save_with_data(path: Path, location: str) -> None:
+    """A quantized model, y = x @ w, whose weights lie in a file of their own."""
+    model = onnx.parser.parse_model(TABLE)
+    codes = np.random.default_rng(0).integers(-127, 128, (4, 600)).astype(np.int8)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(codes, "codes"))
+    (path.parent / location).parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path, save_as_external_data=True, location=location, size_threshold=1000)
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "parts/weights.bin"])
+def test_a_quantized_onnx_file_keeps_its_external_data(edgekit: Any, work: Path, location: str) -> None:
+    save_with_data(work / "large.onnx", location)
+    done = edgekit("convert", "large.onnx", "--precision", "keep", "-o", "large.edge", "--json", "--quiet")
+    assert done.code == 0, done.err
+    (graph,) = done.document["manifest"]["graphs"]
+    assert graph["data"] == [f"graphs/{location}"]
+    for name, given in ((graph["path"], "large.onnx"), (graph["data"][0], location)):
+        assert (work / "large.edge" / name).read_bytes() == (work / given).read_bytes()
+    assert edgekit("verify", "large.edge").code == 0
+
+
+def test_external_data_that_is_missing_or_named_as_the_graph_is_refused(refused: Any, work: Path) -> None:
+    save_with_data(work / "alone.onnx", "alone.bin")
+    (work / "alone.bin").unlink()
+    refused("alone.onnx", "--precision", "keep").says("alone.onnx", "alone.bin")
+    save_with_data(work / "odd.onnx", "onnx.int8.onnx")
+    refused("odd.onnx", "--precision", "keep").says("named as the graph", "save it again")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,55 @@ def test_a_lossless_codec_gives_back_every_bit(codec, array) -> None:
     assert back.tobytes() == np.ascontiguousarray(array).tobytes()
 
 
+FLOATS = st.sampled_from((np.float16, np.float32, np.float64))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    FLOATS.flatmap(
+        lambda d: SHAPES.flatmap(lambda s: arrays.arrays(d, s, elements={"allow_nan": False, "allow_infinity": False}))
+    )
+)
+def test_int8_rows_come_back_within_half_a_scale(array) -> None:
+    back = codecs.decode("int8-row", codecs.encode("int8-row", array), array.dtype.name, array.shape)
+    assert back.shape == array.shape and back.dtype == array.dtype
+    if not array.size:
+        return
+    long = codecs.row_elements(array.shape) if array.ndim > 1 else array.size
+    rows, got = (a.reshape(-1, long).astype(np.longdouble) for a in (array, back))
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    # Half a scale; beside it the rounding of scale and product (4 units in the last place of the largest value), and
+    # numbers so small that their scale is subnormal.
+    tiny = np.finfo(np.promote_types(array.dtype, np.float32)).tiny
+    slack = 4 * np.finfo(array.dtype).eps * largest + 127 * np.longdouble(
+        max(tiny, np.finfo(array.dtype).smallest_subnormal)
+    )
+    assert (np.abs(rows - got) <= largest / 254 + slack).all()
+
+
+def test_int8_rows_are_a_quarter_of_float_and_lossy() -> None:
+    wide = np.random.default_rng(0).normal(size=(2, 16, 384)).astype(np.float32)
+    assert len(codecs.encode("int8-row", wide)) == 2 * 16 * (384 + 4)
+    assert "int8-row" in codecs.available(lossless=False) and "int8-row" not in codecs.available()
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 64), (3, 8, 6, 6), (3, 64, 1, 1), (3, 10)])
+def test_int8_rows_of_a_sample_do_not_depend_on_its_neighbours(shape) -> None:
+    louder = np.arange(1, 4).reshape(-1, *[1] * (len(shape) - 1)) ** 4
+    batch = (np.random.default_rng(0).normal(size=shape) * louder).astype(np.float32)
+
+    def through(array: np.ndarray) -> np.ndarray:
+        return codecs.decode("int8-row", codecs.encode("int8-row", array), "float32", array.shape)
+
+    assert through(batch)[:1].tobytes() == through(batch[:1]).tobytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_int8_rows_refuse_what_has_no_scale(value) -> None:
+    with pytest.raises(Refused, match="NaN"):
+        codecs.encode("int8-row", np.array([1.0, value], np.float32))
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(codecs.known()), st.binary(max_size=200))
 def test_bytes_of_somebody_else_are_refused_and_never_crash(codec, data) -> None:
@@ -84,3 +133,13 @@ def test_the_best_codec_depends_on_the_link() -> None:
     assert codecs.best(found, uplink_mbps=5).codec == "zstd"
     assert codecs.best(found, uplink_mbps=1000).codec == "none"
     assert codecs.best(found, uplink_mbps=100, slowdown=10).codec == "none"
+
+
+@settings(max_examples=80, deadline=None)
+@given(FLOATS, st.binary(min_size=1, max_size=60))
+def test_int8_rows_of_somebody_else_are_refused_or_of_the_shape_asked_for(dtype, data) -> None:
+    name = np.dtype(dtype).name
+    try:
+        assert codecs.decode("int8-row", data, name, (2, 20)).shape == (2, 20)
+    except Refused as error:
+        assert "int8-row" in error.message

@@ -65,6 +65,29 @@ def test_a_tokenizer_json_is_used_with_its_own_padding(tmp_path: Path) -> None:
     assert ready.encode({"text": ["cat sat", "cat"]})["ids"].tolist() == [[1, 2], [1, 7]]
 
 
+# Logical order: the word that is read first comes first in memory, though a screen shows it at the right.
+HEBREW = "שלום עולם טוב"
+ARABIC = "مرحبا بالعالم الجميل"
+
+
+@pytest.mark.parametrize("text", [HEBREW, ARABIC, f"{HEBREW} bert 42 {ARABIC}"])
+@pytest.mark.parametrize("kind", ["vocab.txt", "tokenizer.json"])
+def test_text_read_from_right_to_left_keeps_its_order_and_decodes(tmp_path: Path, text: str, kind: str) -> None:
+    words = ["[PAD]", "[UNK]", *sorted({*HEBREW.split(), *ARABIC.split(), "bert", "42"})]
+    content = "\n".join(words)
+    if kind == "tokenizer.json":
+        tokenizers = pytest.importorskip("tokenizers")
+        ids = {word: number for number, word in enumerate(words)}
+        fast = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, "[UNK]"))
+        fast.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        content = fast.to_str()
+    ready = prepared(tmp_path, (IDS, MASK), {f"assets/tokenizer/{kind}": content.encode()})
+    made = ready.encode({"text": [text, text.split()[0]]})
+    assert [words[number] for number in made["ids"][0]] == text.split()
+    # The shorter text is padded behind its last word as any other: at the end of the row, not at the left of a screen.
+    assert made["attention_mask"][1].tolist() == [1] + [0] * (len(text.split()) - 1)
+
+
 def test_a_missing_tokenizers_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
     ready = prepared(tmp_path, (IDS,), {"assets/tokenizer/tokenizer.json": b"{}"})

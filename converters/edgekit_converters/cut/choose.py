@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from edgekit_converters.cut.branches import Branch, branches
 from edgekit_converters.cut.flow import Flow, Place, nested, places, trunk, undominated
@@ -12,6 +13,7 @@ from edgekit_converters.cut.names import like, named
 from edgekit_runtime.errors import UsageError
 
 AUTO, ALL, NONE = "auto", "all", "none"
+_FEW = re.compile(r"auto:([1-9][0-9]*)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +56,19 @@ def survey(flow: Flow, exits: Sequence[str], known: Sequence[Place] = ()) -> Map
     return Map(kept, rest, tuple(dataclasses.replace(b, place=names[b.place.tensors]) for b in found_branches))
 
 
+def few(wanted: Sequence[str]) -> int | None:
+    """How many places are to stand for all (`auto:5`); None where that was not asked."""
+    found = _FEW.fullmatch(wanted[0]) if len(wanted) == 1 else None
+    return int(found[1]) if found else None
+
+
 def choose(surveyed: Map, wanted: Sequence[str]) -> tuple[Place, ...]:
     """The places to cut at, in order of depth, each wholly behind the one before.
 
     Args:
         surveyed: What `survey` gave.
-        wanted: `auto`, `all`, `none`, or names of places. The places of exits are always cut.
+        wanted: `auto`, `all`, `none`, or names of places. `auto:5` is `auto` here: which places stand for all is known
+            when the pieces have run. The places of exits are always cut.
 
     Raises:
         UsageError: A name that no place has (the nearest are named), or places that lie beside each other.
@@ -67,7 +76,7 @@ def choose(surveyed: Map, wanted: Sequence[str]) -> tuple[Place, ...]:
     exits = tuple({branch.place.tensors: branch.place for branch in surveyed.branches}.values())
     if tuple(wanted) in ((), (NONE,)):
         asked: tuple[Place, ...] = ()
-    elif tuple(wanted) == (AUTO,):
+    elif tuple(wanted) == (AUTO,) or few(wanted):
         asked = surveyed.kept
     elif tuple(wanted) == (ALL,):
         asked = (*surveyed.kept, *(place for place in surveyed.rest if _is_legal(place)))
@@ -83,6 +92,17 @@ def choose(surveyed: Map, wanted: Sequence[str]) -> tuple[Place, ...]:
     first = nested(exits)
     rest = [p for p in asked if p.tensors not in {e.tensors for e in first} and _fits(p, first)]
     return nested_with(first, rest)
+
+
+def replaced(chosen: Sequence[Place], surveyed: Map, stand_ins: Mapping[str, str]) -> dict[str, str]:
+    """The chosen places that another chosen one stands for, by name, each with the reason; those of exits stay."""
+    names = {place.name for place in chosen}
+    exits = {branch.place.name for branch in surveyed.branches}
+    return {
+        name: f"{stand_ins[name]} stands for it"
+        for name in sorted(names - exits)
+        if stand_ins.get(name, name) in names - {name}
+    }
 
 
 def nested_with(first: Sequence[Place], rest: Sequence[Place]) -> tuple[Place, ...]:

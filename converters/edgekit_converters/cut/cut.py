@@ -15,7 +15,9 @@ import msgspec
 
 from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.cut import probes, tflite_flow
-from edgekit_converters.cut.choose import NONE, Map, choose, survey
+from edgekit_converters.cut.choose import NONE, Map, choose, few, replaced, survey
+from edgekit_converters.cut.counted import counted
+from edgekit_converters.cut.crossings import represent
 from edgekit_converters.cut.flow import Place
 from edgekit_converters.cut.onnx_flow import Seen, see
 from edgekit_converters.cut.onnx_write import OnnxPieces
@@ -39,21 +41,25 @@ class Cutting:
         stage: The bundle in the making.
         student: What was captured.
         samples: Real inputs, one sample each.
+        calibration: What calibrated the graphs, one sample each: on these it is chosen which places stand for others.
         golden: Golden inputs.
-        wanted: `auto`, `all`, `none` or names of places.
+        wanted: `auto`, `auto:5`, `all`, `none` or names of places.
         exits: Outputs in order of depth, the full answer last.
         named_by: The fp32 ONNX graph, whose steps carry the names of modules; None where there is none.
         progress: Called with a line a step.
+        stand_ins: For each place the one that stands for it, once a graph has told; empty before.
     """
 
     stage: Staging
     student: Captured
     samples: Sequence[Arrays]
+    calibration: Sequence[Arrays]
     golden: Arrays
     wanted: tuple[str, ...]
     exits: tuple[str, ...]
     named_by: Path | None
     progress: Progress
+    stand_ins: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def cut_all(work: Cutting, manifest: Manifest) -> Manifest:
@@ -131,14 +137,18 @@ def _batch(student: Captured) -> str:
 
 
 def _cut(work: Cutting, manifest: Manifest, graph: Graph, seen: Seen, surveyed: Map) -> Manifest:
-    """Cuts one graph; places that do not answer bit by bit as the whole are given up and the rest is cut again."""
+    """Cuts one graph; places that do not answer bit by bit as the whole are given up and the rest is cut again.
+
+    So are those that another one stands for: what crosses at all of them is known only once the pieces run.
+    """
     student = work.student
     requests = [
         probes.at(student.inputs, work.samples, sizes, _batch(student))
         for sizes in probes.proven(student.axes, work.samples[0], student.inputs)
     ]
     chosen = choose(surveyed, work.wanted)
-    lost: dict[str, str] = {}
+    lost = replaced(chosen, surveyed, work.stand_ins)
+    chosen = tuple(place for place in chosen if place.name not in lost)
     writer = OnnxPieces(work.stage, graph) if graph.format == "onnx" else TflitePieces(work.stage, graph)
     while chosen:
         pieces = writer.write(describe(graph, seen, chosen, surveyed.branches, work.exits))
@@ -146,8 +156,14 @@ def _cut(work: Cutting, manifest: Manifest, graph: Graph, seen: Seen, surveyed: 
         work.stage.write_manifest(msgspec.structs.replace(listed, files=work.stage.files()))
         with open_bundle(work.stage.root) as bundle:
             wrong = differing(bundle, graph, pieces.split_points, requests)
+            k = few(work.wanted)
+            if not wrong and k and not work.stand_ins:
+                work.stand_ins.update(represent(bundle, graph, work.calibration, k))
+                named = replaced(chosen, surveyed, work.stand_ins)
+                wrong = {point.id: named[point.place] for point in pieces.split_points if point.place in named}
             if not wrong:
                 golden = answers(bundle, graph, work.golden, graph.engine)
+                listed = counted(work.stage.root, listed, graph, work.golden, golden)
                 break
         lost |= {point.place: wrong[point.id] for point in pieces.split_points if point.id in wrong}
         chosen = tuple(place for place in chosen if place.name not in lost)

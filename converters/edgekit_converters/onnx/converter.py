@@ -44,16 +44,14 @@ class OnnxConverter:
     def export(self, student: Captured, work: Path, progress: Progress) -> Draft:
         """Writes the fp32 graph. See `draft.FormatConverter.export`.
 
-        A source that is quantized and kept is copied byte for byte and drafted as int8.
+        A source that is quantized and kept is copied byte for byte, its external data too, and drafted as int8.
         """
         progress("onnx: writing the fp32 graph")
         made = exporting.export(student, self.opset)
         precision: Precision = "int8" if student.quantized else "fp32"
         path = work / f"{precision}.onnx"
-        kept = student.quantized and student.path is not None
-        data: tuple[Path, ...] = ()
-        if kept and student.path is not None:
-            path.write_bytes(student.path.read_bytes())
+        if student.quantized and student.path is not None:
+            data = external.copy(student.path, path, f"onnx.{precision}.onnx")
         else:
             data = external.write(made.model, path, f"onnx.{precision}")
         _sidecar(path).write_text(

@@ -9,12 +9,16 @@ at multiples of a page, as mapping demands.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit_converters.onnx.session import serialize
+from edgekit_runtime.errors import Refused
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_ir as ir
 
 # Bytes of a tensor from which a file of its own pays: below, parsing takes less than a millisecond.
@@ -53,3 +57,58 @@ def read(path: Path) -> ir.Model:
 
     model = ir.load(path)
     return ir.external_data.load_to_model(model)
+
+
+def copy(source: Path, path: Path, taken: str) -> tuple[Path, ...]:
+    """Copies a graph byte for byte, and the files its tensors lie in, which it looks for by the same names.
+
+    Args:
+        source: The `.onnx` file.
+        path: Of the copy.
+        taken: Name that the copy will have in the bundle: no data file may be called so.
+
+    Returns:
+        The data files' copies, beside the graph or in folders there.
+
+    Raises:
+        Refused: A data file is missing, lies outside the graph's folder or has the graph's own name.
+    """
+    import onnx
+
+    names = locations(onnx.load(source, load_external_data=False).graph)
+    path.write_bytes(source.read_bytes())
+    copies = []
+    for name in names:
+        data, beside = source.parent / name, path.parent / name
+        remedy = "save it again: onnx.save(model, FILE, save_as_external_data=True, location='weights.data')"
+        if not data.resolve().is_relative_to(source.parent.resolve()) or Path(name).is_absolute():
+            raise Refused(f"{source.name}: its weights lie outside its folder, in {name}", remedy=remedy)
+        if not data.is_file():
+            raise Refused(f"{source.name}: its weights should lie in {name}, which is not there", remedy=remedy)
+        if Path(name) in (Path(taken), Path(path.name)):
+            raise Refused(f"{source.name}: its weights lie in a file named as the graph, {name}", remedy=remedy)
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(data, beside)
+        copies.append(beside)
+    return tuple(copies)
+
+
+def locations(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """Files outside the graph that its constants lie in, as it names them, in alphabetical order."""
+    external = {
+        entry.value
+        for tensor in _tensors(graph)
+        if tensor.data_location == tensor.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return tuple(sorted(external))
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)

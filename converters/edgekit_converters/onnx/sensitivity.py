@@ -3,6 +3,7 @@
 before: x ──► Conv ──► y ──► ...
 after:  x ──► Conv ──► y ──► ...          the student itself, in floating point
         x ──► Conv in int8 ──► z          a twin of each operator that the recipe quantizes, on the same input
+                                          (a sum of looked-up rows with the look-up, which int8 makes one with it)
         sum (y - z)^2, sum y^2            two numbers a sample leave the graph, whatever the size of y
 
 What an operator does to the answer is not asked: its own signal to quantization noise ratio is cheap, and enough to say
@@ -19,6 +20,7 @@ import numpy as np
 
 from edgekit_converters.captured import Arrays
 from edgekit_converters.onnx import apply as applying
+from edgekit_converters.onnx import bags
 from edgekit_converters.onnx.edit import Editor
 from edgekit_converters.onnx.session import open_session, run_session, serialize
 from edgekit_converters.recipe.types import Recipe
@@ -60,13 +62,15 @@ def _add_twins(model: ir.Model, wanted: set[str]) -> list[str]:
 
     editor = Editor(model)
     names = []
+    # Before anything is added: a sum whose rows are read twice, once by the twin of their look-up, is none.
+    sums = {node.name: gather for node in model.graph if (gather := bags.looked_up(node)) is not None}
     for node in list(model.graph):
         name = node.name or ""
         if name not in wanted:
             continue
         attributes = {key: attribute.value for key, attribute in node.attributes.items()}
         twin = editor.node(
-            None, node.op_type, list(node.inputs), outputs=len(node.outputs), name=name + _TWIN,
+            None, node.op_type, _inputs(editor, node, sums.get(name)), outputs=len(node.outputs), name=name + _TWIN,
             domain=node.domain, **attributes,
         )[0]  # fmt: skip
         whole = node.outputs[0]
@@ -77,3 +81,13 @@ def _add_twins(model: ir.Model, wanted: set[str]) -> list[str]:
             model.graph.outputs.append(total)
         names.append(name)
     return names
+
+
+def _inputs(editor: Editor, node: ir.Node, gather: ir.Node | None) -> list[ir.Value | None]:
+    """What the twin of an operator reads; rows that are looked up to be summed it looks up for itself alone."""
+    inputs = list(node.inputs)
+    if gather is not None:
+        (rows,) = editor.node(None, "Gather", list(gather.inputs), axis=0)
+        rows.type, rows.shape = gather.outputs[0].type, gather.outputs[0].shape
+        inputs[1] = rows
+    return inputs

@@ -19,6 +19,7 @@ from edgekit_converters.tflite.calibrate import Range, Rows, activation_ranges, 
 from edgekit_converters.tflite.lower import GENERAL_REMEDY, lower
 from edgekit_converters.tflite.passes.centre_table import centre_tables
 from edgekit_converters.tflite.passes.compact import compact
+from edgekit_converters.tflite.passes.every_nth import every_nth
 from edgekit_converters.tflite.passes.metadata import stamp
 from edgekit_converters.tflite.passes.names import rename
 from edgekit_converters.tflite.passes.scatter_rows import scatter_rows
@@ -68,6 +69,7 @@ class TfliteConverter:
         model = lower(student, signatures, progress)
         rename(model, [tensor.name for tensor in student.inputs], [tensor.name for tensor in student.outputs])
         scatter_rows(model)
+        every_nth(model)
         step_recurrent(model)
         version = write(model, path)
         draft = _draft(student, model, path, version, signatures if student.axes else ())

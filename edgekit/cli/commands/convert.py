@@ -37,7 +37,9 @@ def command(
     precision: Annotated[str, typer.Option(help="auto, int8, fp16, fp32 or keep.")] = "auto",
     dynamic: Annotated[list[str] | None, typer.Option(help="NAME:AXIS[=SYMBOL][:MIN-MAX]; repeatable.")] = None,
     exits: Annotated[str, typer.Option(help="Outputs in order of depth, the full answer last: A,B,C")] = "",
-    split_points: Annotated[str, typer.Option(help="Where it may be cut: auto, all, none or NAME,...")] = "auto",
+    split_points: Annotated[
+        str, typer.Option(help="Where it may be cut: auto, auto:5 (five that stand for all), all, none or NAME,...")
+    ] = "auto",
     state: Annotated[
         list[str] | None, typer.Option(help="INPUT=OUTPUT: a streaming student's state, carried on; repeatable.")
     ] = None,

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.bundle_tables import size
+from edgekit.cli.demo_tables import elsewhere_plain, elsewhere_told
 from edgekit.cli.output import Output
 
 MARKS = {"sound": "", "noisy": " ~", "invalid": " !"}
@@ -63,6 +64,7 @@ def _plain(section: Any) -> dict[str, Any]:
             for line in section.lines
         ],
         "int8_pays": [{"answer": a.answer, "because": a.because, "where": a.where} for a in section.advice],
+        "elsewhere": [elsewhere_plain(there) for there in section.elsewhere],
     }
 
 
@@ -77,6 +79,7 @@ def _render(console: Console, sections: list[Any], served: Any, index: Path) -> 
                 console.print(f"{line.graph} failed: {line.note[:160]}", markup=False)
         for advice in section.advice:
             console.print(f"int8 pays here: {advice.answer}, because {advice.because} ({advice.where})", markup=False)
+        elsewhere_told(console, section.elsewhere)
     _render_away(console, served)
     first = sections[0].bundle
     console.print(f"\nreport   {index}", markup=False)

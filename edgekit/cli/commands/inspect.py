@@ -101,7 +101,7 @@ def _render(console: Console, bundle: Bundle, *, ops: bool, cuts: bool) -> None:
     for graph in manifest.graphs:
         for line in broken(graph):
             console.print(f"note      {graph.id}: {line}", markup=False)
-        if graph.precision == "int8":
+        if graph.precision == "int8" and graph.ships_because:
             console.print(f"ships     {graph.id}: {graph.ships_because}", markup=False)
     for quality in manifest.quality:
         mark = "passed" if quality.gate == "passed" else "FAILED"

@@ -14,6 +14,8 @@ from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
 from edgekit_runtime.errors import UsageError
 
+MOST_ROWS = 12
+
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],
@@ -75,22 +77,36 @@ def _thinned(values: list[float], most: int = 40) -> tuple[float, ...]:
 def _render(console: Console, found: Any, report: Path | None) -> None:
     document = found.document()
     at = document["at"]
-    table = Table(title=f"at {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, nothing else running")
-    for name in ("action", "kind", "expected ms", "bytes up", "accuracy drop", "why"):
-        table.add_column(name)
-    for row in document["actions"]:
-        drop = "not measured" if row["accuracy_drop"] is None else f"{row['accuracy_drop']:.4f}"
-        cells = (row["id"], row["kind"], f"{row['predicted_ms']:.2f}", str(row["bytes_up"]), drop, row["reasons"][0])
-        table.add_row(*cells)
-    console.print(table)
-    for row in found.crossovers[:12]:
-        console.print(
-            f"from {row.bandwidth_mbps:.3g} Mbit/s on {row.above} instead of {row.below} (round trip {row.rtt_ms:g} "
-            f"ms, device {100 * row.device_load:.0f} %, server {100 * row.server_load:.0f} % busy)",
-            markup=False,
-        )
-    if len(found.crossovers) > 12:
-        console.print(f"… and {len(found.crossovers) - 12} more crossovers (--json lists all)", markup=False)
     console.print(found.verdict, markup=False)
+    table = Table(
+        title=f"at {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, nothing else running", box=None
+    )
+    table.add_column("action", overflow="fold")
+    for name in ("expected ms", "bytes up", "accuracy drop"):
+        table.add_column(name, justify="right")
+    for row in document["actions"][:MOST_ROWS]:
+        drop = "not measured" if row["accuracy_drop"] is None else f"{row['accuracy_drop']:.4f}"
+        table.add_row(row["id"], f"{row['predicted_ms']:.2f}", str(row["bytes_up"]), drop)
+    console.print(table)
+    _more(console, len(document["actions"]), "actions, with the reasons of each")
+    _render_crossovers(console, found.crossovers)
     if report is not None:
         console.print(f"picture: {report}", markup=False)
+
+
+def _render_crossovers(console: Console, crossovers: Any) -> None:
+    if not crossovers:
+        return
+    table = Table(title="where another action takes over", box=None)
+    for name in ("from Mbit/s", "action", "instead of", "round trip ms", "device busy", "server busy"):
+        table.add_column(name, justify="left" if name in ("action", "instead of") else "right", overflow="fold")
+    for row in crossovers[:MOST_ROWS]:
+        busy = (f"{100 * row.device_load:.0f} %", f"{100 * row.server_load:.0f} %")
+        table.add_row(f"{row.bandwidth_mbps:.3g}", row.above, row.below, f"{row.rtt_ms:g}", *busy)
+    console.print(table)
+    _more(console, len(crossovers), "crossovers")
+
+
+def _more(console: Console, total: int, what: str) -> None:
+    if total > MOST_ROWS:
+        console.print(f"  … {total - MOST_ROWS} more {what}: --json", markup=False)

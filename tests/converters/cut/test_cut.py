@@ -71,6 +71,20 @@ def test_what_crosses_in_the_static_int8_graph_is_int8_with_its_scale(exits_bund
             assert all(t.dtype in ("uint8", "int8") and t.scale for t in point.tensors), point
 
 
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_the_int8_shares_of_a_graph_are_those_of_its_pieces(bundle: Bundle, graph: str) -> None:
+    whole = bundle.graph(graph)
+    pieces = [piece for piece in bundle.manifest.graphs if piece.of == graph]
+    macs = sum(piece.macs or 0 for piece in pieces)
+    share = sum(piece.executed_int8_macs_fraction * (piece.macs or 0) for piece in pieces) / macs
+    # The engine's count of the whole includes work that has no share of its own in a piece's MACs (masks, sums).
+    assert share == pytest.approx(whole.executed_int8_macs_fraction, abs=0.02)
+    heavy = [piece for piece in pieces if (piece.macs or 0) > 0.1 * macs]
+    assert heavy
+    for piece in heavy:
+        assert piece.int8_weight_bytes_fraction == pytest.approx(whole.int8_weight_bytes_fraction, abs=0.02), piece.id
+
+
 def test_weights_of_onnx_segments_lie_in_the_whole_graph_s_file_alone(exits_bundle: Bundle) -> None:
     import onnx
 

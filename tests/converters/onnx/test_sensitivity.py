@@ -36,3 +36,20 @@ def test_the_graph_itself_is_left_as_it_is() -> None:
     before = len(model.graph), [value.name for value in model.graph.outputs]
     noise(model, resolve(model, Facts({})), [{"x": np.ones((1, 4, 8, 8), np.float32)}])
     assert (len(model.graph), [value.name for value in model.graph.outputs]) == before
+
+
+def test_a_sum_of_looked_up_rows_is_ranked_at_every_length() -> None:
+    # Its twin sums int8 rows too: with its rows in float it would be another operator, one whose columns are the words.
+    model = parse(
+        "agraph (int64[B,T] ids, float[B,1,T] w) => (float[B,1,64] y) { rows = Gather<axis=0>(table, ids) "
+        "y = MatMul(w, rows) }",
+        table=normal(300, 64),
+    )
+    for node in model.graph:
+        node.name = node.op_type
+    shapes = {"ids": (1, 9), "w": (1, 1, 9), "rows": (1, 9, 64), "y": (1, 1, 64)}
+    rng = np.random.default_rng(0)
+    samples = [{"ids": rng.integers(0, 300, (1, n)), "w": np.full((1, 1, n), 1 / n, np.float32)} for n in (9, 4, 17)]
+    found = noise(model, resolve(model, Facts(shapes)), samples)
+    assert set(found) == {"Gather", "MatMul"}
+    assert all(0 < power < 10 ** (-38 / 10) for power in found.values())  # 8 bits of normal rows keep about 44 dB

@@ -287,7 +287,8 @@ def test_an_operator_without_lowering_is_refused_with_its_place_and_the_way_out(
 
 class Scatter(nn.Module):
     def forward(self, values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(5, 4).index_add(0, places, values)
+        # A sum over rows would run: `passes.scatter_rows` writes that as SCATTER_ND.
+        return torch.zeros(5, 4).scatter_reduce(0, places[:, None].expand(-1, 4), values, "amax")
 
 
 def test_a_graph_that_lowers_but_does_not_run_is_refused(tmp_path: Path) -> None:

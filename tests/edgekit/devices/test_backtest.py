@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
 from benchmarks import boards, networks
+from edgekit.report.advice import predicted_speedup
+from edgekit_runtime.measurement import Latency
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,22 @@ def test_half_of_the_figures_are_held_out_and_most_are_predicted_within_35_perce
     assert len(held) >= 35
     assert np.mean(np.array(errors) <= 0.35) >= 0.6
     assert 0.7 <= np.mean(inside) <= 0.9
+
+
+def test_the_speedup_of_int8_lies_where_it_is_predicted_on_the_figures_held_out() -> None:
+    inside = []
+    for fp32, int8 in boards.pairs(boards.rows(), use="held_out"):
+        told = fp32.published.latency_ms.value / int8.published.latency_ms.value
+        for rates in (fp32.profile.rates, ()):  # with what the profile states, and from its peaks alone
+            profile = msgspec.structs.replace(fp32.profile, rates=rates)
+            made, wanted = (
+                Latency(n=0, p50=each.ms, interval_95=each.interval(1.96))
+                for each in (int8.predicted(profile), fp32.predicted(profile))
+            )
+            low, high = predicted_speedup(made, wanted)
+            inside.append(low <= told <= high)
+    assert len(inside) >= 14
+    assert np.mean(inside) >= 0.9
 
 
 def test_the_profiles_hold_the_rates_that_the_fit_gives() -> None:

@@ -9,14 +9,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgekit.devices import load
+from edgekit.devices import DeviceProfile, load, predict, work_of
+from edgekit.devices.table import Kernels, Point
 from edgekit.planner import Grid, actions_of, plan
 from edgekit.planner.page import page
 from edgekit.planner.times import Times
 from edgekit_runtime import open_bundle
 from edgekit_runtime.adaptive import ActionCost, Link, Load, Policy, choose
 from edgekit_runtime.errors import Refused
-from edgekit_runtime.manifest import Exit, Graph, Manifest, OperatingPoint, SplitPoint, WireTensor
+from edgekit_runtime.manifest import Action, Exit, Graph, Manifest, OperatingPoint, SplitPoint, WireTensor
 from edgekit_runtime.testing import make_bundle
 
 LOCAL = ActionCost(id="local", kind="local", head_ms=50)
@@ -139,10 +140,95 @@ def test_every_way_of_a_cut_bundle_has_its_cost(tmp_path: Path) -> None:
         assert plan(tuple(rows.values())).verdict
 
 
+def test_int8_on_a_float_wire_costs_the_accuracy_that_was_measured_for_this_very_split_point(tmp_path: Path) -> None:
+    def change(found: Manifest) -> Manifest:
+        found = cut(found)
+        (point,) = found.split_points
+        tensors = (msgspec.structs.replace(point.tensors[0], dtype="float32"),)
+        points = tuple(msgspec.structs.replace(point, id=f"onnx.fp32.{n}", tensors=tensors) for n in ("a", "b", "c"))
+        row = Action(id="", kind="split", graphs=(*point.before, *point.after), codec="int8-row", n=100)
+        rows = (
+            msgspec.structs.replace(row, id="split:onnx.fp32.a:int8-row", accuracy_drop=0.01, interval_95=(0.0, 0.02)),
+            msgspec.structs.replace(row, id="split:onnx.fp32.b:int8-row", accuracy_drop=-0.1, interval_95=(-0.2, 0.0)),
+        )
+        return msgspec.structs.replace(found, split_points=points, actions=rows)
+
+    with open_bundle(make_bundle(tmp_path / "tiny.edge", change=change)) as bundle:
+        device, server = Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))
+        rows = {row.id[-1]: row for row in actions_of(bundle, device, server) if row.kind == "split"}
+    assert (rows["a"].accuracy_drop, rows["a"].accuracy_drop_high, rows["a"].codec) == (0.01, 0.02, "int8-row")
+    assert (rows["b"].accuracy_drop, rows["b"].accuracy_drop_high) == (0.0, 0.0)
+    assert rows["c"].accuracy_drop is None  # never measured
+
+
 def test_a_graph_of_which_nothing_is_known_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    with open_bundle(make_bundle(tmp_path / "tiny.edge")) as bundle:
+    made = make_bundle(tmp_path / "tiny.edge", graphs={"onnx.fp32": b"not a graph"})
+    with open_bundle(made) as bundle:
         times = Times(bundle, load("pi4"))
         with pytest.raises(Refused, match="edgekit profile BUNDLE --device pi4"):
             times.of(bundle.graph("onnx.fp32"))
         with pytest.raises(Refused, match="pi4"):
             actions_of(bundle, times, times)
+
+
+def test_a_graph_that_was_not_measured_there_is_predicted_from_its_operators(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pi4 = load("pi4")
+    with open_bundle(make_bundle(tmp_path / "tiny.edge", weights=np.ones((512, 1024), np.float32))) as bundle:
+        graph = bundle.graph("onnx.fp32")  # the manifest knows no MACs of it
+        times = Times(bundle, pi4, threads=1)
+        found = times.of(graph)
+        wanted = predict(pi4, work_of(bundle.root)[0]).latency_ms.p50
+    assert (found.ms, found.basis) == (pytest.approx(wanted), "predicted")
+
+
+def test_a_kept_prediction_counts_with_its_own_number_of_threads_only(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pi4 = load("pi4")
+    with open_bundle(make_bundle(tmp_path / "tiny.edge", weights=np.ones((512, 1024), np.float32))) as bundle:
+        kept = predict(pi4, work_of(bundle.root)[0], threads=1)
+        slow = msgspec.structs.replace(kept, latency_ms=msgspec.structs.replace(kept.latency_ms, p50=77.0))
+        bundle.add_measurement(slow)
+        graph = bundle.graph("onnx.fp32")
+        assert Times(bundle, pi4, threads=1).of(graph).ms == 77.0
+        assert Times(bundle, pi4, threads=4).of(graph).ms < 77.0
+
+
+def test_a_prediction_needs_no_rates(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    bare = msgspec.structs.replace(calibrated(), peaks=(), rates=())
+    with open_bundle(make_bundle(tmp_path / "tiny.edge")) as bundle:
+        assert Times(bundle, bare, threads=1).of(bundle.graph("onnx.fp32")).ms == pytest.approx(0.05, rel=0.02)
+
+
+def test_an_engine_that_the_device_lacks_makes_no_time(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pi4 = load("pi4")
+    other = msgspec.structs.replace(pi4, engines=msgspec.structs.replace(pi4.engines, value=("litert",)))
+    made = make_bundle(tmp_path / "tiny.edge", change=cut)
+    with open_bundle(made) as bundle, pytest.raises(Refused, match="onnxruntime is no engine of pi4"):
+        Times(bundle, other).of(bundle.graph("onnx.fp32"))
+
+
+def test_a_graph_that_no_engine_here_runs_takes_the_rates_of_the_profile(tmp_path: Path) -> None:
+    def with_macs(found: Manifest) -> Manifest:
+        return msgspec.structs.replace(
+            found, graphs=tuple(msgspec.structs.replace(graph, macs=40_000_000) for graph in found.graphs)
+        )
+
+    made = make_bundle(tmp_path / "tiny.edge", graphs={"onnx.fp32": b"not a graph"}, change=with_macs)
+    with open_bundle(made) as bundle:
+        found = Times(bundle, load("pi4"), threads=1).of(bundle.graph("onnx.fp32"))
+    assert found.basis == "predicted" and 1 < found.ms < 100
+
+
+def calibrated() -> DeviceProfile:
+    """A device whose calibration knows one kernel: 40 us, and 10 us a run."""
+    kernels = Kernels(
+        engine="onnxruntime",
+        engine_version="1",
+        threads=1,
+        run_us=10.0,
+        points={"dense/MatMul/float": (Point(sizes=(1, 4, 3), us=40.0),)},
+    )
+    return msgspec.structs.replace(load("x86-vnni"), kernels=(kernels,))

@@ -46,15 +46,12 @@ class Browser:
         there, self._to = os.pipe()
         self._from, back = os.pipe()
         high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (there, back)]
-
-        def settle() -> None:  # Chromium reads its commands from descriptor 3 and answers on 4
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
-
+        # Chromium reads its commands from descriptor 3 and answers on 4. A shell moves them there: a preexec_fn would
+        # fork this process, and JAX, which other tests import, warns of that.
+        moved = f'exec "$0" "$@" 3<&{high[0]} 4>&{high[1]}'
         self._process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={self._folder.name}"],
-            pass_fds=(3, 4),
-            preexec_fn=settle,
+            ["bash", "-c", moved, program, *FLAGS, f"--user-data-dir={self._folder.name}"],
+            pass_fds=high,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

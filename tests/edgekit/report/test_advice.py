@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import math
+
+import msgspec
 import pytest
 
-from edgekit.report.advice import int8_advice
+from edgekit.report.advice import int8_advice, predicted_speedup
 from edgekit_runtime.manifest import Quality
 from edgekit_runtime.measurement import Energy, Environment, Latency, Measurement, Memory, Verdict
 
@@ -100,3 +103,21 @@ def test_an_answer_from_predictions_says_so():
     (found,) = int8_advice([measured("int8", 1.0, predicted=True), measured("fp32", 2.0, predicted=True)])
     assert found.answer == "yes"
     assert "predicted, not measured" in found.because
+
+
+def predicted(precision: str, ms: float, spread: float):
+    low, high = ms * math.exp(-1.96 * spread), ms * math.exp(1.96 * spread)
+    found = measured(precision, ms, predicted=True)
+    latency = msgspec.structs.replace(found.latency_ms, interval_95=(low, high))
+    return msgspec.structs.replace(found, latency_ms=latency)
+
+
+@pytest.mark.parametrize(("int8_ms", "answer"), [(0.5, "yes"), (0.9, "not shown"), (1.1, "not shown"), (2.0, "no")])
+def test_two_predictions_are_compared_by_their_ratio_as_they_are_wrong_together(int8_ms: float, answer: str):
+    # Alone each may be wrong by a factor of 1.7, so that the intervals overlap in every case.
+    int8, fp32 = predicted("int8", int8_ms, 0.27), predicted("fp32", 1.0, 0.27)
+    (found,) = int8_advice([int8, fp32])
+    assert found.answer == answer
+    low, high = predicted_speedup(int8.latency_ms, fp32.latency_ms)
+    assert low < 1 / int8_ms < high
+    assert high / low < (fp32.latency_ms.interval_95[1] / fp32.latency_ms.interval_95[0])

@@ -67,3 +67,14 @@ def test_a_cut_student_is_planned_with_its_split_points(cut) -> None:
     kinds = {row.kind for row in rows}
     assert {"local", "offload", "split"} <= kinds
     assert found.document()["verdict"]
+
+
+@pytest.mark.slow  # shares the conversion
+def test_the_pieces_of_a_cut_student_are_predicted_to_take_as_long_as_the_whole(cut) -> None:
+    with er.open_bundle(cut) as bundle:
+        times = Times(bundle, load("pi4"), threads=1)
+        for point in bundle.manifest.split_points:
+            pieces = sum(times.of(bundle.graph(name)).ms for name in (*point.before, *point.after))
+            whole = times.of(bundle.graph(point.of)).ms
+            # Every piece costs a run of its own (6 us there), and an engine fuses less across a cut.
+            assert 0.9 * whole < pieces < 1.5 * whole
