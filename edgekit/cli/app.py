@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "which action wins where, by link and load"),
     "why": ("why", "the reasons of recorded decisions"),
     "serve": ("serve", "the tail side: bundles over gRPC (KServe V2)"),
+    "export-server": ("export_server", "a bundle for Triton or KServe"),
     "simulate": ("simulate", "policies against the oracle on recorded links and loads"),
     "demo": ("demo", "the whole path on one student"),
 }

@@ -15,7 +15,7 @@ from edgekit_runtime.chain import Chain
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import InputMismatch, Refused, UsageError
 from edgekit_runtime.manifest import Graph, SplitPoint, Tensor
-from edgekit_runtime.remote.pieces import Piece, runner, tail_sha256
+from edgekit_runtime.remote.pieces import Piece, batch_axis, runner, tail_sha256
 
 
 @dataclasses.dataclass
@@ -134,7 +134,7 @@ class Models:
             inputs=step.inputs,
             outputs=step.outputs,
             sha256=graph.sha256,
-            batch=_batch(bundle, (*step.inputs, *step.outputs)),
+            batch=batch_axis(bundle.manifest, (*step.inputs, *step.outputs)),
             piece=step,
             known=frozenset(row.sha256 for row in manifest.graphs if row.role == "full"),
         )
@@ -147,7 +147,7 @@ class Models:
             inputs=tail.inputs,
             outputs=tail.outputs,
             sha256=tail_sha256(bundle, point),
-            batch=_batch(bundle, (*tail.inputs, *tail.outputs)),
+            batch=batch_axis(bundle.manifest, (*tail.inputs, *tail.outputs)),
             piece=tail,
             known=frozenset({tail_sha256(bundle, point)}),
         )
@@ -158,12 +158,3 @@ class Models:
             model.close()
         for bundle in self._bundles:
             bundle.close()
-
-
-def _batch(bundle: Bundle, tensors: Sequence[Tensor]) -> str:
-    """The batch axis, when it stands first in every tensor."""
-    for axis in bundle.manifest.axes:
-        first = all(tensor.shape and tensor.shape[0] == axis.symbol for tensor in tensors)
-        if axis.role == "batch" and first:
-            return axis.symbol
-    return ""

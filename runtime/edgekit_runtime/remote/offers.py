@@ -84,6 +84,9 @@ def offers(
             )
         )
     for depth, point in enumerate(chain.split_points(manifest, graph)):
+        # A tail gives the full answer alone: where the local run also tells what early exits say, it is no answer.
+        if not outputs.keys() <= {tensor.name for name in point.after for tensor in bundle.graph(name).outputs}:
+            continue
         head = chain.Chain(bundle, graph, stop=point.id, engine=engine, threads=threads)
         head_ms, _, values = measured(lambda head=head: head.run(golden))  # type: ignore[misc]
         share = max(1 - head_ms / max(local_ms, 1e-6), 0.05)

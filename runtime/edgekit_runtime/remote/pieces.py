@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -52,3 +52,12 @@ def first_sample(manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> Arrays
     batch = {axis.symbol for axis in manifest.axes if axis.role == "batch"}
     single = {t.name for t in manifest.inputs if t.shape and t.shape[0] in batch}
     return {name: array[:1] if name in single else array for name, array in arrays.items()}
+
+
+def batch_axis(manifest: Manifest, tensors: Sequence[Tensor]) -> str:
+    """Symbol of the batch axis when it stands first in every tensor, else empty: requests can then not be joined."""
+    for axis in manifest.axes:
+        first = all(tensor.shape and tensor.shape[0] == axis.symbol for tensor in tensors)
+        if axis.role == "batch" and first:
+            return axis.symbol
+    return ""

@@ -48,3 +48,17 @@ def test_no_request_is_lost_when_the_link_and_the_server_go(bundle: Path) -> Non
     assert set(found.simulated_ms) == {"adaptive", "best_fixed", "oracle"}
     assert found.best_fixed_action == "local"
     assert told[0] == "starting the server"
+
+
+def test_the_table_tells_each_phase_and_what_it_is_compared_with() -> None:
+    from rich.console import Console
+
+    from edgekit.cli.commands.demo import _render_away
+
+    line = away.PhaseLine("2 Mbit/s", 25, 0, {"local": 20, "offload:zstd": 5}, 3, 41.25, None, 1.0)
+    out = io.StringIO()
+    means = {"adaptive": 40.0, "best_fixed": None, "oracle": 30.0}
+    _render_away(Console(file=out, width=160), away.Away((line,), 41.25, means, "local"))
+    text = out.getvalue()
+    assert "local 20, offload:zstd 5" in text and "41.2" in text
+    assert "adaptive 40.0 ms, best fixed action (local) -, oracle 30.0 ms" in text
