@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit_converters.target import Target, no_int8, onnx_variant
-from edgekit_runtime.errors import EdgekitError, Refused
+from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.manifest import Graph, Manifest
 from edgekit_runtime.measurement import Measurement
 from edgekit_runtime.selection import ANSWERING
@@ -58,13 +58,19 @@ def slim(
     with open_bundle(bundle) as source:
         manifest = source.manifest
         known = [m for m in source.measurements() if m.device == target and m.bundle_id == source.bundle_id]
-        documents = known or _predicted(target, source.root)
-    picked = pick(manifest, wanted, documents)
+        documents, untold = (known, "") if known else _predicted(target, source.root)
+    picked = pick(manifest, wanted, documents, untold)
     return keep_graphs(bundle, [picked.graph], out, force=force), picked
 
 
-def pick(manifest: Manifest, target: Target, documents: Sequence[Measurement]) -> Pick:
+def pick(manifest: Manifest, target: Target, documents: Sequence[Measurement], untold: str = "") -> Pick:
     """The fastest graph that is right for a device; with no figure for any of them, the smallest. Pure.
+
+    Args:
+        manifest: What the bundle holds.
+        target: The device.
+        documents: Measurements or predictions of the device.
+        untold: Why there are no documents, for the person.
 
     Raises:
         Refused: No graph is right for it (lists why).
@@ -81,7 +87,7 @@ def pick(manifest: Manifest, target: Target, documents: Sequence[Measurement]) -
     timed = [graph for graph in open_to if graph.id in times]
     if not timed:
         best = min(open_to, key=lambda graph: graph.bytes)
-        why = f"the smallest: nothing tells how fast it is on {target.name}"
+        why = f"the smallest: nothing tells how fast it is on {target.name}{f' ({untold})' if untold else ''}"
         rest = {graph.id: f"{graph.bytes} bytes, not the smallest" for graph in open_to if graph is not best}
         return Pick(best.id, why, {**against, **rest})
     best = min(timed, key=lambda graph: times[graph.id] or 0.0)
@@ -110,12 +116,12 @@ def unfit(graph: Graph, target: Target) -> str:
     return ""
 
 
-def _predicted(target: str, root: Path) -> Sequence[Measurement]:
-    """Predictions for the device; none where its profile carries none."""
+def _predicted(target: str, root: Path) -> tuple[Sequence[Measurement], str]:
+    """Predictions for the device, or none and the reason."""
     from edgekit.profiler.dispatch import predicted
     from edgekit.profiler.request import Request
 
     try:
-        return predicted(target, root, Request())
-    except EdgekitError:
-        return ()
+        return predicted(target, root, Request()), ""
+    except (Refused, UsageError) as error:  # its profile tells too little, or it runs none of the graphs' engines
+        return (), error.message

@@ -67,7 +67,9 @@ def test_the_fastest_graph_for_the_device_is_kept_and_the_others_are_told_why_no
 
 
 def test_without_any_figure_the_smallest_graph_is_kept(bundle: Path) -> None:
-    assert pick(manifest(bundle), PI4, []).graph == "tflite.int8"
+    found = pick(manifest(bundle), PI4, [], "no rates are known")
+    assert found.graph == "tflite.int8"
+    assert "no rates are known" in found.why
 
 
 def test_int8_that_saturates_on_a_device_is_not_for_it(bundle: Path) -> None:
