@@ -43,7 +43,8 @@ def actions_of(bundle: Bundle, device: Times, server: Times) -> tuple[ActionCost
         )
     down = FRAMING_BYTES + sum(_bytes(tensor, sizes) for tensor in manifest.outputs)
     rows = list(_locals(manifest, full, known))
-    rows += [_chain(manifest, point, graphs, known) for point in manifest.operating_points]
+    # A stream that ends early saves steps, not a part of a request: requests are what is planned here.
+    rows += [_chain(manifest, point, graphs, known) for point in manifest.operating_points if not point.steps]
     served = [graph for graph in manifest.graphs if graph.role == "full" and known.on_server([graph.id])]
     if served:
         tail = min(served, key=lambda graph: known.on_server([graph.id]).ms)  # type: ignore[union-attr]
