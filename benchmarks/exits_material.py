@@ -62,7 +62,7 @@ def mnist(folder: Path) -> Material:
     plan = Plan(epochs=6, batch=64, peak_rate=4e-3)
 
     def teach() -> None:
-        fit(module, task.train, task.labels, plan, augment=_shift, progress=_say)
+        fit(module, task.train, task.labels, plan, augment=_shift, progress=say)
 
     kept(module, folder / "mnist.safetensors", teach)
     chosen = {"image": task.train["image"][:1000]}
@@ -93,7 +93,7 @@ def resnet44(folder: Path) -> Material:
 
     def teach() -> None:
         teach_heads(
-            module, pool_of(module, "image", inputs, RESNET44_VIEWS, hint="layer3", progress=_say), Teaching(), _say
+            module, pool_of(module, "image", inputs, RESNET44_VIEWS, hint="layer3", progress=say), Teaching(), say
         )
 
     kept(module, folder / "resnet44.safetensors", teach)
@@ -165,9 +165,9 @@ def _teach_words(module: nn.Module, inputs: Arrays, labels: np.ndarray, plan: Pl
             schedule.step()
             losses.append(float(loss.detach()))
             if len(losses) % 20 == 0:
-                _say(f"epoch {epoch + 1} of {plan.epochs}, step {len(losses)} of {len(batches)}: {losses[-1]:.3f}")
+                say(f"epoch {epoch + 1} of {plan.epochs}, step {len(losses)} of {len(batches)}: {losses[-1]:.3f}")
     module.eval()
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     print(line, flush=True)
