@@ -77,6 +77,7 @@ class Cell(msgspec.Struct, frozen=True):
         back_for_quality: Operators given back to float because int8 failed the gate.
         back_for_speed: Operators given back because their int8 form was not faster.
         back_for_speed_bytes: Share of the weight bytes that these hold in floating point.
+        cuts: Places that the shipped graph is cut at; head and tail were proven to answer bit by bit as the whole.
         why: What the bundle says of the int8 graph (else of fp32).
     """
 
@@ -95,6 +96,7 @@ class Cell(msgspec.Struct, frozen=True):
     back_for_quality: int = 0
     back_for_speed: int = 0
     back_for_speed_bytes: float = 0.0
+    cuts: list[str] = []
     why: str = ""
 
 
@@ -112,6 +114,7 @@ class Row(msgspec.Struct, frozen=True):
         row: Of the table of reference students.
         text: Whether it reads nothing but whole numbers (words, characters).
         seconds: Of the conversion to both formats.
+        natural: Places where the student is naturally cut.
         held: None without labelled data.
         trouble: Steps that left nothing, and why.
     """
@@ -122,6 +125,7 @@ class Row(msgspec.Struct, frozen=True):
     text: bool
     seconds: float
     cells: dict[str, Cell]
+    natural: tuple[str, ...] = ()
     held: Held | None = None
     stock: dict[str, str] = {}
     speed: Speed | None = None

@@ -114,6 +114,7 @@ def read(name: str) -> Row | None:
         text=all(tensor.dtype == "int64" for tensor in student.inputs),
         seconds=float(made.get("seconds", 0.0)),
         cells=cells,
+        natural=student.split_points,
         held=msgspec.convert(made["held"], Held) if made.get("held") else None,
         stock=found.get("stock", {}).get("stock", {}),
         speed=msgspec.convert(timed, Speed) if timed else None,

@@ -45,11 +45,12 @@ def body(rows: Sequence[Row], students: int) -> str:
         "## int8",
         "`of fp32`: bytes of the file. `int8 MACs`: share of the multiply-accumulates that the engine runs in int8, "
         "counted from its optimised graph or profile; an operator with int8 weights that computes in floating point "
-        "counts nothing.",
+        "counts nothing. `cuts`: places where head and tail were proven to answer bit by bit as the whole; where the "
+        "student is naturally cut but another place has fewer bytes and lies no later, that one is cut.",
         table(
             ("student", "format", "metric", "loss [95 %], points", "same label", "cosine min", "dB", "int8 bytes",
              "given back for speed, bytes", "int8 MACs", "of fp32", "batch 1-cos", "padding 1-cos",
-             "given back quality / speed", "sizes run"),
+             "given back quality / speed", "sizes run", "cuts (natural)"),
             [_int8(row, kind, row.cells[kind]) for row in rows for kind in FORMATS if kind in row.cells],
         ),
         "## Trained students on held-back data",
@@ -204,8 +205,9 @@ def _plain(text: str) -> str:
 def _int8(row: Row, kind: str, cell: Cell) -> tuple[object, ...]:
     seen = cell.quality
     sizes = ", ".join(f"{axis} {len(ran)}" for axis, ran in cell.sizes.items()) or "-"
+    cuts = f"{len(cell.cuts)} ({len({*cell.cuts} & {*row.natural})} of {len(row.natural)})"
     if seen is None:
-        return (row.name, TITLES[kind], "ships fp32" if not cell.refused else "refused", *["-"] * 11, sizes)
+        return (row.name, TITLES[kind], "ships fp32" if not cell.refused else "refused", *["-"] * 11, sizes, cuts)
     return (
         row.name,
         TITLES[kind],
@@ -222,6 +224,7 @@ def _int8(row: Row, kind: str, cell: Cell) -> tuple[object, ...]:
         "-" if cell.padding is None else f"{1 - cell.padding:.0e}",
         f"{cell.back_for_quality} / {cell.back_for_speed}",
         sizes,
+        cuts,
     )
 
 

@@ -112,6 +112,7 @@ def _cell(bundle: er.Bundle, made: Material, kind: str) -> Cell:
         back_for_quality=len(given["quality"]),
         back_for_speed=len(given["speed"]),
         back_for_speed_bytes=_share(bundle, int8, given["speed"]),
+        cuts=sorted({point.place for point in bundle.manifest.split_points if point.of == shipped.id}),
         why=shipped.ships_because,
     )
 
