@@ -100,10 +100,12 @@ def _summary(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, str]]:
         for kind in FORMATS
         if row.speed and kind in row.speed.gain and row.speed.median_ms[f"{kind}.fp32"] >= LEAST_MS
     ]
+    what = f"int8 over fp32, median of {len(gains)} graphs whose fp32 takes {LEAST_MS:g} ms or more"
     if gains:
         middle = statistics.median(gains)
-        what = f"int8 over fp32, median of {len(gains)} graphs whose fp32 takes {LEAST_MS:g} ms or more"
         yield _line(what, f"≥ {MEDIAN_GAIN}x", f"{middle:.2f}x", middle >= MEDIAN_GAIN)
+    else:
+        yield what, f"≥ {MEDIAN_GAIN}x", "-", "not seen"
     slow = [f"{row.name} {TITLES[kind]}" for row in rows for kind in FORMATS if slower(row, kind)]
     yield _line("shipped int8 graphs slower than fp32", "none", ", ".join(slow) or "none", not slow)
     yield from _of_int8(rows)
@@ -192,7 +194,7 @@ def _against(rows: Sequence[Row]) -> str:
             seen = verdict(row, kind)
             if seen.reasons:
                 lines.append((row.name, TITLES[kind], seen.state, _plain("; ".join(seen.reasons))))
-        if row.trouble:
+        if row.trouble and row.cells:  # else it is the reason above
             lines.append((row.name, "-", "a step left nothing", _plain(row.trouble)))
     return table(("student", "format", "", "why"), lines) if lines else "Nothing."
 
@@ -213,7 +215,7 @@ def _int8(row: Row, kind: str, cell: Cell) -> tuple[object, ...]:
         TITLES[kind],
         seen.metric.partition(" ")[0] + ("" if seen.labels else " against fp32"),
         _drop(seen, seen.metric),
-        "-" if seen.agreement is None else f"{seen.agreement:.1%}",
+        "-" if seen.agreement is None or not seen.metric.startswith(("top1", "f1")) else f"{seen.agreement:.1%}",
         f"{seen.cosine:.4f}",
         "-" if seen.sqnr_db is None else f"{seen.sqnr_db:.0f}",
         f"{cell.weights:.1%}",

@@ -65,7 +65,7 @@ def test_a_step_that_fails_costs_its_own_columns_and_is_made_again(steps: Steps)
     steps.fails = {"convert": "RuntimeError: no", "speed": "slow"}
     (steps.folder / "vit.edge").mkdir()
     page = matrix.run(["vit", "--seeded"])
-    assert "convert: RuntimeError: no; speed: no result within 90 s" in page
+    assert "| vit | ONNX | failed | convert: RuntimeError: no; speed: no result within 90 s |" in page
     assert (steps.folder / "matrix.svg").is_file()
     assert not (steps.folder / "vit.edge").exists()  # of other code: it must not be timed for today's
     steps.fails = {}
@@ -88,3 +88,10 @@ def test_what_a_stopped_step_had_found_stays(steps: Steps) -> None:
     page = matrix.run(["vit", "--seeded"])
     assert "| vit | 37 dB | - | - | - |" in page
     assert "stock: no result within 150 s" in page
+
+
+def test_a_row_of_an_older_matrix_does_not_cost_the_page(steps: Steps) -> None:
+    old = {kind: {"quality": {"metric": "top1"}} for kind in ("onnx", "tflite")}
+    (steps.folder / "gcn.convert.json").write_text(json.dumps({"seconds": 1.0, "cells": old}))
+    page = matrix.run(["vit", "--seeded"])
+    assert "| gcn | TFLite | failed | convert: found by an older matrix, not run again |" in page

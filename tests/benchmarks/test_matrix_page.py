@@ -65,7 +65,10 @@ def test_a_row_whose_steps_left_nothing_still_gives_a_page() -> None:
     broken = row("late", 2, cells={}, speed=None, trouble="convert: no result within 300 s")
     page = body([row(), broken], 36)
     assert "2 work, 0 refused, 2 failed | **missed**" in page
-    assert "| late | - | a step left nothing | convert: no result within 300 s |" in page
+    assert "| late | TFLite | failed | convert: no result within 300 s |" in page
+    slow = body([row(trouble="stock: no result within 150 s", speed=None)], 36)
+    assert "| one | - | a step left nothing | stock: no result within 150 s |" in slow
+    assert "≥ 1.8x | - | not seen |" in slow
     assert "0 work" in body([broken], 36)
     assert "<svg" in picture([broken])
 
