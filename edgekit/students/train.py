@@ -172,6 +172,12 @@ RECIPES: dict[str, Recipe] = {
         "edgekit.students.char_cnn:build", text_tasks.news_stack_task, Plan(epochs=6, batch=32, peak_rate=2e-3)
     ),
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
+    "multi_exit_cifar": Recipe(
+        "edgekit.students.multi_exit:build",
+        picture_tasks.cifar_task,
+        Plan(epochs=20, batch=64, peak_rate=4e-3, patience=20),
+        picture_tasks.shift_and_flip,
+    ),
     "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
     "ds_cnn": _reference("ds_cnn", picture_tasks.keyword_task),
     "integer_rnn": Recipe(
