@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.students import data, integer_rnn, made_up_tasks, picture_tasks, recurrent_tasks, text_tasks
+from edgekit.students import data, gcn, integer_rnn, large_vocabulary, made_up_tasks, picture_tasks, recurrent_tasks, text_tasks
 from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
 from edgekit.students.task import Task
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 CALIBRATION_SAMPLES = 200
 BERT_ROWS = 30_522
+SEEN_ROWS = 16_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +109,19 @@ def sst2_task(rows: int) -> Task:
 
 def bert_task(rows: int) -> Task:
     """SST-2 for students that read ids and mask and answer from the first word: [CLS] is the last row of the table."""
-    plain = sst2_task(BERT_ROWS - 1)
+    return _with_first_word(BERT_ROWS)
+
+
+def seen_rows_task(rows: int) -> Task:
+    """The same for a table far larger than SST-2's words: they and [CLS] are its first `SEEN_ROWS` rows."""
+    return _with_first_word(SEEN_ROWS)
+
+
+def _with_first_word(rows: int) -> Task:
+    plain = sst2_task(rows - 1)
 
     def marked(arrays: Arrays) -> Arrays:
-        ids = np.pad(arrays["ids"], ((0, 0), (1, 0)), constant_values=BERT_ROWS - 1)
+        ids = np.pad(arrays["ids"], ((0, 0), (1, 0)), constant_values=rows - 1)
         return {"ids": ids, "mask": (ids != 0).astype(ids.dtype)}
 
     return dataclasses.replace(plain, train=marked(plain.train), held=marked(plain.held), vocabulary=None)
@@ -159,6 +169,13 @@ RECIPES: dict[str, Recipe] = {
     "bert_tiny": _bert("tiny", Plan(epochs=6, batch=32, peak_rate=5e-4)),
     "bert_mini": _bert("mini", Plan(epochs=4, batch=32, peak_rate=3e-4)),
     "bert_small": _bert("small", Plan(epochs=2, batch=32, peak_rate=2e-4)),
+    "large_vocabulary": Recipe(
+        "edgekit.students.large_vocabulary:build",
+        seen_rows_task,
+        Plan(epochs=2, batch=32, peak_rate=2e-4),
+        without_padding,
+        taught=lambda student: large_vocabulary.teach(student, SEEN_ROWS),
+    ),
     "ngram": Recipe("edgekit.students.ngram:build", text_tasks.ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
     "cmow": Recipe("edgekit.students.cmow:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
     "gated_cnn": Recipe(
@@ -196,6 +213,9 @@ RECIPES: dict[str, Recipe] = {
     ),
     "truecaser": Recipe(
         "edgekit.students.truecaser:build", recurrent_tasks.case_task, Plan(epochs=8, batch=16, peak_rate=5e-3)
+    ),
+    "gcn": Recipe(
+        "edgekit.students.gcn:build", made_up_tasks.citation_task, None, trained=gcn.trained, taught=made_up_tasks.Graphs
     ),
     "plain4": _plain(4, epochs=20),
     "plain6": _plain(6, epochs=20),
