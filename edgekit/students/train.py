@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Arrays = dict[str, np.ndarray]
 CALIBRATION_SAMPLES = 200
 BERT_ROWS = 30_522
-SEEN_ROWS = 16_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,19 +108,10 @@ def sst2_task(rows: int) -> Task:
 
 def bert_task(rows: int) -> Task:
     """SST-2 for students that read ids and mask and answer from the first word: [CLS] is the last row of the table."""
-    return _with_first_word(BERT_ROWS)
-
-
-def seen_rows_task(rows: int) -> Task:
-    """The same for a table far larger than SST-2's words: they and [CLS] are its first `SEEN_ROWS` rows."""
-    return _with_first_word(SEEN_ROWS)
-
-
-def _with_first_word(rows: int) -> Task:
-    plain = sst2_task(rows - 1)
+    plain = sst2_task(BERT_ROWS - 1)
 
     def marked(arrays: Arrays) -> Arrays:
-        ids = np.pad(arrays["ids"], ((0, 0), (1, 0)), constant_values=rows - 1)
+        ids = np.pad(arrays["ids"], ((0, 0), (1, 0)), constant_values=BERT_ROWS - 1)
         return {"ids": ids, "mask": (ids != 0).astype(ids.dtype)}
 
     return dataclasses.replace(plain, train=marked(plain.train), held=marked(plain.held), vocabulary=None)
@@ -171,10 +161,10 @@ RECIPES: dict[str, Recipe] = {
     "bert_small": _bert("small", Plan(epochs=2, batch=32, peak_rate=2e-4)),
     "large_vocabulary": Recipe(
         "edgekit.students.large_vocabulary:build",
-        seen_rows_task,
-        Plan(epochs=2, batch=32, peak_rate=2e-4),
+        text_tasks.question_task,
+        Plan(epochs=2, batch=16, peak_rate=3e-4),
         without_padding,
-        taught=lambda student: large_vocabulary.teach(student, SEEN_ROWS),
+        taught=lambda student: large_vocabulary.teach(student, text_tasks.QUESTION_ROWS),
     ),
     "ngram": Recipe("edgekit.students.ngram:build", text_tasks.ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
     "cmow": Recipe("edgekit.students.cmow:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
