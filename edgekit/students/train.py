@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.students import data, gcn, integer_rnn, large_vocabulary, made_up_tasks, picture_tasks, recurrent_tasks, text_tasks
+from edgekit.students import (
+    data,
+    gcn,
+    integer_rnn,
+    large_vocabulary,
+    made_up_tasks,
+    picture_tasks,
+    recurrent_tasks,
+    text_tasks,
+)
 from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
 from edgekit.students.task import Task
@@ -205,7 +214,11 @@ RECIPES: dict[str, Recipe] = {
         "edgekit.students.truecaser:build", recurrent_tasks.case_task, Plan(epochs=8, batch=16, peak_rate=5e-3)
     ),
     "gcn": Recipe(
-        "edgekit.students.gcn:build", made_up_tasks.citation_task, None, trained=gcn.trained, taught=made_up_tasks.Graphs
+        "edgekit.students.gcn:build",
+        made_up_tasks.citation_task,
+        None,
+        trained=gcn.trained,
+        taught=made_up_tasks.Graphs,
     ),
     "plain4": _plain(4, epochs=20),
     "plain6": _plain(6, epochs=20),
