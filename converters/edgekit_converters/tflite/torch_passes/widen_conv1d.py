@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-
-    Node = torch.fx.Node
+    from torch.fx import Node
 
 _RANK = 3
 
