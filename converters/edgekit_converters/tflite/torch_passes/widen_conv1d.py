@@ -143,9 +143,10 @@ def _same(node: Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _conv(node: Node) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     if node.kwargs:
         return None
-    defaults = (None, None, None, [1], [0], [1], 1)
-    x, weight, bias, stride, padding, dilation, groups = (*node.args, *defaults[len(node.args) :])
-    one = [[1, *stride], [0, *padding], [1, *dilation]]  # type: ignore[misc]
+    defaults: tuple[Any, ...] = (None, None, None, [1], [0], [1], 1)
+    given: tuple[Any, ...] = node.args
+    x, weight, bias, stride, padding, dilation, groups = (*given, *defaults[len(given) :])
+    one = [[1, *stride], [0, *padding], [1, *dilation]]
     return (x, weight, bias, *one, groups), {}
 
 
