@@ -60,6 +60,7 @@ def convert_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
         eval=made.evaluation,
         dynamic=student.dynamic(),
         exits=student.exits,
+        states=tuple(f"{before}={after}" for before, after in student.states),
         example=inputs_at(student, timed_sizes(student), 0),
         name=name,
         force=True,
