@@ -124,9 +124,9 @@ def engine_there(profile: DeviceProfile, engine: str, precision: str) -> str:
         raise UsageError(
             f"{engine} is no engine of {profile.name}", remedy=f"it runs {', '.join(profile.engines.value) or 'none'}"
         )
-    if found[0] == "onnxruntime-gpu" and precision == "int8":
+    if found[0] in ("onnxruntime-gpu", "torch") and precision == "int8":
         raise Refused(
-            f"the CUDA provider of onnxruntime has no int8 kernels: nothing to predict on {profile.name}",
+            f"{found[0]} has no int8 kernels on a card: nothing to predict on {profile.name}",
             remedy="take the fp32 or fp16 graph there",
         )
     return found[0]
