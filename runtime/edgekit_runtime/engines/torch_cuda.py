@@ -198,7 +198,7 @@ def _placed(given: list[Any], host: frozenset[int], device: torch.device) -> lis
     Values that all lie on the host stay there: they are shapes.
     """
     on_card = any(v is not None and v.device.type == device.type for i, v in enumerate(given) if i not in host)
-    placed = []
+    placed: list[Any] = []
     for position, value in enumerate(given):
         if value is None:
             placed.append(None)
@@ -217,7 +217,9 @@ def _read(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
-        raise Refused(f"{path.name} is not a whole ONNX file: {error}", remedy="copy or export the file again") from error
+        raise Refused(
+            f"{path.name} is not a whole ONNX file: {error}", remedy="copy or export the file again"
+        ) from error
     if not model.graph.node and not model.graph.output:
         raise Refused(f"{path.name} is not a whole ONNX file: no graph", remedy="copy or export the file again")
     check_kinds(path.name, frozenset(node.op_type for node in model.graph.node), of="the engine torch")
@@ -277,7 +279,9 @@ def _attribute(item: onnx.AttributeProto, device: torch.device) -> Any:
         return value.decode()
     if isinstance(value, onnx.TensorProto):
         return _constant(value, device)
-    return [each.decode() if isinstance(each, bytes) else each for each in value] if isinstance(value, Sequence) else value
+    return (
+        [each.decode() if isinstance(each, bytes) else each for each in value] if isinstance(value, Sequence) else value
+    )
 
 
 def _constant(item: onnx.TensorProto, device: torch.device) -> torch.Tensor:

@@ -157,7 +157,7 @@ def _recurrent(kind: str) -> Function:
         h: torch.Tensor | None = None,
         c: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
-        """x [T, B, I], w [D, G*H, I], r [D, G*H, H] -> y [T, D, B, H], last h (and c) [D, B, H]."""
+        """From x [T, B, I], w [D, G*H, I], r [D, G*H, H] to y [T, D, B, H] and the last h (and c) [D, B, H]."""
         direction = attributes.get("direction", "forward")
         directions, hidden = w.shape[0], r.shape[2]
         x = x.flip(0) if direction == "reverse" else x

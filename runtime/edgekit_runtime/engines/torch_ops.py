@@ -53,7 +53,7 @@ def _folded(call: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Funct
 
 
 def dtype_of(number: int) -> torch.dtype:
-    """torch's dtype for a TensorProto data type."""
+    """The dtype of torch for a TensorProto data type."""
     if number == onnx.TensorProto.BFLOAT16:
         return torch.bfloat16
     name = str(onnx.helper.tensor_dtype_to_np_dtype(number))
