@@ -18,7 +18,7 @@ from edgekit.devices import efficiency
 from edgekit.devices.estimate import Estimate, weights_bytes
 from edgekit.devices.families import Cell, cell
 from edgekit.devices.profile import DeviceProfile
-from edgekit.devices.table import STREAM, Kernels, closest, surface
+from edgekit.devices.table import CONV_ROWS_APART, STREAM, Kernels, closest, surface
 from edgekit.devices.work import Work
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.measurement import Environment, Latency, Measurement, Memory, OpCost, Verdict
@@ -157,7 +157,8 @@ def _from_calibration(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpC
             uncovered += op.macs or 0
             us.append(0.0)
             continue
-        time = surface(found).us(each.sizes) + _streaming_us(kernels, each, footprint)
+        apart = CONV_ROWS_APART if each.family == "conv" else 1.0
+        time = surface(found, apart).us(each.sizes) + _streaming_us(kernels, each, footprint)
         time *= max(op.calls, 1) / (gain if each.macs else 1.0)
         alike += 0.0 if own else time
         us.append(time)
