@@ -14,9 +14,9 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent import futures
 from pathlib import Path
 
+import grpc
 import numpy as np
 
 import edgekit_runtime as er
@@ -68,31 +68,54 @@ def _bundle(folder: Path, rows: int, columns: int) -> Path:
     )
 
 
-def _round_trip(folder: Path) -> str:
-    import grpc
+class Echo:
+    """A gRPC server in a process of its own that gives back the bytes it gets: what no server can undercut.
 
+    `thread pool` is the server of gRPC's own examples, `asyncio` the kind that edgekit's is.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.echo", kind], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.channel = grpc.insecure_channel(f"127.0.0.1:{int(self.process.stdout.readline())}")
+        self.call = self.channel.unary_unary("/echo/Echo")
+
+    def close(self) -> None:
+        self.channel.close()
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def _round_trip(folder: Path) -> str:
     x = np.ones((1, WIDTH), np.float32)
-    echo = grpc.server(futures.ThreadPoolExecutor(2))
-    handler = grpc.unary_unary_rpc_method_handler(lambda data, context: data)
-    echo.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo", {"Echo": handler}),))
-    port = echo.add_insecure_port("127.0.0.1:0")
-    echo.start()
+    name, data = f"m{WIDTH}x4", x.tobytes()
+    echoes = {kind: Echo(kind) for kind in ("thread pool", "asyncio")}
     served = Served(_bundle(folder, WIDTH, 4))
     client = Client(served.url)
-    name = f"m{WIDTH}x4"
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call, data = channel.unary_unary("/echo/Echo"), x.tobytes()
-        seen = alternate({"echo": lambda: call(data), "infer": lambda: client.infer(name, {"x": x}).result(10)}, 8)
+    calls = {f"bare gRPC echo, {kind} server": lambda e=echo: e.call(data) for kind, echo in echoes.items()}
+    calls |= {
+        "client.call": lambda: client.call(name, {"x": x}),
+        "client.infer(...).result(): can be cancelled": lambda: client.infer(name, {"x": x}).result(),
+        "client.infer(...).result(10): read by another thread, as a session does": lambda: client.infer(
+            name, {"x": x}
+        ).result(10),
+    }
+    seen = alternate(calls, 15)
     client.close()
     served.kill(signal.SIGTERM)
-    echo.stop(0)
-    ratio = seen["infer"].median_ms / seen["echo"].median_ms
-    lines = [
-        ("bare gRPC echo", f"{seen['echo']} ms", "", ""),
-        ("a request of our client to our server", f"{seen['infer']} ms", "", ""),
-        ("ratio", f"{ratio:.2f}x", *target("<= 1.3x", ratio <= 1.3)),
-    ]
-    return table(("what", "median [p10, p90]", "target", ""), lines)
+    for echo in echoes.values():
+        echo.close()
+    bare = min(seen[what].median_ms for what in seen if what.startswith("bare"))
+    lines = []
+    for what, timing in seen.items():
+        ratio = timing.median_ms / bare
+        verdict = target("<= 1.3x", ratio <= 1.3) if what == "client.call" else ("", "")
+        lines.append((what, f"{timing} ms", f"{ratio:.2f}x", *verdict))
+    return table(("what", "median [p10, p90]", "of the faster echo", "target", ""), lines)
 
 
 def _batching(folder: Path) -> str:
