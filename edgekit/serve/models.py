@@ -44,7 +44,9 @@ class Model:
     batch: str
     piece: Piece
     known: frozenset[str] = frozenset()
-    _fitting: set[tuple[object, ...]] = dataclasses.field(default_factory=set)  # names, dtypes, shapes that were checked
+    _fitting: set[tuple[object, ...]] = dataclasses.field(
+        default_factory=set
+    )  # names, dtypes, shapes that were checked
 
     def run(self, tensors: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one request or a batch of them."""

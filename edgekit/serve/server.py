@@ -7,12 +7,11 @@ import contextlib
 import dataclasses
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 
-from edgekit.serve.batcher import Batcher
+from edgekit.serve.batcher import Batcher, Workers
 from edgekit.serve.metrics import Metrics
 from edgekit.serve.models import Models
 from edgekit.serve.service import Door, Service
@@ -75,10 +74,10 @@ async def serve(
     """
     check(options)
     models = Models(options.bundles, options.threads)
-    executor = ThreadPoolExecutor(options.workers, thread_name_prefix="edgekit-run")
+    workers = Workers(options.workers)
     metrics = Metrics()
     batchers = {
-        model.name: Batcher(model, executor, most=options.most, wait_ms=options.wait_ms, limit_ms=options.limit_ms)
+        model.name: Batcher(model, workers, most=options.most, wait_ms=options.wait_ms, limit_ms=options.limit_ms)
         for model in models
     }
     from edgekit import __version__
@@ -111,7 +110,7 @@ async def serve(
         await asyncio.sleep(0)
         for batcher in batchers.values():
             await batcher.close()
-        executor.shutdown()
+        workers.close()
         models.close()
 
 
