@@ -3,11 +3,13 @@
     queue of one model   a4 a6 a4 b4 a6 …      the number: a length; only what has the same sizes can be joined
     a worker is free     a4 + a4 run as one batch, what stood between them keeps its place
 
-A batch begins when a worker is free: the oldest request and what else fits it (same sizes but for the batch axis), up to
-`most` samples. When less waits it stays open for at most `wait_ms`, but only for a client that has company: a single one
-never waits for nobody. All models share the workers, each batch takes one. Admission knows how long the queue will take
-from what the model's runs took: a request that would wait longer than `limit_ms`, or than its own deadline leaves, is
-refused with the time after which it is worth trying again.
+A batch begins when a worker is free: the oldest request and what else fits it (same sizes but for the batch axis), up
+to `most` samples. When less waits it stays open until its oldest request has waited `wait_ms`, or all that were seen
+together lately are here again: a single client never waits for nobody. While another batch of the model runs the time is
+waited out, since few large batches cost less than many small ones. All models share the workers, each batch takes one.
+
+Admission knows how long the queue will take from what the model's runs took: a request that would wait longer than
+`limit_ms`, or than its own deadline leaves, is refused with the time after which it is worth trying again.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import numpy as np
 
 from edgekit_runtime.engines.base import Arrays
 
-_COMPANY_S = 0.2
+_COMPANY_S = 0.2  # so long those are expected back that were inside together
 _AT_ONCE_MS = 0.5  # of a request as last seen
 
 
@@ -120,7 +122,8 @@ class Batcher:
         self._sample_ms = 0.0  # of one sample in a batch, as last seen
         self._ends: dict[int, float] = {}  # of batches that run: when they are expected to end
         self._numbers = itertools.count()
-        self._company_s = -_COMPANY_S  # when a request last met another
+        self._inside = 0  # requests that wait or run
+        self._together, self._seen_s = 1, 0.0  # most of them that were inside at once lately, and when
         self._task: asyncio.Task[None] | None = None
         self._runs: set[asyncio.Task[None]] = set()
 
@@ -150,10 +153,7 @@ class Batcher:
         late = deadline_ms is not None and wait + self._sample_ms > deadline_ms
         if late or wait > self._limit_ms:
             raise Overloaded(wait, late)
-        alone = not self._queue and not self._ends
-        if not alone:
-            self._company_s = time.monotonic()
-        elif 0.0 < self._sample_ms * self._samples(tensors) < _AT_ONCE_MS:
+        if not self._inside and 0.0 < self._sample_ms * self._samples(tensors) < _AT_ONCE_MS:
             # Handing so little to another thread and back takes longer than the work itself.
             return self._at_once(tensors)
         if self._task is None:
@@ -161,9 +161,16 @@ class Batcher:
         samples = self._samples(tensors)
         key = tuple((name, array.dtype.str, array.shape[1:]) for name, array in sorted(tensors.items()))
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(tensors, key, samples, time.monotonic(), len(self._queue), future))
+        now = time.monotonic()
+        self._queue.append(_Waiting(tensors, key, samples, now, len(self._queue), future))
+        self._inside += 1
+        if self._inside >= self._together or now - self._seen_s > _COMPANY_S:
+            self._together, self._seen_s = self._inside, now
         self._arrived.set()
-        return await future
+        try:
+            return await future
+        finally:
+            self._inside -= 1
 
     def _samples(self, tensors: Arrays) -> int:
         return int(next(iter(tensors.values())).shape[0]) if self.model.batch else 1
@@ -205,14 +212,15 @@ class Batcher:
     async def _gather(self) -> list[_Waiting]:
         """The next batch, taken from the queue."""
         batch = self._take([])
-        samples = sum(row.samples for row in batch)
-        open_to_more = self._most > samples and bool(self.model.batch) and self._wait_s > 0
-        if batch and open_to_more and time.monotonic() - self._company_s < _COMPANY_S:
+        until = batch[0].arrived + self._wait_s if batch and self.model.batch else 0.0
+        while sum(row.samples for row in batch) < self._most and (left := until - time.monotonic()) > 0:
+            if self._together == 1 or (self._inside >= self._together and not self._ends):
+                break
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), self._wait_s)
+                await asyncio.wait_for(self._arrived.wait(), left)
             except asyncio.TimeoutError:
-                return batch
+                break
             batch = self._take(batch)
         return batch
 
