@@ -5,8 +5,8 @@
 
 A batch begins when a worker is free: the oldest request and what else fits it (same sizes but for the batch axis), up
 to `most` samples. When less waits it stays open until its oldest request has waited `wait_ms`, or all that were seen
-together lately are here again: a single client never waits for nobody. While another batch of the model runs the time is
-waited out, since few large batches cost less than many small ones. All models share the workers, each batch takes one.
+together lately are here again: a single client never waits for nobody. While another batch of the model runs, the time
+is waited out: few large batches cost less than many small ones. All models share the workers, each batch takes one.
 
 Admission knows how long the queue will take from what the model's runs took: a request that would wait longer than
 `limit_ms`, or than its own deadline leaves, is refused with the time after which it is worth trying again.
@@ -19,7 +19,7 @@ import dataclasses
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -43,6 +43,20 @@ class Runs(Protocol):
 
     def run(self, tensors: Mapping[str, np.ndarray], /) -> Arrays:
         """Runs one request or a batch of them."""
+
+
+class Queue(Protocol):
+    """What the front needs of whatever runs a model: `Batcher` here, `on_ray.Handle` there."""
+
+    @property
+    def length(self) -> int:
+        """Requests that wait."""
+
+    async def submit(self, tensors: Arrays, deadline_ms: float | None = None) -> Answer:
+        """Waits for the answer, or raises Overloaded."""
+
+    async def close(self) -> None:
+        """Ends it; what waits is refused."""
 
 
 class Overloaded(Exception):
@@ -153,13 +167,13 @@ class Batcher:
         late = deadline_ms is not None and wait + self._sample_ms > deadline_ms
         if late or wait > self._limit_ms:
             raise Overloaded(wait, late)
-        if not self._inside and 0.0 < self._sample_ms * self._samples(tensors) < _AT_ONCE_MS:
+        if not self._inside and 0.0 < self._sample_ms * samples_of(self.model, tensors) < _AT_ONCE_MS:
             # Handing so little to another thread and back takes longer than the work itself.
             return self._at_once(tensors)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
-        samples = self._samples(tensors)
-        key = tuple((name, array.dtype.str, array.shape[1:]) for name, array in sorted(tensors.items()))
+        samples = samples_of(self.model, tensors)
+        key = key_of(tensors)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         now = time.monotonic()
         self._queue.append(_Waiting(tensors, key, samples, now, len(self._queue), future))
@@ -172,11 +186,8 @@ class Batcher:
         finally:
             self._inside -= 1
 
-    def _samples(self, tensors: Arrays) -> int:
-        return int(next(iter(tensors.values())).shape[0]) if self.model.batch else 1
-
     def _at_once(self, tensors: Arrays) -> Answer:
-        start, samples = time.monotonic(), self._samples(tensors)
+        start, samples = time.monotonic(), samples_of(self.model, tensors)
         found = self.model.run(tensors)
         self._learn((time.monotonic() - start) * 1e3 / samples)
         return Answer(found, 0.0, 0, samples)
@@ -247,7 +258,7 @@ class Batcher:
         samples = sum(row.samples for row in batch)
         self._ends[number] = start + samples * self._sample_ms / 1e3
         try:
-            found = await self._workers.run(lambda: self._joined(batch))
+            found = await self._workers.run(lambda: run_joined(self.model, [row.tensors for row in batch]))
         except Exception as error:  # noqa: BLE001 - whatever the engine raises belongs to these requests alone
             for row in batch:
                 if not row.future.done():
@@ -260,11 +271,23 @@ class Batcher:
             if not row.future.done():
                 row.future.set_result(Answer(tensors, (start - row.arrived) * 1e3, row.before, samples))
 
-    def _joined(self, batch: list[_Waiting]) -> list[Arrays]:
-        if len(batch) == 1:
-            return [self.model.run(batch[0].tensors)]
-        whole = {name: np.concatenate([row.tensors[name] for row in batch]) for name in batch[0].tensors}
-        outputs = self.model.run(whole)
-        edges = np.cumsum([row.samples for row in batch])[:-1]
-        parts = {name: np.split(array, edges) for name, array in outputs.items()}
-        return [{name: rows[place] for name, rows in parts.items()} for place in range(len(batch))]
+
+def samples_of(model: Runs, tensors: Arrays) -> int:
+    """Samples of one request; 1 where requests cannot be joined."""
+    return int(next(iter(tensors.values())).shape[0]) if model.batch else 1
+
+
+def key_of(tensors: Arrays) -> tuple[object, ...]:
+    """What two requests must have in common to be joined: names, dtypes, and shapes but for the first axis."""
+    return tuple((name, array.dtype.str, array.shape[1:]) for name, array in sorted(tensors.items()))
+
+
+def run_joined(model: Runs, requests: Sequence[Arrays]) -> list[Arrays]:
+    """Runs requests of one key as one batch, and gives each its own rows."""
+    if len(requests) == 1:
+        return [model.run(requests[0])]
+    whole = {name: np.concatenate([row[name] for row in requests]) for name in requests[0]}
+    outputs = model.run(whole)
+    edges = np.cumsum([samples_of(model, row) for row in requests])[:-1]
+    parts = {name: np.split(array, edges) for name, array in outputs.items()}
+    return [{name: rows[place] for name, rows in parts.items()} for place in range(len(requests))]

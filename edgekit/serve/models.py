@@ -96,6 +96,7 @@ class Models:
         """
         self._bundles: list[Bundle] = []
         self._models: dict[str, Model] = {}
+        self._by_path: dict[Path, list[str]] = {}
         try:
             for path in paths:
                 self._add(path, threads)
@@ -118,6 +119,15 @@ class Models:
             raise Refused(f"there is no model {wanted}", remedy=f"there are: {', '.join(self._models)}")
         return found
 
+    def of(self, path: Path) -> list[Model]:
+        """The models of one of the bundles, the full one first."""
+        return [self._models[name] for name in self._by_path[path]]
+
+    def free(self) -> None:
+        """Frees the engines of all models; what they take and give is still known, `run` no longer works."""
+        for model in self._models.values():
+            model.close()
+
     def _add(self, path: Path, threads: int) -> None:
         bundle = open_bundle(path)
         self._bundles.append(bundle)
@@ -125,10 +135,12 @@ class Models:
         manifest = bundle.manifest
         with er.open(path, threads=threads) as session:  # the best graph for this machine, chosen as on a device
             graph, engine = session.graph, session.engine_name
+        before = set(self._models)
         self._put(self._full(bundle, graph, engine, threads))
         for point in manifest.split_points:
             if registry.for_format(bundle.graph(point.of).format):
                 self._put(self._tail(bundle, point, threads))
+        self._by_path[path] = [name for name in self._models if name not in before]
 
     def _put(self, model: Model) -> None:
         if model.name in self._models:
@@ -165,7 +177,6 @@ class Models:
 
     def close(self) -> None:
         """Frees everything."""
-        for model in self._models.values():
-            model.close()
+        self.free()
         for bundle in self._bundles:
             bundle.close()

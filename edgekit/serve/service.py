@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
 
-from edgekit.serve.batcher import Batcher, Overloaded
+from edgekit.serve.batcher import Overloaded, Queue
 from edgekit.serve.metrics import Metrics
 from edgekit.serve.models import Models
 from edgekit_runtime.errors import EdgekitError, InputMismatch, Refused
@@ -24,7 +24,7 @@ _Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 class Service:
     """Answers requests from models through their batchers."""
 
-    def __init__(self, models: Models, batchers: dict[str, Batcher], metrics: Metrics, version: str) -> None:
+    def __init__(self, models: Models, batchers: Mapping[str, Queue], metrics: Metrics, version: str) -> None:
         self._models, self._batchers, self._metrics, self._version = models, batchers, metrics, version
         self.draining = False
 
