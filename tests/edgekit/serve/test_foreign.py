@@ -17,6 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("grpc", reason="gRPC is not installed: pip install 'edgekit[server]'")
+pytest.importorskip("prometheus_client", reason="prometheus_client is not installed: pip install 'edgekit[server]'")
+
 import edgekit_runtime as er
 from edgekit.server_export import triton
 from edgekit_runtime.errors import EdgekitError, Refused
@@ -51,6 +54,33 @@ def test_tritonclient_is_answered_by_our_server(start, bundle: Path) -> None:
     assert "NOT_FOUND" in seen["unknown_model"][0] and "there are: tiny" in seen["unknown_model"][1]
     assert "INVALID_ARGUMENT" in seen["wrong_dtype"][0] and "float64" in seen["wrong_dtype"][1]
     assert "INVALID_ARGUMENT" in seen["wrong_output"][0] and "there is no output z" in seen["wrong_output"][1]
+
+
+def test_triton_reads_what_is_exported_as_it_is_meant(cut: Path, tmp_path: Path) -> None:  # noqa: F811
+    python = python_of("tritonclient")
+    with er.open_bundle(cut) as bundle:
+        made = triton(bundle, tmp_path / "models")
+        most = next(axis.max for axis in bundle.manifest.axes if axis.role == "batch")
+    configs = [tmp_path / "models" / name / "config.pbtxt" for name in made.models]
+    script = HERE / "foreign" / "triton_config.py"
+    done = subprocess.run([python, script, *configs], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert set(seen) == set(made.models) and len(seen) >= 4
+    types = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8", "int8": "TYPE_INT8"}
+    for name, config in seen.items():
+        assert (config["name"], config["platform"]) == (name, "onnxruntime_onnx")
+        assert config["max_batch_size"] == most and "dynamic_batching" in config
+        with er.open(tmp_path / "models" / name / "1" / "model.onnx") as served:
+            for kind, tensors in (("input", served.inputs), ("output", served.outputs)):
+                told = {row["name"]: (row["data_type"], [int(size) for size in row["dims"]]) for row in config[kind]}
+                assert told == {
+                    tensor.name: (
+                        types[tensor.dtype],
+                        [size if isinstance(size, int) else -1 for size in tensor.shape[1:]],
+                    )
+                    for tensor in tensors
+                }
 
 
 def free_port() -> int:
