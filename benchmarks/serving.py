@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -22,12 +21,11 @@ import numpy as np
 import edgekit_runtime as er
 from benchmarks.alternate import alternate
 from benchmarks.page import table, target
-from edgekit_runtime.remote.client import Client, Late
+from edgekit_runtime.remote.client import Client
 from edgekit_runtime.testing import make_bundle
 
 REQUESTS = int(os.environ.get("EDGEKIT_OUTAGE_REQUESTS", "20000"))
 WIDTH = 2560  # float32: 10 KB
-CLIENTS, SECONDS = 8, 4.0
 
 
 class Served:
@@ -51,10 +49,12 @@ class Served:
 
 
 def run() -> str:
+    from benchmarks import serving_batches  # which starts its servers as this file does
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parts = ["### Round trip of 10 KB\n", _round_trip(folder)]
-        parts += ["\n### Eight clients\n", _batching(folder), "\n### Outages\n", _outages(folder)]
+        parts += ["\n### Eight clients\n", serving_batches.run(folder), "\n### Outages\n", _outages(folder)]
     return "\n".join(parts)
 
 
@@ -116,41 +116,6 @@ def _round_trip(folder: Path) -> str:
         verdict = target("<= 1.3x", ratio <= 1.3) if what == "client.call" else ("", "")
         lines.append((what, f"{timing} ms", f"{ratio:.2f}x", *verdict))
     return table(("what", "median [p10, p90]", "of the faster echo", "target", ""), lines)
-
-
-def _batching(folder: Path) -> str:
-    bundle, lines = _bundle(folder, 4096, 512), []
-    for most in (1, 2, 4, 8, 16):
-        served = Served(bundle, 0, "--batch", str(most), "--limit-ms", "200")
-        done, late, times = _storm(served.url, "m4096x512", np.ones((1, 4096), np.float32))
-        served.kill(signal.SIGTERM)
-        quantiles = np.quantile(times, (0.5, 0.99)) if times else (float("nan"), float("nan"))
-        lines.append((most, f"{done / SECONDS:.0f}", f"{quantiles[0]:.1f}", f"{quantiles[1]:.1f}", late))
-    return table(("largest batch", "requests a second", "p50 ms", "p99 ms", "refused as late"), lines)
-
-
-def _storm(url: str, model: str, x: np.ndarray) -> tuple[int, int, list[float]]:
-    times: list[float] = []
-    late = [0]
-    end = time.monotonic() + SECONDS
-
-    def work() -> None:
-        client = Client(url)
-        while time.monotonic() < end:
-            start = time.perf_counter()
-            try:
-                client.infer(model, {"x": x}).result(10)
-                times.append((time.perf_counter() - start) * 1e3)
-            except Late:
-                late[0] += 1
-        client.close()
-
-    threads = [threading.Thread(target=work) for _ in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return len(times), late[0], times
 
 
 def _outages(folder: Path) -> str:

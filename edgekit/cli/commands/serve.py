@@ -37,10 +37,9 @@ def command(
 
     Example: edgekit serve student.edge --port 8001 --metrics-port 9090
     """
-    import asyncio
-
     try:
         from edgekit.serve import Options, serve
+        from edgekit.serve.server import loop_runner
     except ModuleNotFoundError as error:
         raise Refused(f"the server needs {error.name}", remedy="pip install 'edgekit[server]'") from error
     output = Output(json=json, quiet=quiet)
@@ -69,7 +68,7 @@ def command(
         document = {"url": f"{scheme}://{host}:{bound}", "metrics_port": metrics}
         output.result(document, lambda console: console.print(f"serving on {document['url']}", markup=False))
 
-    asyncio.run(serve(options, started))
+    loop_runner()(serve(options, started))
 
 
 def read_token(path: Path | None) -> str:
