@@ -2,7 +2,8 @@
 
     open_inference.proto  the protocol; generated/ holds what protoc made of it
     messages.py           tensors to messages and back, checked
-    client.py             one channel to one server: TLS, token, calls that can be cancelled
+    client.py             one channel to one server: TLS, token
+    call.py               one call: who reads its answer, errors of gRPC translated
     session.py            a session that chooses for each request and never loses one
 
 Needs `edgekit[remote]` (grpcio, protobuf, lz4, zstandard). Nothing here is imported before a server is named.
