@@ -61,6 +61,9 @@ class Decider(Protocol):
     def race_over(self, now_s: float, other_won: bool) -> None:
         """A race has ended."""
 
+    def answered(self, hedged: bool) -> None:
+        """The server's answer was the first."""
+
     def ponged(self, now_s: float, round_trip_ms: float) -> None:
         """An empty request came back."""
 
@@ -86,6 +89,9 @@ class Silent:
 
     def race_over(self, now_s: float, other_won: bool) -> None:
         """There are no races."""
+
+    def answered(self, hedged: bool) -> None:
+        """Hedges nothing."""
 
     def ponged(self, now_s: float, round_trip_ms: float) -> None:
         """There are no pings."""
@@ -151,6 +157,10 @@ class Adaptive:
     def race_over(self, now_s: float, other_won: bool) -> None:
         """Tells the controller."""
         self.controller.race_over(now_s, other_won)
+
+    def answered(self, hedged: bool) -> None:
+        """Tells the controller."""
+        self.controller.answered(hedged)
 
     def ponged(self, now_s: float, round_trip_ms: float) -> None:
         """Tells the controller."""
