@@ -21,7 +21,7 @@ import numpy as np
 
 from edgekit.simulate.world import Device
 from edgekit_runtime.adaptive import ActionCost, ActionSet, Controller, Link, Load, Outcome, Policy, choose
-from edgekit_runtime.adaptive.controller import Settings
+from edgekit_runtime.adaptive.controller import Plan, Settings
 
 NAMES = ("adaptive", "oracle", "always_local", "always_offload", "best_fixed", "mean_argmin", "adaptive_without_load")
 
@@ -128,7 +128,10 @@ class Adaptive:
     def decide(self, request: int, now_s: float, device: Device) -> Move:
         """Reads the device and plans."""
         self.controller.load.see_device(device.utilisation(now_s))
-        plan = self.controller.plan(now_s)
+        return self.move(self.controller.plan(now_s))
+
+    def move(self, plan: Plan) -> Move:
+        """A plan by places."""
         race = self.controller.actions.place(plan.race) if plan.race else None
         return Move(plan.decision.place, plan.hedge_ms, race, plan.race_limit_ms, plan.ping)
 
