@@ -30,6 +30,7 @@ NAMES = (
     "exits",
     "bottleneck",
     "policies",
+    "link",
     "serving",
 )
 RESULTS = Path(__file__).parent.parent / "docs" / "results"

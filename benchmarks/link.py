@@ -1,7 +1,7 @@
 """A real link against the simulator: two network namespaces, a token bucket between them, a delay in user space.
 
     namespace "device"                                   namespace "server"
-    session ── relay (delay) ── veth ── tbf ═══════ tbf ── veth ── edgekit serve
+    session ── veth ── tbf ════════════════════════ tbf ── veth ── relay (delay) ── edgekit serve, on loopback
 
 The bucket's rate follows the trace (`tc qdisc replace`); the simulator lives the same trace with the costs that the run
 measured: the local run, the server's time, the round trip of the wide link. Needs root and `ip`, `tc`.
@@ -26,17 +26,18 @@ import msgspec
 import numpy as np
 
 from benchmarks.page import table, target
+from benchmarks.serving import bundle_of
 from edgekit.simulate import Setting, simulate
 from edgekit.simulate.engine import latencies_ms
 from edgekit.simulate.traces import Series, Trace
 from edgekit_runtime.adaptive import ActionCost
-from edgekit_runtime.testing import make_bundle
 
 DEVICE_IP, SERVER_IP = "10.213.7.1", "10.213.7.2"
 RTT_MS, INTERVAL_S, SLOWER = 10.0, 0.12, 30
 ROWS, COLUMNS = 2560, 1000  # 10 KB up, 4 KB down, 2.6 MMAC
 STEPS = ((8.0, 20.0), (8.0, 0.6), (8.0, 10.0), (8.0, 0.3), (8.0, 30.0))  # seconds, Mbit/s
 _SETTLE_S = 2.0
+_WIDE_MBPS = 1000.0
 
 
 def missing() -> str:
@@ -76,21 +77,20 @@ def measure(steps: Sequence[tuple[float, float]]) -> dict[str, Any]:
         RuntimeError: A half did not start; its words are on stderr.
     """
     with tempfile.TemporaryDirectory() as name, _namespaces() as (device, server):
-        weights = np.random.default_rng(0).normal(size=(ROWS, COLUMNS)).astype(np.float32)
-        bundle = make_bundle(Path(name) / "student.edge", weights=weights)
-        with _started(server, "-m", "edgekit", "serve", str(bundle), "--insecure-any", "--json") as serving:
-            port = int(_document(serving)["url"].rsplit(":", 1)[1])
+        bundle = bundle_of(Path(name), ROWS, COLUMNS)
+        with _started(server, "-m", "benchmarks.link_halves", "server", bundle, SERVER_IP, RTT_MS) as serving:
+            port = _document(serving)["port"]
             seconds = sum(step[0] for step in steps)
-            arguments = (bundle, f"{SERVER_IP}:{port}", seconds, INTERVAL_S, RTT_MS, SLOWER)
-            with _started(device, "-m", "benchmarks.link_device", *map(str, arguments)) as session:
-                ready = _document(session)
+            arguments = ("device", bundle, f"grpc://{SERVER_IP}:{port}", seconds, INTERVAL_S, SLOWER)
+            with _started(device, "-m", "benchmarks.link_halves", *arguments) as session:
+                _document(session)  # it is ready
                 _shape((device, server), steps[0][1])
-                assert session.stdin is not None
-                session.stdin.write("\n")
-                session.stdin.flush()
+                _say(session)
                 _follow((device, server), steps)
+                _shape((device, server), _WIDE_MBPS)
+                _say(session)
                 seen = _document(session)
-    return _compared(seen, steps, ready["round_trip_ms"])
+    return _compared(seen, steps, seen["round_trip_ms"])
 
 
 def _compared(seen: dict[str, Any], steps: Sequence[tuple[float, float]], round_trip_ms: float) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _compared(seen: dict[str, Any], steps: Sequence[tuple[float, float]], round_
     study = simulate(Setting(tuple(actions), (trace,), requests=len(rows), interval_s=gap_s))
     simulated = study.answers["adaptive"][0]
     real_ms = [row["total_ms"] for row in rows]
-    means = float(latencies_ms(simulated).mean())
+    simulated_ms = float(latencies_ms(simulated).mean())
     leaves = [action.leaves for action in actions]
     sent = {action.id: action.leaves for action in actions}
     table_rows = []
@@ -127,7 +127,7 @@ def _compared(seen: dict[str, Any], steps: Sequence[tuple[float, float]], round_
             }
         )
     return {
-        "real_ms": statistics.fmean(real_ms), "simulated_ms": means, "ratio": means / statistics.fmean(real_ms),
+        "real_ms": statistics.fmean(real_ms), "simulated_ms": simulated_ms, "ratio": simulated_ms / statistics.fmean(real_ms),
         "lost": sum(not np.isfinite(value) for value in real_ms), "round_trip_ms": round_trip_ms,
         "local_ms": local_ms, "server_ms": server_ms, "steps": table_rows,
     }  # fmt: skip
@@ -166,6 +166,13 @@ def _follow(namespaces: Sequence[str], steps: Sequence[tuple[float, float]]) -> 
         time.sleep(max(start + end - time.monotonic(), 0.0))
 
 
+def _say(process: subprocess.Popen[str]) -> None:
+    """A line that a half waits for."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
 def _do(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -173,12 +180,16 @@ def _do(*command: str) -> None:
 
 
 @contextlib.contextmanager
-def _started(namespace: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = ("ip", "netns", "exec", namespace, sys.executable, *arguments)
+def _started(namespace: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    command = ("ip", "netns", "exec", namespace, sys.executable, *map(str, arguments))
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
+            if process.stdin is not None:
+                process.stdin.close()  # the halves end with their input
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
             process.kill()
 
 

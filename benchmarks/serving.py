@@ -58,7 +58,7 @@ def run() -> str:
     return "\n".join(parts)
 
 
-def _bundle(folder: Path, rows: int, columns: int) -> Path:
+def bundle_of(folder: Path, rows: int, columns: int) -> Path:
     file = io.BytesIO()
     np.savez(file, x=np.ones((1, rows), np.float32))
     weights = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
@@ -77,7 +77,7 @@ def _round_trip(folder: Path) -> str:
     echo.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo", {"Echo": handler}),))
     port = echo.add_insecure_port("127.0.0.1:0")
     echo.start()
-    served = Served(_bundle(folder, WIDTH, 4))
+    served = Served(bundle_of(folder, WIDTH, 4))
     client = Client(served.url)
     name = f"m{WIDTH}x4"
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -96,7 +96,7 @@ def _round_trip(folder: Path) -> str:
 
 
 def _batching(folder: Path) -> str:
-    bundle, lines = _bundle(folder, 4096, 512), []
+    bundle, lines = bundle_of(folder, 4096, 512), []
     for most in (1, 2, 4, 8, 16):
         served = Served(bundle, 0, "--batch", str(most), "--limit-ms", "200")
         done, late, times = _storm(served.url, "m4096x512", np.ones((1, 4096), np.float32))
@@ -132,7 +132,7 @@ def _storm(url: str, model: str, x: np.ndarray) -> tuple[int, int, list[float]]:
 
 def _outages(folder: Path) -> str:
     """A slow device with a server that is killed, frozen, drained and replaced by one with other weights."""
-    bundle = _bundle(folder, 64, 8)
+    bundle = bundle_of(folder, 64, 8)
     other = folder / "other" / bundle.name
     if not other.exists():
         other.parent.mkdir(exist_ok=True)
