@@ -183,7 +183,9 @@ def _deadlines() -> str:
             (f"{deadline_ms:g} ms", *(f"{share[name]:.1f} %" for name in share), f"{over:+.1f} points",
              *target("<= 2 points", over <= 2))
         )  # fmt: skip
-    return table(("deadline", "adaptive", "oracle", "best fixed", "mean argmin", "over the oracle", "target", ""), lines)
+    return table(
+        ("deadline", "adaptive", "oracle", "best fixed", "mean argmin", "over the oracle", "target", ""), lines
+    )
 
 
 class _Logging(Adaptive):
