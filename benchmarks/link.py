@@ -127,7 +127,8 @@ def _compared(seen: dict[str, Any], steps: Sequence[tuple[float, float]], round_
             }
         )
     return {
-        "real_ms": statistics.fmean(real_ms), "simulated_ms": simulated_ms, "ratio": simulated_ms / statistics.fmean(real_ms),
+        "real_ms": statistics.fmean(real_ms), "simulated_ms": simulated_ms,
+        "ratio": simulated_ms / statistics.fmean(real_ms),
         "lost": sum(not np.isfinite(value) for value in real_ms), "round_trip_ms": round_trip_ms,
         "local_ms": local_ms, "server_ms": server_ms, "steps": table_rows,
     }  # fmt: skip
