@@ -32,7 +32,10 @@ _PINGS = 15
 
 def main() -> None:
     side, *arguments = sys.argv[1:]
-    {"server": _server, "device": _device}[side](*arguments)
+    if side == "server":
+        _server(*arguments)
+    else:
+        _device(*arguments)
 
 
 def _server(bundle: str, listen: str, rtt_ms: str) -> None:
