@@ -33,7 +33,7 @@ from edgekit.simulate.traces import Series, Trace
 from edgekit_runtime.adaptive import ActionCost
 
 DEVICE_IP, SERVER_IP = "10.213.7.1", "10.213.7.2"
-RTT_MS, INTERVAL_S, SLOWER = 10.0, 0.12, 30
+RTT_MS, INTERVAL_S, SLOWER = 10.0, 0.15, 100
 ROWS, COLUMNS = 2560, 1000  # 10 KB up, 4 KB down, 2.6 MMAC
 STEPS = ((8.0, 20.0), (8.0, 0.6), (8.0, 10.0), (8.0, 0.3), (8.0, 30.0))  # seconds, Mbit/s
 _SETTLE_S = 2.0
