@@ -31,6 +31,7 @@ NAMES = (
     "exits",
     "bottleneck",
     "policies",
+    "link",
     "serving",
 )
 # Those whose `run` takes words of its own.

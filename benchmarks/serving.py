@@ -58,7 +58,7 @@ def run() -> str:
     return "\n".join(parts)
 
 
-def _bundle(folder: Path, rows: int, columns: int) -> Path:
+def bundle_of(folder: Path, rows: int, columns: int) -> Path:
     file = io.BytesIO()
     np.savez(file, x=np.ones((1, rows), np.float32))
     weights = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
@@ -94,7 +94,7 @@ def _round_trip(folder: Path) -> str:
     x = np.ones((1, WIDTH), np.float32)
     name, data = f"m{WIDTH}x4", x.tobytes()
     echoes = {kind: Echo(kind) for kind in ("thread pool", "asyncio")}
-    served = Served(_bundle(folder, WIDTH, 4))
+    served = Served(bundle_of(folder, WIDTH, 4))
     client = Client(served.url)
     calls = {f"bare gRPC echo, {kind} server": lambda e=echo: e.call(data) for kind, echo in echoes.items()}
     calls |= {
@@ -120,7 +120,7 @@ def _round_trip(folder: Path) -> str:
 
 def _outages(folder: Path) -> str:
     """A slow device with a server that is killed, frozen, drained and replaced by one with other weights."""
-    bundle = _bundle(folder, 64, 8)
+    bundle = bundle_of(folder, 64, 8)
     other = folder / "other" / bundle.name
     if not other.exists():
         other.parent.mkdir(exist_ok=True)

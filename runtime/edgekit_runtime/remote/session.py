@@ -266,9 +266,11 @@ class AdaptiveSession:
         with self._lock:
             if raced:
                 self.controller.race_over(time.monotonic(), here == bool(self._offers[plan.decision.action].model))
-        if here and not failed and not raced:
-            with self._lock:
+            elif not here:
+                self.controller.answered(hedged=bool(fallback))
+            elif not failed:
                 self.controller.gave_up(time.monotonic(), sent.flight)
+        if here and not failed and not raced:
             sent.flight = 0
             sent.call.cancel()
         total = _since(start)
