@@ -257,10 +257,13 @@ class _Maker:
 
     def _early(self, cuts: Mapping[str, _Cut]) -> Iterator[Offer]:
         points = []
+        ids, digest = chain.chain_of(self.bundle.manifest, self.graph)
         for point in self.bundle.manifest.operating_points:
             if point.of != self.graph:
                 continue
             why = self._why_not(point.empirical_risk, point.risk) or _never(point)
+            if point.graph_chain != ids or point.chain_sha256 not in ("", digest):
+                why = "it was certified for other graphs than those of this bundle"
             if why:
                 self.left_out[_early_name(point)] = why
             else:
