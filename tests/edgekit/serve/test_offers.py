@@ -18,6 +18,7 @@ import edgekit_runtime as er
 from edgekit_runtime import codecs, manifest
 from edgekit_runtime.adaptive import Policy
 from edgekit_runtime.adaptive.controller import Plan
+from edgekit_runtime.adaptive.explain import plain
 from edgekit_runtime.chain import Chain, chain_of
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.exits import NEVER, score
@@ -298,4 +299,11 @@ def test_an_exit_that_fails_is_answered_by_the_local_run(whole, address, monkeyp
 def test_the_decision_tells_of_exits_and_lossy_wires_in_plain_words(whole, address) -> None:
     with opened(whole, address, max_risk=1.0) as session:
         told = session.infer({NAME: pictures(1)}).decision.explain()
-        assert "exit:0.01:split:" in told and "offload:jpeg@90" in told and "int8-row" in told
+        assert "exit:0.01:split:" in told and "offload:jpeg@90" in told and "int8-row" in told and "that is: " in told
+        words = {row.id: plain(row) for row in session.controller.actions.actions}
+    assert words["local"] == "all here"
+    assert words["exit:0.01"] == "all here, leaving at the first exit that is sure; may lose 0.01 of accuracy"
+    then = next(text for name, text in words.items() if name.startswith("exit:0.01:split:"))
+    assert "else the tail on the server from stem on (50% of requests)" in then
+    assert "sent as JPEG of quality 90" in words["offload:jpeg@90"]
+    assert any("int8 with a scale a row" in text for text in words.values())
