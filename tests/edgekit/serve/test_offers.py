@@ -15,94 +15,19 @@ import numpy as np
 import pytest
 
 import edgekit_runtime as er
-from edgekit_runtime import codecs, manifest
+from edgekit_runtime import codecs
 from edgekit_runtime.adaptive import Policy
 from edgekit_runtime.adaptive.controller import Plan
 from edgekit_runtime.adaptive.explain import plain
-from edgekit_runtime.chain import Chain, chain_of
+from edgekit_runtime.chain import Chain
 from edgekit_runtime.errors import Refused
-from edgekit_runtime.exits import NEVER, score
-from edgekit_runtime.manifest import OperatingPoint
+from edgekit_runtime.exits import NEVER
 from edgekit_runtime.remote.answers import Result
 from edgekit_runtime.remote.exchange import Exchange
 from edgekit_runtime.remote.session import AdaptiveSession
+from tests.edgekit.serve.early import GRAPH, NAME, pictures, write
 
 pytestmark = pytest.mark.slow  # a conversion, shared by all
-
-GRAPH = "onnx.fp32"
-NAME = "image"
-
-
-def pictures(n: int, seed: int = 0) -> np.ndarray:
-    """Smooth pictures with a little noise: float32 [n, 3, 32, 32]."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:32, 0:32] / 32.0
-    waves = rng.normal(size=(n, 3, 4, 1, 1)) * np.stack([x, y, np.sin(6 * x), np.cos(5 * y)])
-    return (waves.sum(2) + rng.normal(0, 0.02, (n, 3, 32, 32))).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    torch = pytest.importorskip("torch")
-    import edgekit
-
-    class Student(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1)
-            self.deep = torch.nn.Conv2d(8, 16, 3, stride=2, padding=1)
-            self.last = torch.nn.Conv2d(16, 16, 3, padding=1)
-            self.heads = torch.nn.ModuleList([torch.nn.Linear(8, 4), torch.nn.Linear(16, 4), torch.nn.Linear(16, 4)])
-
-        def forward(self, image):
-            a = torch.relu(self.stem(image))
-            b = torch.relu(self.deep(a))
-            c = torch.relu(self.last(b))
-            said = [head(x.mean((2, 3))) for head, x in zip(self.heads, (a, b, c), strict=True)]
-            return {"early": said[0], "middle": said[1], "full": said[2]}
-
-    torch.manual_seed(3)
-    module = Student().eval()
-    for parameter in module.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    out = tmp_path_factory.mktemp("offers") / "early.edge"
-    edgekit.convert(
-        module,
-        out=out,
-        calibration={NAME: pictures(24)},
-        dynamic=(f"{NAME}:0=B:1-64",),
-        exits=("early", "middle", "full"),
-        formats=["onnx"],
-        precision="fp32",
-    )
-    with er.open_bundle(out) as bundle, Chain(bundle, GRAPH) as chain:
-        scores = [score("max_softmax", said) for said in chain.scores({NAME: pictures(64, 1)})]
-        thresholds = tuple(float(np.median(row)) for row in scores[:-1])
-        _write(out, bundle.manifest, (_point(bundle.manifest, 0.01, (*thresholds, 0.0)),))
-    return out
-
-
-def _point(found: manifest.Manifest, risk: float, thresholds: tuple[float, ...], **changes: object) -> OperatingPoint:
-    """An operating point with thresholds that half of the samples reach; its risk is only said."""
-    ids, digest = chain_of(found, GRAPH)
-    row = OperatingPoint(
-        id=f"{GRAPH}.risk{risk:g}",
-        graph_chain=ids,
-        thresholds=thresholds,
-        risk=risk,
-        confidence_level=0.95,
-        n=300,
-        empirical_risk=0.0,
-        exit_fractions=(0.5, 0.25, 0.25),
-        of=GRAPH,
-        chain_sha256=digest,
-    )
-    return msgspec.structs.replace(row, **changes)
-
-
-def _write(path: Path, found: manifest.Manifest, points: tuple[OperatingPoint, ...], **changes: object) -> None:
-    found = msgspec.structs.replace(found, operating_points=points, **changes)
-    (path / "manifest.json").write_bytes(manifest.dump(found))
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +188,7 @@ def test_exits_that_speak_in_the_full_answer_are_not_handed_over(whole, address,
         old, id="never", risk=0.001, thresholds=(NEVER, NEVER, 0.0), exit_fractions=(0.0, 0.0, 1.0)
     )
     shutil.copytree(whole, tmp_path / "early.edge")
-    _write(tmp_path / "early.edge", found, (mixed, never))
+    write(tmp_path / "early.edge", found, (mixed, never))
     with opened(tmp_path / "early.edge", address, max_risk=0.01) as session:
         assert "exit:0.01" in names(session)
         assert not any(name.startswith("exit:0.01:split") for name in names(session))
@@ -276,7 +201,7 @@ def test_a_point_of_another_chain_is_never_used(whole, address, tmp_path) -> Non
         found = bundle.manifest
     point = msgspec.structs.replace(found.operating_points[0], chain_sha256="0" * 64)
     shutil.copytree(whole, tmp_path / "early.edge")
-    _write(tmp_path / "early.edge", found, (point,))
+    write(tmp_path / "early.edge", found, (point,))
     with opened(tmp_path / "early.edge", address, max_risk=0.01) as session:
         assert not any(row.kind == "exit" for row in session.controller.actions.actions)
         assert "certified" in session.left_out["exit:0.01"]
