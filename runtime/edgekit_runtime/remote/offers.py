@@ -199,7 +199,14 @@ class _Maker:
 
     def _whole(self, cost: ActionCost, chosen: Mapping[str, str]) -> Offer:
         sha256 = self.bundle.graph(self.graph).sha256 if self.ours else ""
-        return Offer(cost, ways.Send(tuple(self.golden)), self.bundle.manifest.name, chosen, sha256)
+        manifest = self.bundle.manifest
+        own = {tensor.name: tensor for tensor in self.bundle.graph(self.graph).inputs}
+        # The student's shapes with the graph's dtypes: TFLite takes int32 where the student takes int64.
+        inputs = [
+            msgspec.structs.replace(t, dtype=own[t.name].dtype if t.name in own else t.dtype) for t in manifest.inputs
+        ]
+        way = ways.Send(inputs, {axis.symbol: axis for axis in manifest.axes})
+        return Offer(cost, way, manifest.name, chosen, sha256)
 
     # the tail to the server
 

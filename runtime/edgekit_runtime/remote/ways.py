@@ -17,8 +17,9 @@ import numpy as np
 
 from edgekit_runtime.chain import Chain
 from edgekit_runtime.engines.base import Arrays
-from edgekit_runtime.manifest import OperatingPoint
+from edgekit_runtime.manifest import Axis, OperatingPoint, Tensor
 from edgekit_runtime.remote.leaving import LeavingChain
+from edgekit_runtime.tensors import check
 
 Run = Callable[[Mapping[str, Any]], Arrays]
 
@@ -62,13 +63,15 @@ class Here:
 
 @dataclasses.dataclass(frozen=True)
 class Send:
-    """The inputs as they are."""
+    """The inputs, checked first: what does not fit is the caller's fault, and no failure of the server."""
 
-    names: Sequence[str]
+    inputs: Sequence[Tensor]
+    axes: Mapping[str, Axis]
 
     def begin(self, inputs: Mapping[str, Any]) -> Begun:
         """Leaves all to the server."""
-        return Begun({}, {name: np.ascontiguousarray(inputs[name]) for name in self.names})
+        arrays, _ = check(self.inputs, self.axes, inputs)
+        return Begun({}, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
 
 @dataclasses.dataclass(frozen=True)
