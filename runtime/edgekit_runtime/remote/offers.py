@@ -14,9 +14,6 @@ few times quicker than this device, and the first replies correct that (`adaptiv
 from __future__ import annotations
 
 import dataclasses
-import math
-import statistics
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -32,10 +29,10 @@ from edgekit_runtime.manifest import Action, OperatingPoint, SplitPoint
 from edgekit_runtime.remote import ways
 from edgekit_runtime.remote.leaving import LeavingChain, hands_over
 from edgekit_runtime.remote.pieces import tail_sha256
+from edgekit_runtime.remote.weigh import measured, worth
 
 FRAMING_BYTES = 300
 _SERVER_GAIN = 4.0
-_BUDGET_S, _RUNS = 0.3, 7
 
 
 class Closes(Protocol):
@@ -166,7 +163,7 @@ class _Maker:
     # the inputs to the server
 
     def _offloads(self) -> Iterator[Offer]:
-        rows = _worth(codecs.measure(name, self.golden.values()) for name in self.lossless)
+        rows = worth(codecs.measure(name, self.golden.values()) for name in self.lossless)
         for row in rows:
             cost = self._sent(row, "offload", "offload", 0.0, self.local_ms / _SERVER_GAIN)
             yield self._whole(cost, dict.fromkeys(self.golden, row.codec))
@@ -234,7 +231,7 @@ class _Maker:
         yield self._to_tail(cut, cost, ways.Head(cut.head))
 
     def _smallest(self, cut: _Cut) -> codecs.Measured:
-        rows = _worth(codecs.measure(name, cut.values.values()) for name in self.lossless)
+        rows = worth(codecs.measure(name, cut.values.values()) for name in self.lossless)
         return min(rows, key=lambda seen: seen.bytes)
 
     def _measured(self, cut: _Cut) -> Action | None:
@@ -359,19 +356,6 @@ class _Maker:
 _PLAIN_ONLY = "the server takes plain tensors only"
 
 
-def measured(call: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Median and spread of a few runs within a budget (ms), and what the last one gave. The first run warms up."""
-    outputs = call()
-    end = time.perf_counter() + _BUDGET_S
-    samples: list[float] = []
-    while len(samples) < _RUNS and (len(samples) < 2 or time.perf_counter() < end):
-        start = time.perf_counter()
-        outputs = call()
-        samples.append((time.perf_counter() - start) * 1e3)
-    middle = statistics.median(samples)
-    return middle, 1.48 * statistics.median(abs(sample - middle) for sample in samples), outputs
-
-
 def _ways_out(opened: LeavingChain, golden: Arrays) -> list[float]:
     """Time until each exit, the full answer last, ms: by thresholds that all or none of the scores reach."""
     count = len(opened.exits)
@@ -395,13 +379,3 @@ def _high(action: Action) -> float | None:
     if action.accuracy_drop is None or action.interval_95 is None:
         return None
     return max(action.interval_95[1], action.accuracy_drop, 0.0)
-
-
-def _worth(rows: Iterable[codecs.Measured]) -> list[codecs.Measured]:
-    """Codecs that nothing beats in both bytes and time, fewest bytes first."""
-    best_ms, kept = math.inf, []
-    for row in sorted(rows, key=lambda seen: (seen.bytes, seen.encode_ms)):
-        if row.encode_ms + row.decode_ms < best_ms:
-            best_ms = row.encode_ms + row.decode_ms
-            kept.append(row)
-    return kept
