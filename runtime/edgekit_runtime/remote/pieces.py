@@ -57,6 +57,11 @@ def first_sample(manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> Arrays
     }
 
 
+def batch_symbol(manifest: Manifest) -> str:
+    """Symbol of the batch axis, else empty."""
+    return next((axis.symbol for axis in manifest.axes if axis.role == "batch"), "")
+
+
 def batch_axis(manifest: Manifest, tensors: Sequence[Tensor]) -> str:
     """Symbol of the batch axis when it stands first in every tensor, else empty: requests can then not be joined."""
     for axis in manifest.axes:

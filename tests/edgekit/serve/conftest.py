@@ -60,3 +60,12 @@ def start() -> Callable[..., contextlib.AbstractContextManager[tuple[str, int | 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return make_bundle(tmp_path / "tiny.edge")
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student with exits (`early`), converted once."""
+    pytest.importorskip("torch")
+    from tests.edgekit.serve.early import build
+
+    return build(tmp_path_factory.mktemp("early") / "early.edge")
