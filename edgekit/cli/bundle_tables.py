@@ -68,7 +68,8 @@ def operating_table(manifest: Manifest) -> Table:
         left = " ".join(f"{share:.0%}" for share in point.exit_fractions)
         risk = f"{point.risk:g} {'of labels' if point.labels else 'disagreement'}"
         seen_risk = f"{point.empirical_risk:.4f}"
-        table.add_row(point.of, risk, f"{point.confidence_level:g}", seen_risk, str(point.n), left)
+        chain = f"{point.of}, steps" if point.steps else point.of
+        table.add_row(chain, risk, f"{point.confidence_level:g}", seen_risk, str(point.n), left)
     return table
 
 

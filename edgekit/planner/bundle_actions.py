@@ -47,7 +47,8 @@ def actions_of(bundle: Bundle, device: Times, server: Times) -> tuple[ActionCost
         )
     down = FRAMING_BYTES + sum(_bytes(tensor, sizes) for tensor in manifest.outputs)
     rows = list(_locals(manifest, full, known))
-    rows += [_chain(manifest, point, known) for point in manifest.operating_points]
+    # A stream that ends early saves steps, not a part of a request: requests are what is planned here.
+    rows += [_chain(manifest, point, known) for point in manifest.operating_points if not point.steps]
     served = [graph for graph in manifest.graphs if graph.role == "full" and known.on_server([graph.id])]
     if served:
         tail = min(served, key=lambda graph: known.on_server([graph.id]).ms)  # type: ignore[union-attr]
@@ -144,7 +145,7 @@ def _handed_over(manifest: Manifest, point: SplitPoint, cut: ActionCost, known: 
     """Exits up to a split point here, its tail on the server for whoever is not sure."""
     for certified in manifest.operating_points:
         last = _exit_at(manifest, certified, point)
-        if last is None or not hands_over(certified):
+        if certified.steps or last is None or not hands_over(certified):
             continue
         going = early.going_on(certified.exit_fractions, last)
         if going in (0.0, 1.0):

@@ -17,15 +17,15 @@ import difflib
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from edgekit_runtime import engines, exits, ladder
+from edgekit_runtime import exits, ladder
 from edgekit_runtime.bundle import Bundle
-from edgekit_runtime.engines.base import Arrays, Engine, LoadedGraph
-from edgekit_runtime.errors import EngineMissing, Refused, UsageError
+from edgekit_runtime.engines.base import Arrays
+from edgekit_runtime.errors import UsageError
 from edgekit_runtime.manifest import Exit, Graph, Manifest, OperatingPoint, Signature, SplitPoint, Tensor
+from edgekit_runtime.opened import Files, Group
 from edgekit_runtime.tensors import check
 
 _MAX_KNOWN = 256
@@ -140,15 +140,15 @@ class Chain:
         self.outputs = (
             self._wire(end) if end else tuple(_shaped(t, manifest.outputs) for t in self._answers(made, manifest))
         )
-        self._files = _Files(bundle, self.graph, engine, threads)
+        self._files = Files(bundle, self.graph, engine, threads)
         self._rungs = self._pieces[0].signatures
         pieces = [self.graph] if whole and not self.exits else self._pieces
-        self._all = _Group(self._files, pieces, {tensor.name for tensor in self.outputs})
+        self._all = Group(self._files, pieces, {tensor.name for tensor in self.outputs})
         self._points = {point.id: len(point.before) for point in points}
         self._heads = {item.graph: bundle.graph(item.graph) for item in self.exits if item.graph}
         self._chain = chain_of(manifest, graph)
         self._known: dict[tuple[object, ...], ladder.Plan | None] = {}
-        self._groups: list[_Group] | None = None
+        self._groups: list[Group] | None = None
         self._lock = threading.Lock()
 
     def run(self, tensors: Mapping[str, object]) -> Arrays:
@@ -211,7 +211,7 @@ class Chain:
     def _steps(self, values: Arrays, rung: int, sizes: dict[str, int] | None) -> list[exits.Step]:
         """One step an exit: the segments up to it and its head, run on what the steps before have left in `values`."""
 
-        def step(group: _Group, output: str) -> exits.Step:
+        def step(group: Group, output: str) -> exits.Step:
             def run(keep: np.ndarray | None) -> np.ndarray:
                 if keep is not None:
                     for name in list(values):
@@ -241,7 +241,7 @@ class Chain:
                     return tensor.shape
         return ()
 
-    def _opened(self) -> list[_Group]:
+    def _opened(self) -> list[Group]:
         """The segments between exits with the head of each, opened at the first request that uses them."""
         if not self.exits:
             raise UsageError(
@@ -261,7 +261,7 @@ class Chain:
                 self._groups = []
                 for number, part in enumerate(parts):
                     later = {t.name for graphs in parts[number + 1 :] for graph in graphs for t in graph.inputs}
-                    self._groups.append(_Group(self._files, part, later | {self.exits[number].output}))
+                    self._groups.append(Group(self._files, part, later | {self.exits[number].output}))
             return self._groups
 
     def _thresholds(
@@ -319,79 +319,6 @@ class Chain:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Files:
-    """The graph files of a chain, each opened once."""
-
-    def __init__(self, bundle: Bundle, graph: Graph, engine: str, threads: int) -> None:
-        names = engines.for_format(graph.format)
-        if not engine and not names:
-            raise EngineMissing(
-                f"no engine is installed that runs {graph.format}", remedy=engines.pip_lines({graph.format})
-            )
-        self.engine: Engine = engines.get(engine or names[0])
-        self._bundle, self._threads = bundle, threads
-        self._open: dict[Path, LoadedGraph] = {}
-        self._opened: list[LoadedGraph] = []
-
-    def joined(self, graphs: Sequence[Graph], outputs: set[str]) -> LoadedGraph | None:
-        """Pieces as one graph; None where the engine cannot."""
-        join = getattr(self.engine, "load_joined", None)
-        if join is None or graphs[0].signatures:
-            return None
-        try:
-            loaded: LoadedGraph = join([self._bundle.graph_path(g) for g in graphs], outputs, threads=self._threads)
-        except Refused:  # an engine before it could read shared weights beside bytes: piece by piece works there
-            return None
-        self._opened.append(loaded)
-        return loaded
-
-    def single(self, graph: Graph, rung: int) -> LoadedGraph:
-        """One piece at one rung."""
-        path = self._bundle.graph_path(graph)
-        signature = graph.signatures[rung].name if graph.signatures else ""
-        first = self._open.get(path)
-        at = getattr(first, "at", None)
-        if at is not None:
-            found: LoadedGraph = at(signature)
-            return found
-        loaded = self.engine.load(path, threads=self._threads, signature=signature)
-        self._open[path] = loaded
-        self._opened.append(loaded)
-        return loaded
-
-    def close(self) -> None:
-        for loaded in self._opened:
-            loaded.close()
-
-
-class _Group:
-    """Pieces that run one after the other with nobody looking in between."""
-
-    def __init__(self, files: _Files, graphs: Sequence[Graph], outputs: set[str]) -> None:
-        self._files, self._graphs = files, graphs
-        self._wanted = outputs
-        self._rungs: dict[int, list[LoadedGraph]] = {}
-        self._lock = threading.Lock()
-
-    def run(self, values: Mapping[str, np.ndarray], rung: int) -> Arrays:
-        """Runs all of them; returns the outputs that are wanted later."""
-        loaded = self._rungs.get(rung) or self._load(rung)
-        if len(loaded) == 1:
-            return loaded[0].run({tensor.name: values[tensor.name] for tensor in loaded[0].inputs})
-        here = dict(values)
-        for piece in loaded:
-            here.update(piece.run({tensor.name: here[tensor.name] for tensor in piece.inputs}))
-        return {name: here[name] for name in self._wanted if name in here}
-
-    def _load(self, rung: int) -> list[LoadedGraph]:
-        with self._lock:
-            if rung not in self._rungs:
-                joined = self._files.joined(self._graphs, self._wanted) if len(self._graphs) > 1 else None
-                pieces = [joined] if joined else [self._files.single(graph, rung) for graph in self._graphs]
-                self._rungs[rung] = pieces
-            return self._rungs[rung]
 
 
 def _shaped(tensor: Tensor, student: Sequence[Tensor]) -> Tensor:

@@ -234,6 +234,9 @@ class OperatingPoint(Base, frozen=True, kw_only=True):
         mixes: For each exit the weight of the scores of every exit up to it; empty: each exit speaks for itself.
         score_rule: How sure an exit is; see `edgekit_runtime.exits.SCORES`.
         chain_sha256: Of the sha256 of the graphs of the chain, in their order: the certificate holds for these files.
+        steps: Not empty: the exits are the steps of a stream, and an answer is the logits of the step reached (`last`)
+            or the mean of the logits of all steps so far (`mean`); `thresholds` holds one a step.
+        output: For a stream: name of the output that holds the logits.
     """
 
     id: str
@@ -249,6 +252,8 @@ class OperatingPoint(Base, frozen=True, kw_only=True):
     mixes: tuple[tuple[float, ...], ...] = ()
     score_rule: str = "max_softmax"
     chain_sha256: str = ""
+    steps: Literal["", "last", "mean"] = ""
+    output: str = ""
 
 
 class Action(Base, frozen=True, kw_only=True):

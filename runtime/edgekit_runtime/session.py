@@ -16,7 +16,7 @@ from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.engines.base import Arrays, Engine, LoadedGraph
 from edgekit_runtime.errors import EngineMissing, Refused, UsageError
 from edgekit_runtime.machine import Machine, this_machine
-from edgekit_runtime.manifest import Format, Graph, Precision, Tensor
+from edgekit_runtime.manifest import Format, Graph, OperatingPoint, Precision, Tensor
 from edgekit_runtime.measurement import Energy, Environment, Latency, Measurement, Memory, Verdict
 from edgekit_runtime.paths import sha256
 from edgekit_runtime.runner import Runner, Student
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgekit_runtime.preprocess import Answer, Preprocessor
     from edgekit_runtime.remote.session import AdaptiveSession
     from edgekit_runtime.stream import Stream
+    from edgekit_runtime.temporal import EarlyStream, Ending
 
     Runners = dict[Key, Runner | Loop]
 
@@ -64,19 +65,40 @@ class Session:
         """What `run` gives."""
         return self._runner.outputs
 
+    @overload
     def stream(
-        self, *, fixed: Mapping[str, np.ndarray] | None = None, initial: Mapping[str, np.ndarray] | None = None
-    ) -> Stream:
+        self, *, fixed: Mapping[str, np.ndarray] | None = ..., initial: Mapping[str, np.ndarray] | None = ...
+    ) -> Stream: ...
+
+    @overload
+    def stream(
+        self,
+        *,
+        fixed: Mapping[str, np.ndarray] | None = ...,
+        initial: Mapping[str, np.ndarray] | None = ...,
+        until: OperatingPoint | Ending | str,
+    ) -> EarlyStream: ...
+
+    def stream(
+        self,
+        *,
+        fixed: Mapping[str, np.ndarray] | None = None,
+        initial: Mapping[str, np.ndarray] | None = None,
+        until: OperatingPoint | Ending | str | None = None,
+    ) -> Stream | EarlyStream:
         """Begins a sequence of steps whose state is carried by the runtime.
 
         Args:
             fixed: Inputs that are the same in every step, for example a sampling rate.
             initial: States before the first step by input name; others are zeros.
+            until: Each sequence ends at the step at which it is sure: an operating point of the bundle that
+                `calibrate-exits --steps` certified for this graph (or its id), or thresholds of your own (`Ending`).
 
         Raises:
-            UsageError: The bundle tells no states, or a name is none.
+            UsageError: The bundle tells no states, a name is none, or the operating point is not of this graph.
         """
         from edgekit_runtime.stream import Stream
+        from edgekit_runtime.temporal import EarlyStream, Ending, ending_of
 
         states = self.bundle.manifest.states if self.bundle is not None else ()
         if not states:
@@ -84,7 +106,14 @@ class Session:
                 "this student has no state to carry from step to step",
                 remedy="convert it with --state INPUT=OUTPUT for each of its states",
             )
-        return Stream(self.run, self.inputs, states, fixed=fixed, initial=initial)
+        plain = Stream(self.run, self.inputs, states, fixed=fixed, initial=initial)
+        if until is None:
+            return plain
+        assert self.bundle is not None
+        manifest = self.bundle.manifest
+        batch = next((axis.symbol for axis in manifest.axes if axis.role == "batch"), "")
+        ending = until if isinstance(until, Ending) else ending_of(manifest, self.graph, until)
+        return EarlyStream(plain, self.inputs, batch, ending)
 
     def encode(self, **items: object) -> Arrays:
         """Turns raw items into inputs with the bundle's own tokenizer and preprocessing.

@@ -1,6 +1,7 @@
 """`edgekit calibrate-exits`: a bundle with exits becomes a bundle with certified operating points.
 
 bundle ─ every chain of graphs with exits ─► scores on the data ─ certify, each risk ─► operating points ─► new bundle
+       └ every graph of a stream, `steps` ──────────▲
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from edgekit_converters.captured import Arrays
 from edgekit_converters.exits.certify import (
     Certified,
+    Samples,
     certify,
     common_path,
     fitted_path,
@@ -25,6 +27,7 @@ from edgekit_converters.exits.certify import (
 )
 from edgekit_converters.exits.combine import combine
 from edgekit_converters.exits.losses import samples_of
+from edgekit_converters.exits.temporal import answer_of, logits_of_steps, step_inputs
 from edgekit_converters.staging import staging
 from edgekit_runtime import engines
 from edgekit_runtime.bundle import Bundle, open_bundle, read_arrays
@@ -32,6 +35,7 @@ from edgekit_runtime.chain import Chain, chain_of, exits_of
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.exits import spoken
 from edgekit_runtime.manifest import Action, Manifest, OperatingPoint
+from edgekit_runtime.temporal import LAST, MEAN, digest
 
 _AT_ONCE = 32
 
@@ -48,6 +52,10 @@ class Request:
         agreement: Certify agreement with the full model even where the data have labels.
         combine: Let exits speak together; needs `fit`.
         rule: How sure an exit is; see `edgekit_runtime.exits.SCORES`.
+        steps: For a streaming student, whose data are [samples, steps, ...]: the exits are its steps, and a sequence is
+            answered with the logits of the step reached (`last`) or the mean of those so far (`mean`). Empty: exits in
+            depth.
+        answer: For a stream: output that holds the logits; empty: the only one that is no state.
     """
 
     data: Path
@@ -57,13 +65,23 @@ class Request:
     agreement: bool = False
     combine: bool = False
     rule: str = ""
+    steps: str = ""
+    answer: str = ""
 
     def check(self) -> None:
         """Refuses what cannot be meant.
 
         Raises:
-            UsageError: A risk or confidence outside (0, 1), or `combine` without `fit`.
+            UsageError: A risk or confidence outside (0, 1), `combine` without `fit`, or `steps` that mean nothing.
         """
+        if self.steps not in ("", LAST, MEAN):
+            raise UsageError(
+                f"--steps {self.steps}", remedy=f"{LAST} (the step reached) or {MEAN} (of all steps so far)"
+            )
+        if self.steps and self.combine:
+            raise UsageError(
+                "--combine is for exits in depth", remedy=f"--steps {MEAN} already lets steps speak together"
+            )
         wrong = [risk for risk in self.risks if not 0 < risk < 1]
         if wrong or not self.risks:
             raise UsageError(f"--risk {wrong[0] if wrong else '(empty)'}", remedy="shares between 0 and 1: 0.005,0.01")
@@ -82,7 +100,8 @@ class Found:
 
     Attributes:
         point: The operating point; its thresholds are above 1 (never exit) where nothing was certified.
-        action: The way to answer that uses it; None where nothing was certified.
+        action: The way to answer that uses it; None where nothing was certified, and for a stream: a request there is
+            one step, and its plan does not change.
         reason: Why nothing could be certified; empty otherwise.
         samples_needed: With how many samples this risk can be certified at best (no loss seen).
     """
@@ -105,16 +124,10 @@ def calibrate_exits(
     request.check()
     with open_bundle(path) as bundle:
         bundle.check_files()
-        chains = [graph.id for graph in bundle.manifest.graphs if graph.role == "full" and _has_exits(bundle, graph.id)]
-        if not chains:
-            raise Refused(
-                f"{bundle.root.name} has no exits that were cut",
-                remedy="convert with --exits A,B,C: outputs in order of depth, the full answer last",
-            )
         found: list[Found] = []
-        for graph in chains:
+        for graph in _chains(bundle, request.steps):
             progress(f"certifying {graph}")
-            found += certify_chain(bundle, graph, request)
+            found += (certify_stream if request.steps else certify_chain)(bundle, graph, request)
         with staging(out, force=force) as stage:
             for name in bundle.manifest.files:
                 target = stage.root / name
@@ -124,16 +137,32 @@ def calibrate_exits(
             return open_bundle(stage.publish()), tuple(found)
 
 
-def _has_exits(bundle: Bundle, graph: str) -> bool:
-    exits = exits_of(bundle.manifest, graph)
-    return len(exits) > 1 and bool(engines.for_format(bundle.graph(graph).format))
+def _chains(bundle: Bundle, steps: str) -> list[str]:
+    """The full graphs that an engine here runs and that have exits: in depth, or with `steps` in time."""
+    manifest = bundle.manifest
+    runs = [g.id for g in manifest.graphs if g.role == "full" and engines.for_format(g.format)]
+    if steps:
+        if not manifest.states:
+            raise Refused(
+                f"{bundle.root.name} is no streaming student: it tells no states",
+                remedy="leave --steps out, or convert the single-step form with --state INPUT=OUTPUT",
+            )
+        return runs
+    chains = [name for name in runs if len(exits_of(manifest, name)) > 1]
+    if not chains:
+        stream = "; or --steps last: this is a streaming student" if manifest.states else ""
+        raise Refused(
+            f"{bundle.root.name} has no exits that were cut",
+            remedy=f"convert with --exits A,B,C: outputs in order of depth, the full answer last{stream}",
+        )
+    return chains
 
 
 def _with(manifest: Manifest, found: Sequence[Found], name: str) -> Manifest:
     """The manifest with new operating points; those of the same chains go."""
-    chains = {item.point.of for item in found}
-    old = {point.id for point in manifest.operating_points if point.of in chains}
-    certified = [item for item in found if item.action is not None]
+    chains = {(item.point.of, bool(item.point.steps)) for item in found}
+    old = {point.id for point in manifest.operating_points if (point.of, bool(point.steps)) in chains}
+    certified = [item for item in found if not item.reason]
     return msgspec.structs.replace(
         manifest,
         operating_points=(
@@ -149,13 +178,14 @@ def _with(manifest: Manifest, found: Sequence[Found], name: str) -> Manifest:
 
 def certify_chain(bundle: Bundle, graph: str, request: Request) -> list[Found]:
     """The operating points of one chain of graphs, in the order of the risks."""
-    arrays, labels = _read(request.data, bundle)
+    names = [tensor.name for tensor in bundle.manifest.inputs]
+    arrays, labels = _read(request.data, names)
     labels = None if request.agreement else labels
     exits = exits_of(bundle.manifest, graph)
     rule = request.rule or exits[0].score_rule
     with Chain(bundle, graph, engine=bundle.graph(graph).engine) as chain:
         logits = _scores(chain, arrays)
-        fit = _read(request.fit, bundle) if request.fit else None
+        fit = _read(request.fit, names) if request.fit else None
         fit_logits = _scores(chain, fit[0]) if fit else None
     fit_labels = fit[1] if fit and labels is not None else None
     ids, digest = chain_of(bundle.manifest, graph)
@@ -190,10 +220,46 @@ def certify_chain(bundle: Bundle, graph: str, request: Request) -> list[Found]:
     return found
 
 
-def _read(path: Path, bundle: Bundle) -> tuple[Arrays, np.ndarray | None]:
+def certify_stream(bundle: Bundle, graph: str, request: Request) -> list[Found]:
+    """The operating points of one graph of a streaming student, in the order of the risks."""
+    manifest, own = bundle.manifest, bundle.graph(graph)
+    names = [tensor.name for tensor in step_inputs(manifest)]
+    answer, rule = answer_of(manifest, request.answer), request.rule or "max_softmax"
+
+    def seen(path: Path) -> Samples:
+        arrays, labels = _read(path, names)
+        logits = logits_of_steps(bundle, graph, arrays, request.steps, answer)
+        return samples_of(logits, rule, None if request.agreement else labels)
+
+    samples = seen(request.data)
+    labelled = not request.agreement and "labels" in read_arrays(request.data)
+    path = fitted_path(seen(request.fit)) if request.fit else common_path(len(samples.scores))
+    found = []
+    for risk in request.risks:
+        certified = certify(samples, path, risk, request.confidence)
+        point = OperatingPoint(
+            id=f"{graph}.steps.risk{risk:g}",
+            graph_chain=(graph,),
+            thresholds=certified.thresholds,
+            risk=risk,
+            confidence_level=request.confidence,
+            n=samples.n,
+            empirical_risk=certified.empirical_risk,
+            exit_fractions=certified.exit_fractions,
+            labels=labelled,
+            of=graph,
+            chain_sha256=digest(own),
+            score_rule=rule,
+            steps=request.steps,  # type: ignore[arg-type]
+            output=answer,
+        )
+        found.append(Found(point, None, certified.reason, samples_needed(risk, request.confidence)))
+    return found
+
+
+def _read(path: Path, names: Sequence[str]) -> tuple[Arrays, np.ndarray | None]:
     arrays = read_arrays(path)
     labels = arrays.pop("labels", None)
-    names = [tensor.name for tensor in bundle.manifest.inputs]
     missing = [name for name in names if name not in arrays]
     if missing:
         raise Refused(

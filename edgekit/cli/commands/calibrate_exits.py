@@ -26,6 +26,10 @@ def command(
     ] = False,
     combine: Annotated[bool, typer.Option("--combine", help="Let exits speak together; needs --fit.")] = False,
     score_rule: Annotated[str, typer.Option(help="max_softmax, margin or certainty.")] = "",
+    steps: Annotated[
+        str, typer.Option(help="A streaming student ends early; its answer: last (step) or mean (of the steps so far).")
+    ] = "",
+    answer: Annotated[str, typer.Option(help="With --steps: the output that holds the logits.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -44,10 +48,12 @@ def command(
         agreement=agreement,
         combine=combine,
         rule=score_rule,
+        steps=steps,
+        answer=answer,
     )
     output = Output(json=json, quiet=quiet)
-    with output.steps(f"certifying {bundle.name}", total=4) as steps:
-        made, found = calibrate_exits(bundle, out, request, steps.advance, force=force)
+    with output.steps(f"certifying {bundle.name}", total=4) as shown:
+        made, found = calibrate_exits(bundle, out, request, shown.advance, force=force)
     rows = [{**_plain(item.point), "reason": item.reason, "samples_needed": item.samples_needed} for item in found]
     document = {"bundle": str(made.root), "bundle_id": made.bundle_id, "operating_points": rows}
     output.result(document, lambda console: _render(console, document))

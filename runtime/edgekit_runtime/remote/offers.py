@@ -263,7 +263,7 @@ class _Maker:
         points = []
         ids, digest = chain.chain_of(self.bundle.manifest, self.graph)
         for point in self.bundle.manifest.operating_points:
-            if point.of != self.graph:
+            if point.of != self.graph or point.steps:  # exits of a stream are not those of a request
                 continue
             why = self._why_not(point.empirical_risk, point.risk) or _never(point)
             if point.graph_chain != ids or point.chain_sha256 not in ("", digest):
