@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -q
 
-.PHONY: demo test quick lint types benchmark matrix clean
+.PHONY: demo test quick lint types benchmark matrix foreign clean
 
 demo: $(VENV)/.demo
 	@$(VENV)/bin/edgekit demo
@@ -64,3 +64,19 @@ matrix:
 	    ".[onnxruntime,litert]" pytest hypothesis || exit 1; \
 	  build/matrix/$$version/bin/python -m pytest tests/runtime || exit 1; \
 	done
+
+# Servers and clients of other projects, each in an environment of its own: their pins and ours do not fit together.
+FOREIGN := build/foreign
+foreign: $(VENV)/.dev $(FOREIGN)/mlserver/.made $(FOREIGN)/tritonclient/.made $(FOREIGN)/ray/.made
+	@$(PY) -m pytest tests/edgekit/serve/test_foreign.py
+	@$(FOREIGN)/ray/bin/python -m pytest tests/edgekit/serve/test_on_ray.py
+
+$(FOREIGN)/%/.made: pyproject.toml constraints.txt
+	@echo "== making $(@D)"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip -q --disable-pip-version-check install $(FOREIGN_$*)
+	@touch $@
+
+FOREIGN_mlserver := mlserver==1.7.1 onnxruntime
+FOREIGN_tritonclient := tritonclient[grpc]
+FOREIGN_ray := -c constraints.txt -e .[ray,onnxruntime] pytest hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,6 +33,7 @@ def run() -> str:
             out=folder / "body.edge",
             calibration=folder / "calib.txt",
             split_points=("none",),
+            progress=lambda line: print(line, file=sys.stderr, flush=True),
             dynamic=("input_ids:0=B:1-8", "input_ids:1=T:1-64", "attention_mask:0=B:1-8", "attention_mask:1=T:1-64"),
         )
         output = body.manifest.outputs[0].name

@@ -6,16 +6,16 @@
     --fresh     forget what earlier runs found (trained weights stay)
 
 Each step of each row is a process of its own with a time limit, and leaves a JSON file under build/matrix/: an
-interrupted run goes on where it stopped. Files written by other code than today's are made again. Conversions run two
-at a time; timing runs alone.
+interrupted run goes on where it stopped. What other code or weights than today's made (see `fingerprint`) is made
+again, and so is what failed. Conversions run two at a time; timing runs alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,7 +24,8 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.cells import FORMATS, Cell, Row, Speed
+from benchmarks.cells import FORMATS, Cell, Held, Row, Speed
+from benchmarks.fingerprint import fingerprint
 from benchmarks.matrix_page import body, picture
 from edgekit.students import registry
 
@@ -43,62 +44,65 @@ def run(words: Sequence[str] = ()) -> str:
     asked = parser.parse_args(words)
     names = list(asked.rows or registry.STUDENTS)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    mark = fingerprint(asked.seeded)
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        for step in ("train", "convert", "stock"):
-            list(pool.map(lambda name, step=step: _step(step, name, mark, asked), names))
+        for step, those in (("train", _untaught(names, asked.seeded)), ("convert", names), ("stock", names)):
+            list(pool.map(lambda name, step=step: _step(step, name, asked), those))
     for name in names:
-        _step("speed", name, mark, asked)
+        _step("speed", name, asked)
     rows = [row for name in registry.STUDENTS if (row := read(name)) is not None]
     PICTURE.write_text(picture(rows))
     return body(rows, len(registry.STUDENTS))
 
 
-def fingerprint(seeded: bool) -> str:
-    """Of the code that makes a row and of the tools' versions: another one makes old files worthless."""
-    from edgekit_converters.versions import tool_versions
+def _untaught(names: Sequence[str], seeded: bool) -> list[str]:
+    """Students whose weights are still to be trained: a process for each of the others would only load torch."""
+    if seeded:
+        return []
+    from benchmarks.material import recipe_of
 
-    digest = hashlib.sha256(repr((sorted(tool_versions().items()), seeded)).encode())
-    for folder in ("converters", "runtime", "edgekit/students"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            digest.update(path.read_bytes())
-    for name in ("rows.py", "cells.py"):
-        digest.update((ROOT / "benchmarks" / name).read_bytes())
-    return digest.hexdigest()[:16]
+    absent = [name for name in names if not (FOLDER / f"{name}.material" / "eval.npz").is_file()]
+    return [name for name in absent if recipe_of(registry.get(name)) is not None]
 
 
-def _step(step: str, name: str, mark: str, asked: argparse.Namespace) -> None:
+def _step(step: str, name: str, asked: argparse.Namespace) -> None:
     path, stamp = FOLDER / f"{name}.{step}.json", FOLDER / f"{name}.{step}.stamp"
+    mark = fingerprint(step, registry.get(name), None if asked.seeded else FOLDER / f"{name}.material")
     if path.is_file() and stamp.is_file() and stamp.read_text() == mark and not asked.fresh:
         return
     path.unlink(missing_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.rows",
-        step,
-        name,
-        str(FOLDER),
-        *([] if asked.seeded else ["trained"]),
-    ]
-    with (FOLDER / f"{name}.{step}.log").open("w") as log:
+    stamp.unlink(missing_ok=True)
+    if step == "convert":  # a bundle of other code must not be timed where today's code fails
+        shutil.rmtree(FOLDER / f"{name}.edge", ignore_errors=True)
+    why = _ran(step, name, asked.seeded)
+    if why:
+        # What the step had found until then stays (the stock tools that were done).
+        found = msgspec.json.decode(path.read_bytes()) if path.is_file() else {}
+        path.write_bytes(msgspec.json.encode(found | {"trouble": f"{step}: {why}"}))
+    else:
+        stamp.write_text(mark)
+    print(f"{name} {step}: {why or 'done'}", flush=True)
+
+
+def _ran(step: str, name: str, seeded: bool) -> str:
+    """Runs a step in a process of its own. Returns why it failed; empty where it did not."""
+    command = [sys.executable, "-m", "benchmarks.rows", step, name, str(FOLDER), *([] if seeded else ["trained"])]
+    log = FOLDER / f"{name}.{step}.log"
+    with log.open("w") as file:
         try:
             code = subprocess.run(
                 command,
                 cwd=ROOT,
-                stdout=log,
-                stderr=log,
+                stdout=file,
+                stderr=file,
                 timeout=LIMIT_S[step],
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             ).returncode
         except subprocess.TimeoutExpired:
-            code = -1
-    if code:
-        lines = [line for line in (FOLDER / f"{name}.{step}.log").read_text().splitlines() if line.strip()]
-        why = f"no result within {LIMIT_S[step]} s" if code == -1 else (lines[-1] if lines else f"exit code {code}")
-        path.write_bytes(msgspec.json.encode({"trouble": f"{step}: {why[:200]}"}))
-    stamp.write_text(mark)
-    print(f"{name} {step}: {'done' if not code else 'failed'}", flush=True)
+            return f"no result within {LIMIT_S[step]} s"
+    if not code:
+        return ""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:200] if lines and code > 0 else f"exit code {code}"
 
 
 def read(name: str) -> Row | None:
@@ -110,15 +114,24 @@ def read(name: str) -> Row | None:
     }
     if not found:
         return None
-    made = found.get("convert", {})
-    cells = {kind: msgspec.convert(made["cells"][kind], Cell) for kind in FORMATS} if "cells" in made else {}
+    if (FOLDER / f"{name}.material" / "eval.npz").is_file():
+        found.pop("train", None)  # it failed once, and the weights are there now
+    made, student = found.get("convert", {}), registry.get(name)
+    try:
+        cells = {kind: msgspec.convert(made["cells"][kind], Cell) for kind in FORMATS} if "cells" in made else {}
+    except msgspec.ValidationError:  # of a row that was not asked for today
+        made, cells = {"trouble": "convert: found by an older matrix, not run again"}, {}
+        found["convert"] = made
     timed = found.get("speed", {}).get("speed")
     return Row(
         name=name,
-        row=registry.get(name).row,
+        row=student.row,
         trained=bool(made.get("trained")),
+        text=all(tensor.dtype == "int64" for tensor in student.inputs),
         seconds=float(made.get("seconds", 0.0)),
         cells=cells,
+        natural=student.split_points,
+        held=msgspec.convert(made["held"], Held) if made.get("held") else None,
         stock=found.get("stock", {}).get("stock", {}),
         speed=msgspec.convert(timed, Speed) if timed else None,
         trouble="; ".join(str(step["trouble"]) for step in found.values() if "trouble" in step),

@@ -3,96 +3,254 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from xml.sax.saxutils import escape
 
-from benchmarks.cells import FORMATS, Cell, Row, verdict
-from benchmarks.page import table
+from benchmarks.cells import FORMATS, INT8_WEIGHTS, INVARIANCE, Cell, Quality, Row, Slice, loss, slower, verdict
+from benchmarks.page import table, target
 
 TOOLS = ("ORT quantize_dynamic", "ORT quantize_static", "litert-torch + AEQ", "OpenVINO + NNCF")
 TITLES = {"onnx": "ONNX", "tflite": "TFLite"}
+# What the whole matrix is to show.
+MEDIAN_GAIN, LEAST_MS = 1.8, 1.0
+MEDIAN_LOSS, WORST_LOSS = 0.0025, 0.01
+REFUSED, TEXT_SIZE, SIZES = 3, 0.27, 5
+INTRODUCTION = (
+    "Students at their full size. `works` is the definition of the reference students: fp32 equals torch, int8 within "
+    "a point of its metric (without labels: 99 % agreement, or cosine 0.995, or 35 dB), 95 % of the weight bytes int8 "
+    "(operators given back for speed counted apart), batch and padding change nothing, five sizes of each axis run, "
+    "not slower than fp32. `refused`: the bundle itself says why there is no such graph. A row of the reference "
+    "students may be several students; its cell works where all of them do."
+)
 
 
 def body(rows: Sequence[Row], students: int) -> str:
-    cells = [(row, kind, *verdict(row, kind)) for row in rows for kind in FORMATS]
-    works = sum(ok for _, _, ok, _ in cells)
+    """The page.
+
+    Args:
+        rows: What is known of each student that was run.
+        students: How many there are.
+    """
+    parts = [
+        INTRODUCTION,
+        f"{len(rows)} of {students} students were run.",
+        table(("what", "target", "seen", ""), list(_summary(rows))),
+        "![int8 over fp32, and the tools underneath](matrix.svg)",
+        "## Works",
+        table(
+            ("#", "student", "weights", *(TITLES[kind] for kind in FORMATS), "convert s"), [_works(row) for row in rows]
+        ),
+        "## What does not work, and why",
+        _against(rows),
+        "## int8",
+        "`of fp32`: bytes of the file. `int8 MACs`: share of the multiply-accumulates that the engine runs in int8, "
+        "counted from its optimised graph or profile; an operator with int8 weights that computes in floating point "
+        "counts nothing. `cuts`: places where head and tail were proven to answer bit by bit as the whole; where the "
+        "student is naturally cut but another place has fewer bytes and lies no later, that one is cut.",
+        table(
+            ("student", "format", "metric", "loss [95 %], points", "same label", "cosine min", "dB", "int8 bytes",
+             "given back for speed, bytes", "int8 MACs", "of fp32", "batch 1-cos", "padding 1-cos",
+             "given back quality / speed", "sizes run", "cuts (natural)"),
+            [_int8(row, kind, row.cells[kind]) for row in rows for kind in FORMATS if kind in row.cells],
+        ),
+        "## Trained students on held-back data",
+        table(
+            ("student", "metric", "samples", "fp32 [95 %]", "ONNX int8", "TFLite int8"),
+            [_trained(row) for row in rows if row.held is not None],
+        ),
+        "## Groups of the held-back data",
+        "Each group passes the gate by itself, or int8 does not ship.",
+        table(
+            ("student", "format", "group", "samples", "fp32", "int8", "loss [95 %], points", "gate"),
+            [
+                _slice(row, kind, part)
+                for row in rows
+                for kind in FORMATS
+                if kind in row.cells
+                for part in row.cells[kind].slices
+            ],
+        ),
+        "## Speed, one thread, all in one alternation, median ms",
+        table(
+            ("student", "ONNX fp32", "int8", "gain", "TFLite fp32", "int8", "gain", *TOOLS),
+            [_speed(row) for row in rows if row.speed is not None],
+        ),
+        "## The tools underneath, with their defaults",
+        "Signal to noise of the int8 file against the student with seeded weights, or why there is none; `one size` "
+        "where the file fails at other sizes of its axes.",
+        table(("student", *TOOLS), [(row.name, *(row.stock.get(t, "-") for t in TOOLS)) for row in rows]),
+    ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def _cells(rows: Sequence[Row]) -> Iterator[tuple[Row, str, Cell]]:
+    return ((row, kind, row.cells[kind]) for row in rows for kind in FORMATS if kind in row.cells)
+
+
+def _summary(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, str]]:
+    """(what, target, seen, met) for each thing that the matrix is to show."""
+    states = states_of_rows(rows)
+    counts = {state: sum(seen == state for seen in states.values()) for state in ("works", "refused", "failed")}
+    told = f"{counts['works']} work, {counts['refused']} refused, {counts['failed']} failed"
+    yield _line(f"cells of {len(states) // len(FORMATS)} rows", f"all work, at most {REFUSED} refused", told,
+                counts["failed"] == 0 and counts["refused"] <= REFUSED)  # fmt: skip
     gains = [
         row.speed.gain[kind][0]
         for row in rows
         for kind in FORMATS
-        if row.speed and kind in row.speed.gain and row.speed.median_ms[f"{kind}.fp32"] >= 1.0
+        if row.speed and kind in row.speed.gain and row.speed.median_ms[f"{kind}.fp32"] >= LEAST_MS
     ]
-    drops = [c.quality.drop for row in rows for c in row.cells.values() if c.quality is not None]
-    summary = [
-        f"{works} of {len(cells)} cells work ({len(rows)} of {students} students were run).",
-        f"Speed of int8 over fp32 where fp32 takes 1 ms or more: median {statistics.median(gains):.2f}x of "
-        f"{len(gains)} cells."
-        if gains
-        else "No cell's fp32 takes a millisecond.",
-        f"Loss of the metric: median {100 * statistics.median(drops):.2f} points, worst {100 * max(drops):.2f}."
-        if drops
-        else "",
+    what = f"int8 over fp32, median of {len(gains)} graphs whose fp32 takes {LEAST_MS:g} ms or more"
+    if gains:
+        middle = statistics.median(gains)
+        yield _line(what, f"≥ {MEDIAN_GAIN}x", f"{middle:.2f}x", middle >= MEDIAN_GAIN)
+    else:
+        yield what, f"≥ {MEDIAN_GAIN}x", "-", "not seen"
+    slow = [f"{row.name} {TITLES[kind]}" for row in rows for kind in FORMATS if slower(row, kind)]
+    yield _line("shipped int8 graphs slower than fp32", "none", ", ".join(slow) or "none", not slow)
+    yield from _of_int8(rows)
+    yield from _of_all(rows)
+
+
+def _of_int8(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, str]]:
+    shipped = [(row, kind, cell, cell.quality) for row, kind, cell in _cells(rows) if cell.quality is not None]
+    judged = [(loss(seen, seen.metric), f"{row.name} {TITLES[kind]}") for row, kind, _, seen in shipped if seen.labels]
+    if judged:
+        middle, (most, where) = statistics.median(value for value, _ in judged), max(judged)
+        what = f"loss of the metric, median of {len(judged)} graphs judged by labels"
+        yield _line(what, f"≤ {100 * MEDIAN_LOSS:g} points", f"{100 * middle:.2f}", middle <= MEDIAN_LOSS)
+        told = f"{100 * most:.2f} ({where})"
+        yield _line("loss of the metric, worst", f"≤ {100 * WORST_LOSS:g} point", told, most <= WORST_LOSS)
+    if shipped:
+        least, where = min((c.weights + c.back_for_speed_bytes, f"{r.name} {TITLES[k]}") for r, k, c, _ in shipped)
+        told = f"{least:.1%} ({where})"
+        yield _line("weight bytes in int8 or given back for speed, least", f"≥ {INT8_WEIGHTS:.0%}", told,
+                    least >= INT8_WEIGHTS)  # fmt: skip
+        macs = [cell.macs for _, _, cell, _ in shipped]
+        yield "MACs that the engine runs in int8, median and least", "-", _span(macs), ""
+    texts = [(cell.size, f"{row.name} {TITLES[kind]}") for row, kind, cell, _ in shipped if row.text]
+    if texts:
+        most, where = max(texts)
+        told = f"{most:.3f}x ({where})"
+        yield _line("bytes of text students against fp32, most", f"≤ {TEXT_SIZE}x", told, most <= TEXT_SIZE)
+    groups = [part for _, _, cell, _ in shipped for part in cell.slices]
+    if groups:
+        passed = sum(part.gate == "passed" for part in groups)
+        yield _line("groups that pass the gate", "all", f"{passed} of {len(groups)}", passed == len(groups))
+
+
+def _of_all(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, str]]:
+    for what in ("batch", "padding"):
+        seen = [(getattr(c, what), f"{r.name} {TITLES[k]}") for r, k, c in _cells(rows) if getattr(c, what) is not None]
+        if seen:
+            least, where = min(seen)
+            told = f"{least:.6f} ({where})"
+            yield _line(f"cosine of answers whatever the {what}, least", f"≥ {INVARIANCE}", told, least >= INVARIANCE)
+    sizes = [
+        (len(ran), f"{row.name} {TITLES[kind]}, {axis}")
+        for row, kind, cell in _cells(rows)
+        for axis, ran in cell.sizes.items()
     ]
-    return "\n\n".join(
-        [
-            "Students at their full size. `works` is the definition of the reference students: fp32 equals torch, int8 "
-            "within a point of its metric (seeded weights: 99 % agreement, or cosine 0.995, or 35 dB), 95 % of the "
-            "weight bytes int8 (operators given back for speed counted apart), batch and padding change nothing, five "
-            "sizes of each axis run, not slower than fp32.",
-            " ".join(filter(None, summary)),
-            "![int8 over fp32, and the tools underneath](matrix.svg)",
-            "## Works",
-            table(
-                ("#", "student", "weights", *(TITLES[kind] for kind in FORMATS), "convert s"),
-                [_works(row) for row in rows],
-            ),
-            "## int8",
-            table(
-                ("student", "format", "metric", "loss [95 %], points", "same label", "cosine min", "dB", "int8 bytes",
-                 "int8 MACs", "of fp32", "batch 1-cos", "padding 1-cos", "given back quality / speed"),
-                [_int8(row, kind, row.cells[kind]) for row in rows for kind in FORMATS if kind in row.cells],
-            ),
-            "## Speed, one thread, all in one alternation, median ms",
-            table(
-                ("student", "ONNX fp32", "int8", "gain", "TFLite fp32", "int8", "gain", *TOOLS),
-                [_speed(row) for row in rows if row.speed is not None],
-            ),
-            "## The tools underneath, with their defaults",
-            "Signal to noise of the int8 file against the student, or why there is none; `one size` where the file "
-            "fails at other sizes of its axes.",
-            table(("student", *TOOLS), [(row.name, *(row.stock.get(t, "-") for t in TOOLS)) for row in rows]),
-        ]
-    )  # fmt: skip
+    if sizes:
+        least, where = min(sizes)
+        failed = sum(len(cell.failures) for _, _, cell in _cells(rows))
+        told = f"{least} ({where}), {failed} runs failed"
+        yield _line("sizes of each dynamic axis that ran, least", f"≥ {SIZES}", told, least >= SIZES and not failed)
+
+
+def _line(what: str, wanted: str, seen: str, ok: bool) -> tuple[str, str, str, str]:
+    return (what, wanted, seen, target("", ok)[1])
+
+
+def _span(values: Iterable[float]) -> str:
+    found = sorted(values)
+    return f"{statistics.median(found):.0%}, {found[0]:.0%}"
+
+
+def states_of_rows(rows: Sequence[Row]) -> dict[tuple[int, str], str]:
+    """The state of each (row, format): of several students of a row the worst."""
+    order = ("works", "refused", "failed")
+    found: dict[tuple[int, str], str] = {}
+    for row in rows:
+        for kind in FORMATS:
+            before, state = found.get((row.row, kind), "works"), verdict(row, kind).state
+            found[row.row, kind] = max(before, state, key=order.index)
+    return found
 
 
 def _works(row: Row) -> tuple[object, ...]:
     told = []
     for kind in FORMATS:
-        ok, reasons = verdict(row, kind)
-        told.append(("works" if ok else "**does not**") + (f": {'; '.join(reasons)}" if reasons else ""))
+        seen = verdict(row, kind)
+        note = " (ships fp32: see below)" if seen.state == "works" and seen.reasons else ""
+        told.append(("works" if seen.state == "works" else f"**{seen.state}**") + note)
     return (row.row, row.name, "trained" if row.trained else "seeded", *told, f"{row.seconds:.0f}")
+
+
+def _against(rows: Sequence[Row]) -> str:
+    lines = []
+    for row in rows:
+        for kind in FORMATS:
+            seen = verdict(row, kind)
+            if seen.reasons:
+                lines.append((row.name, TITLES[kind], seen.state, _plain("; ".join(seen.reasons))))
+        if row.trouble and row.cells:  # else it is the reason above
+            lines.append((row.name, "-", "a step left nothing", _plain(row.trouble)))
+    return table(("student", "format", "", "why"), lines) if lines else "Nothing."
+
+
+def _plain(text: str) -> str:
+    # A bar would end the cell.
+    return text.replace("|", "/").replace("\n", " ")
 
 
 def _int8(row: Row, kind: str, cell: Cell) -> tuple[object, ...]:
     seen = cell.quality
+    sizes = ", ".join(f"{axis} {len(ran)}" for axis, ran in cell.sizes.items()) or "-"
+    cuts = f"{len(cell.cuts)} ({len({*cell.cuts} & {*row.natural})} of {len(row.natural)})"
     if seen is None:
-        return (row.name, TITLES[kind], cell.refused or cell.int8_refused, *["-"] * 10)
-    low, high = seen.interval_95
+        return (row.name, TITLES[kind], "ships fp32" if not cell.refused else "refused", *["-"] * 11, sizes, cuts)
     return (
         row.name,
         TITLES[kind],
-        seen.metric.partition(" ")[0],
-        f"{100 * seen.drop:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]",
-        "-" if seen.agreement is None else f"{seen.agreement:.1%}",
+        seen.metric.partition(" ")[0] + ("" if seen.labels else " against fp32"),
+        _drop(seen, seen.metric),
+        "-" if seen.agreement is None or not seen.metric.startswith(("top1", "f1")) else f"{seen.agreement:.1%}",
         f"{seen.cosine:.4f}",
         "-" if seen.sqnr_db is None else f"{seen.sqnr_db:.0f}",
         f"{cell.weights:.1%}",
+        f"{cell.back_for_speed_bytes:.1%}",
         f"{cell.macs:.0%}",
         f"{cell.size:.3f}x",
         "-" if cell.batch is None else f"{1 - cell.batch:.0e}",
         "-" if cell.padding is None else f"{1 - cell.padding:.0e}",
         f"{cell.back_for_quality} / {cell.back_for_speed}",
+        sizes,
+        cuts,
     )
+
+
+def _drop(seen: Quality | Slice, metric: str) -> str:
+    low, high = seen.interval_95
+    scale = loss(seen, metric) / seen.drop if seen.drop else 1.0
+    return f"{100 * scale * seen.drop:+.2f} [{100 * scale * low:+.2f}, {100 * scale * high:+.2f}]"
+
+
+def _trained(row: Row) -> tuple[object, ...]:
+    assert row.held is not None
+    low, high = row.held.interval_95
+    told = []
+    for kind in FORMATS:
+        seen = row.cells[kind].quality if kind in row.cells else None
+        told.append("-" if seen is None else f"{seen.value:.3f}")
+    return (row.name, row.held.metric, row.held.n, f"{row.held.value:.3f} [{low:.3f}, {high:.3f}]", *told)
+
+
+def _slice(row: Row, kind: str, part: Slice) -> tuple[object, ...]:
+    seen = row.cells[kind].quality
+    assert seen is not None
+    drop = _drop(part, seen.metric)
+    return (row.name, TITLES[kind], part.name, part.n, f"{part.reference:.3f}", f"{part.value:.3f}", drop, part.gate)
 
 
 def _speed(row: Row) -> tuple[object, ...]:

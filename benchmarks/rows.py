@@ -10,11 +10,10 @@ Each step writes FOLDER/NAME.STEP.json. A step that fails or runs out of time co
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,11 +21,12 @@ import numpy as np
 
 import edgekit
 import edgekit_runtime as er
-from benchmarks import resnet, rivals
+from benchmarks import held, rivals
 from benchmarks.alternate import alternate, ratio
-from benchmarks.cells import FORMATS, Cell, Quality, Speed
+from benchmarks.cells import FORMATS, Cell, Held, Quality, Slice, Speed
+from benchmarks.material import Arrays, Material, inputs_at, material, recipe_of, sizes_of, timed_sizes
 from benchmarks.stock import tell_attempt
-from edgekit.students import data, mlperf_tiny, registry, sampling, train
+from edgekit.students import registry, sampling, train
 from edgekit_converters.capture import capture
 from edgekit_converters.capture.axes import parse_dynamic
 from edgekit_converters.data import load_samples
@@ -36,89 +36,15 @@ from edgekit_runtime.errors import EdgekitError
 from edgekit_runtime.manifest import Graph
 from edgekit_runtime.selection import ANSWERING
 
-Arrays = dict[str, np.ndarray]
-CALIBRATION, EVALUATION = 48, 200
-LONGEST = 128  # size at which sequences are timed, where the student takes as much
-TIMED_S = 12.0
-REFERENCE = {"mobilenet_v1": "vww_96_float.tflite", "autoencoder": "ad01_fp32.tflite"}  # weights without data
-# Inputs whose numbers are places on an axis: where that is cut, they must lie within it.
-INDEXES = {"gcn": {"edges": "N"}}
-
-
-def sizes_of(student: registry.Student) -> dict[str, list[int]]:
-    """At least five sizes of each dynamic axis, the smallest and the largest among them."""
-    found = {}
-    for axis in student.axes:
-        five = np.geomspace(axis.min, axis.max, 5).round().astype(int)
-        if len(set(five.tolist())) < 5:
-            five = np.linspace(axis.min, axis.max, min(5, axis.max - axis.min + 1)).round().astype(int)
-        found[axis.symbol] = sorted(set(five.tolist()))
-    return found
-
-
-def timed_sizes(student: registry.Student) -> dict[str, int]:
-    """One sample of a usual length."""
-    sizes = {axis.symbol: min(axis.max, max(axis.min, LONGEST)) for axis in student.axes}
-    return sizes | {axis.symbol: max(1, axis.min) for axis in student.axes if axis.role == "batch"}
-
-
-def inputs_at(student: registry.Student, sizes: Mapping[str, int], seed: int) -> Arrays:
-    """Seeded inputs whose axes have the sizes given (others as the student's example has them)."""
-    arrays = student.example(sizes.get("B", 1), sizes.get("T", 16), size="full", seed=seed)
-    for tensor in student.inputs:
-        for place, symbol in enumerate(tensor.shape):
-            have = arrays[tensor.name].shape[place]
-            wanted = sizes.get(symbol, have) if isinstance(symbol, str) else have
-            if wanted != have:
-                arrays[tensor.name] = arrays[tensor.name].take(np.arange(wanted) % have, axis=place)
-    for name, symbol in INDEXES.get(student.name, {}).items():
-        arrays[name] = arrays[name] % sizes.get(symbol, arrays[name].max() + 1)
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Material:
-    """What a row is converted from: the module, and samples as `edgekit.convert` takes them."""
-
-    student: registry.Student
-    module: object
-    calibration: object
-    evaluation: object
-    trained: bool
-
-
-def material(name: str, folder: Path, trained: bool) -> Material:
-    """Trained weights and real data where there are any and `trained` is asked for; else seeded ones."""
-    student = registry.get(name)
-    if trained and (folder / f"{name}.material" / "eval.npz").is_file():
-        return _learnt(student, folder / f"{name}.material")
-    if trained and name in resnet.CHECKPOINTS:
-        return Material(student, *resnet.material(name), True)
-    module = student.build()
-    if trained and name in REFERENCE:
-        module = mlperf_tiny.load(module, data.folder() / "models" / "mlperf_tiny" / REFERENCE[name])
-    full = timed_sizes(student)
-    lengths = [full, {**full, **{a.symbol: max(a.min, full[a.symbol] // 2) for a in student.axes if a.role != "batch"}}]
-    samples = [inputs_at(student, lengths[seed % 2], seed) for seed in range(CALIBRATION + EVALUATION)]
-    return Material(student, module, samples[:CALIBRATION], samples[CALIBRATION:], trained and name in REFERENCE)
-
-
-def _learnt(student: registry.Student, place: Path) -> Material:
-    from safetensors.torch import load_file
-
-    module = student.build()
-    module.load_state_dict(load_file(place / "weights.safetensors"))
-    return Material(student, module, place / "calib.npz", place / "eval.npz", True)
+TIMED_S = 8.0
 
 
 def train_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
     """Trains by the student's recipe, once: another run of the matrix does not change the weights."""
     place = folder / f"{name}.material"
-    recipe = train.RECIPES.get(name)
-    # A recipe for another input than the registry's (MNIST instead of CIFAR) trains another student.
-    fits = recipe is not None and recipe.source == registry.get(name).source
-    if trained and fits and not (place / "eval.npz").is_file():
-        train.train(name, place, progress=lambda line: print(line, file=sys.stderr, flush=True))
+    recipe = recipe_of(registry.get(name))
+    if trained and recipe is not None and not (place / "eval.npz").is_file():
+        train.train(recipe, place, progress=lambda line: print(line, file=sys.stderr, flush=True))
     return {}
 
 
@@ -134,14 +60,23 @@ def convert_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
         eval=made.evaluation,
         dynamic=student.dynamic(),
         exits=student.exits,
+        states=tuple(f"{before}={after}" for before, after in student.states),
         example=inputs_at(student, timed_sizes(student), 0),
         name=name,
         force=True,
+        **made.judged_by,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     seconds = time.monotonic() - began
     cells = {kind: _cell(bundle, made, kind) for kind in FORMATS}
-    return {"trained": made.trained, "seconds": seconds, "all_seconds": time.monotonic() - start, "cells": cells}
+    seen = next((cell.quality for cell in cells.values() if cell.quality is not None), None)
+    own = _held(made, bundle, seen.metric) if seen is not None and seen.labels else None
+    whole = time.monotonic() - start
+    return {"trained": made.trained, "seconds": seconds, "all_seconds": whole, "cells": cells, "held": own}
+
+
+def _held(made: Material, bundle: er.Bundle, metric: str) -> Held | None:
+    return held.held(made.module, load_samples(made.evaluation, role="evaluation"), metric, _judged(bundle))  # type: ignore[arg-type]
 
 
 def _cell(bundle: er.Bundle, made: Material, kind: str) -> Cell:
@@ -167,6 +102,7 @@ def _cell(bundle: er.Bundle, made: Material, kind: str) -> Cell:
         int8_refused=reasons.get("int8", ""),
         fp32_error=worst,
         quality=quality,
+        slices=_slices(bundle, int8),
         weights=shipped.int8_weight_bytes_fraction,
         macs=shipped.executed_int8_macs_fraction,
         size=shipped.bytes / fp32.bytes if fp32 is not None else 1.0,
@@ -177,6 +113,7 @@ def _cell(bundle: er.Bundle, made: Material, kind: str) -> Cell:
         back_for_quality=len(given["quality"]),
         back_for_speed=len(given["speed"]),
         back_for_speed_bytes=_share(bundle, int8, given["speed"]),
+        cuts=sorted({point.place for point in bundle.manifest.split_points if point.of == shipped.id}),
         why=shipped.ships_because,
     )
 
@@ -186,13 +123,28 @@ def _answering(bundle: er.Bundle) -> list[Graph]:
     return [graph for graph in bundle.manifest.graphs if graph.role in ANSWERING and not graph.variant]
 
 
+def _judged(bundle: er.Bundle) -> str:
+    """The output that the gate judges."""
+    return bundle.manifest.exits[-1].output if bundle.manifest.exits else bundle.manifest.outputs[0].name
+
+
+def _slices(bundle: er.Bundle, graph: Graph | None) -> list[Slice]:
+    return [
+        Slice(q.slice, q.reference, q.value, q.drop, q.interval_95, q.n, q.gate)
+        for q in bundle.manifest.quality
+        if graph is not None and q.graph == graph.id and q.slice != "all"
+    ]
+
+
 def _quality(bundle: er.Bundle, graph: Graph) -> Quality:
-    judged = bundle.manifest.exits[-1].output if bundle.manifest.exits else bundle.manifest.outputs[0].name
+    judged = _judged(bundle)
     gate = next(q for q in bundle.manifest.quality if q.graph == graph.id and q.slice == "all")
     parities = [p for p in bundle.manifest.parity if p.graph == graph.id]
     near = next((p for p in parities if p.output == judged), parities[0])
     return Quality(
         metric=gate.metric,
+        reference=gate.reference,
+        value=gate.value,
         drop=gate.drop,
         interval_95=gate.interval_95,
         n=gate.n,
@@ -309,6 +261,8 @@ def stock_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
         told[attempt.tool] = tell_attempt(captured, attempt, alike, others)
         if attempt.path is not None:
             files[attempt.tool] = str(attempt.path)
+        # One tool that takes too long does not cost the others their columns.
+        _leave(folder, name, "stock", {"stock": told, "files": files, "openvino": ""})
     told["OpenVINO + NNCF"], path = _openvino(folder / f"{name}.stock", alike)
     return {"stock": told, "files": files, "openvino": path}
 
@@ -341,8 +295,8 @@ def speed_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
         if call is not None:
             calls[tool] = call
     if before.get("openvino"):
-        request = rivals.open_openvino(Path(before["openvino"]))
         try:
+            request = rivals.open_openvino(Path(before["openvino"]))
             request(inputs)
             calls["OpenVINO + NNCF"] = lambda: request(inputs)
         except RuntimeError as error:
@@ -365,8 +319,8 @@ def _stock_call(attempt: Attempt, inputs: Arrays, sessions: list[er.Session]) ->
         names = [tensor.name for tensor in session.inputs]
         arrays = inputs if set(names) == set(inputs) else dict(zip(names, inputs.values(), strict=True))
         session.run(arrays)
-    except EdgekitError as error:
-        print(f"{attempt.tool}: {error.message}", file=sys.stderr)
+    except (EdgekitError, ValueError) as error:  # ValueError: the tool left an input out
+        print(f"{attempt.tool}: {error}", file=sys.stderr)
         return None
     sessions.append(session)
     return lambda: session.run(arrays)
@@ -379,8 +333,15 @@ def main() -> int:
     step, name, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     warnings.simplefilter("ignore")
     done = STEPS[step](name, folder, "trained" in sys.argv[4:])
-    (folder / f"{name}.{step}.json").write_bytes(msgspec.json.encode(done))
+    _leave(folder, name, step, done)
     return 0
+
+
+def _leave(folder: Path, name: str, step: str, found: dict[str, object]) -> None:
+    path = folder / f"{name}.{step}.json"
+    written = path.with_suffix(".part")
+    written.write_bytes(msgspec.json.encode(found))
+    written.replace(path)  # a step that is stopped meanwhile leaves no half a file
 
 
 if __name__ == "__main__":

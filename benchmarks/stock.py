@@ -85,6 +85,8 @@ def tell_attempt(student: Captured, attempt: Attempt, samples: Sequence[Arrays],
             note = _elsewhere(session, renamed)
     except EdgekitError as error:
         return f"does not run: {error.message[:60]}"
+    except ValueError:
+        return f"does not run: inputs are {', '.join(names)}"
     noise = np.concatenate(got) - np.concatenate(want)
     signal = float(np.sum(np.concatenate(want) ** 2))
     return f"{10 * np.log10(signal / max(float(np.sum(noise**2)), 1e-30)):.0f} dB{note}"

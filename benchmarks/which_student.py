@@ -1,22 +1,31 @@
 """Which student is best: five kinds trained on one task, accuracy against latency, bytes and memory, on each device.
 
+    python -m benchmarks which_student                        all five
+    python -m benchmarks which_student text_cnn bert_tiny     these
+    --seconds 5    how long the graphs are timed here, all in one alternation
+
+What the matrix trained and converted (build/matrix) is taken as it is; what is missing is made under build/which, once.
 The budgets are data: for each the student is named that keeps within it and is right most often; where a cheaper one
 cannot be told from it (its paired interval on the same sentences holds 0), the cheaper one.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 import edgekit
 import edgekit_runtime as er
 from benchmarks.alternate import alternate
 from benchmarks.page import table
+from benchmarks.which_picture import Point, picture
 from edgekit.students import registry
 from edgekit.students.train import train
 from edgekit_runtime.bundle import Bundle, read_arrays
@@ -24,8 +33,13 @@ from edgekit_runtime.errors import EdgekitError
 
 STUDENTS = ("text_cnn", "bilstm_classifier", "bert_tiny", "bert_mini", "bert_small")
 DEVICES = ("pi-zero-2-w", "pi4", "pi5", "n100", "phone-big-core")
-FOLDER = Path(__file__).parent.parent / "build" / "which"
+ROOT = Path(__file__).parent.parent
+FOLDER, MATRIX = ROOT / "build" / "which", ROOT / "build" / "matrix"
+PICTURE = ROOT / "docs" / "results" / "which_student.svg"
 WORDS = 32
+SECONDS = 30.0
+# Sentences judged in one request; answers do not depend on it.
+TOGETHER = 16
 # (what, limit on latency in ms, limit on bytes) on the device named in the row.
 BUDGETS = ((1.0, None), (5.0, None), (20.0, None), (None, 2_000_000), (None, 8_000_000), (None, None))
 
@@ -38,10 +52,12 @@ class Candidate:
         right: Whether each held-back sentence was answered rightly.
         ms: Median latency by device; a device that the graph cannot run on is missing.
         peak_bytes: Resident memory of an isolated process here.
+        root: The bundle.
     """
 
     student: str
     graph: str
+    root: Path
     right: np.ndarray
     bytes: int
     peak_bytes: int | None
@@ -52,9 +68,13 @@ class Candidate:
         return float(self.right.mean())
 
 
-def run() -> str:
-    candidates = [one for name in STUDENTS for one in _student(name)]
-    here = _here(candidates)
+def run(words: Sequence[str] = ()) -> str:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks which_student")
+    parser.add_argument("students", nargs="*", choices=[[], *STUDENTS], metavar="STUDENT")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    asked = parser.parse_args(words)
+    candidates = [one for name in asked.students or STUDENTS for one in _student(name)]
+    here = _here(candidates, asked.seconds)
     rows = [
         (
             one.student,
@@ -68,13 +88,15 @@ def run() -> str:
         for one in candidates
     ]
     header = ("student", "graph", "top-1 [95 %]", "ms here", "MB", "peak MB here", *(f"{name} ms" for name in DEVICES))
+    PICTURE.write_text(picture(_points(candidates, here)), encoding="utf-8")
     return "\n\n".join(
         [
-            "SST-2, all five trained from scratch on its 6,920 training sentences, judged on the 872 development "
+            "SST-2, all trained from scratch on its 6,920 training sentences, judged on the 872 development "
             f"sentences. ms: one sentence of {WORDS} words, one thread; here measured in alternation, on the devices "
             "predicted from their profiles (an interval of 80 % spans about a factor of 2 either way). MB: the graph's "
             "file. Peak: resident memory of a process that opens and runs it.",
             table(header, rows),
+            "![accuracy against latency on each device](which_student.svg)",
             "## Recommended",
             "Within each budget the student that is right most often; a cheaper one where the difference on the same "
             "sentences cannot be told from none.",
@@ -83,44 +105,68 @@ def run() -> str:
     )
 
 
+def _points(candidates: Sequence[Candidate], here: Mapping[tuple[str, str], float]) -> dict[str, list[Point]]:
+    """What the picture shows, by panel: this machine, then each device."""
+    panels = {"this machine": [Point(c.student, c.graph, here[c.student, c.graph], c.accuracy) for c in candidates]}
+    for device in DEVICES:
+        panels[device] = [Point(c.student, c.graph, c.ms[device], c.accuracy) for c in candidates if device in c.ms]
+    return panels
+
+
 def _student(name: str) -> list[Candidate]:
-    place = FOLDER / name
-    bundle = _bundle(name, place)
-    arrays = read_arrays(place / "eval.npz")
+    bundle, evaluation = _made(name)
+    arrays = read_arrays(evaluation)
+    inputs = {n: a for n, a in arrays.items() if n != "labels"}
     found = []
     for graph in bundle.manifest.graphs:
-        if graph.role != "full":
+        if graph.role != "full" or graph.variant:
             continue
         with er.open(bundle.root, graph=graph.id, threads=1) as session:
-            inputs = {n: a for n, a in arrays.items() if n != "labels"}
             answers = [
-                session.run({n: a[i : i + 1] for n, a in inputs.items()})["output"].argmax()
-                for i in range(len(arrays["labels"]))
+                session.run({n: a[at : at + TOGETHER] for n, a in inputs.items()})["output"].argmax(-1)
+                for at in range(0, len(arrays["labels"]), TOGETHER)
             ]
-        right = np.asarray(answers) == arrays["labels"]
-        measured = edgekit.profile(bundle.root, graph=graph.id, duration_s=1.0)[0]
-        found.append(
-            Candidate(name, graph.id, right, graph.bytes, measured.memory.peak_rss_bytes, _predicted(bundle, graph.id))
-        )
+        right = np.concatenate(answers) == arrays["labels"]
+        peak = edgekit.profile(bundle.root, graph=graph.id, duration_s=1.0)[0].memory.peak_rss_bytes
+        ms = _predicted(bundle, graph.id)
+        found.append(Candidate(name, graph.id, bundle.root, right, graph.bytes, peak, ms))
         print(found[-1].student, found[-1].graph, f"{found[-1].accuracy:.3f}", file=sys.stderr, flush=True)
     return found
 
 
-def _bundle(name: str, place: Path) -> Bundle:
-    """Trained and converted once: another run of the page measures the same graphs."""
-    made = place / f"{name}.edge"
-    if not made.is_dir():
-        material = train(name, place, progress=lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True))
+def _made(name: str) -> tuple[Bundle, Path]:
+    """The bundle of a trained student and the sentences it is judged on.
+
+    Trained and converted once: another run of the page measures the same graphs.
+    """
+    material, made = MATRIX / f"{name}.material", MATRIX / f"{name}.edge"
+    if not (material / "eval.npz").is_file():
+        material, made = FOLDER / f"{name}.material", FOLDER / f"{name}.edge"
+        if not (material / "eval.npz").is_file():
+            train(name, material, progress=lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True))
+    elif not _of_trained_weights(name):
+        made = FOLDER / f"{name}.edge"
+    # A bundle older than the weights is of others.
+    if not made.is_dir() or made.stat().st_mtime < (material / "weights.safetensors").stat().st_mtime:
         student = registry.get(name)
         edgekit.convert(
-            material.source,
+            student.source,
             out=made,
-            weights=material.weights,
-            calibration=material.calibration,
-            eval=material.evaluation,
-            dynamic=tuple(f"{tensor.name}:{axis}" for tensor in student.inputs for axis in ("0=B:1-8", "1=T:1-64")),
+            weights=material / "weights.safetensors",
+            calibration=material / "calib.npz",
+            eval=material / "eval.npz",
+            dynamic=student.dynamic(),
+            name=name,
+            force=True,
+            progress=lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True),
         )
-    return er.open_bundle(made)
+    return er.open_bundle(made), material / "eval.npz"
+
+
+def _of_trained_weights(name: str) -> bool:
+    """Whether the matrix' bundle is of trained weights: `--seeded` makes others."""
+    note = MATRIX / f"{name}.convert.json"
+    return note.is_file() and bool(msgspec.json.decode(note.read_bytes()).get("trained"))
 
 
 def _predicted(bundle: Bundle, graph: str) -> dict[str, float]:
@@ -136,17 +182,15 @@ def _predicted(bundle: Bundle, graph: str) -> dict[str, float]:
     return found
 
 
-def _here(candidates: Sequence[Candidate]) -> dict[tuple[str, str], float]:
-    sessions, calls = [], {}
-    for one in candidates:
-        session = er.open(FOLDER / one.student / f"{one.student}.edge", graph=one.graph, threads=1)
-        sessions.append(session)
-        ids = np.random.default_rng(0).integers(1, 10_000, (1, WORDS))
-        inputs = {t.name: np.ones_like(ids) if t.name == "mask" else ids for t in session.inputs}
-        calls[f"{one.student} {one.graph}"] = lambda s=session, x=inputs: s.run(x)
-    seen = alternate(calls, 30)
-    for session in sessions:
-        session.close()
+def _here(candidates: Sequence[Candidate], seconds: float) -> dict[tuple[str, str], float]:
+    ids = np.random.default_rng(0).integers(1, 10_000, (1, WORDS))
+    with contextlib.ExitStack() as stack:
+        calls = {}
+        for one in candidates:
+            session = stack.enter_context(er.open(one.root, graph=one.graph, threads=1))
+            inputs = {t.name: np.ones_like(ids) if t.name == "mask" else ids for t in session.inputs}
+            calls[f"{one.student} {one.graph}"] = lambda s=session, x=inputs: s.run(x)
+        seen = alternate(calls, seconds)
     return {(one.student, one.graph): seen[f"{one.student} {one.graph}"].median_ms for one in candidates}
 
 

@@ -42,6 +42,10 @@ TYPES = {
 _FILE = "model.onnx"
 
 
+class NotForTriton(Refused):
+    """A model whose tensors Triton cannot be told of."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Exported:
     """What was written.
@@ -85,7 +89,11 @@ def triton(bundle: Bundle, out: Path, graph: str = "") -> Exported:
             left_out.append(f"{point.id}: Triton does not run {bundle.graph(point.of).format}")
             continue
         name = f"{manifest.name}.tail.{point.id}"
-        _tail(bundle, point, out, name)
+        try:
+            _tail(bundle, point, out, name)
+        except NotForTriton as error:
+            left_out.append(f"{point.id}: {error.message}")
+            continue
         names.append(name)
     return Exported(out, tuple(names), tuple(left_out))
 
@@ -150,13 +158,20 @@ def config(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], most:
         most: Largest batch; 0: the first axis of some tensor is no batch axis, and every axis is listed.
 
     Raises:
-        Refused: A dtype that Triton does not have.
+        NotForTriton: A dtype that Triton does not have, or a tensor without axes: Triton wants at least one in `dims`,
+            and takes an empty reshape only behind a batch axis.
     """
     lines = [f"name: {json.dumps(name)}", 'platform: "onnxruntime_onnx"', f"max_batch_size: {most}"]
     for kind, tensors in (("input", inputs), ("output", outputs)):
         for tensor in tensors:
             if tensor.dtype not in TYPES:
-                raise Refused(f"{tensor.name} is {tensor.dtype}, which Triton does not take", remedy="edgekit serve")
+                raise NotForTriton(
+                    f"{tensor.name} is {tensor.dtype}, which Triton does not take", remedy="edgekit serve"
+                )
+            if not tensor.shape:
+                raise NotForTriton(
+                    f"{tensor.name} has no axes, which Triton does not take", remedy="edgekit serve, or give it an axis"
+                )
             sizes = [size if isinstance(size, int) else -1 for size in tensor.shape[1 if most else 0 :]]
             lines += [
                 f"{kind} {{",

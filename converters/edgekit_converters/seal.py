@@ -199,6 +199,7 @@ def _write_golden(stage: Staging, golden: Arrays, kept: list[Verified]) -> None:
 def _cut(job: Job, golden: Arrays, drafts: list[Draft], manifest: Manifest) -> Manifest:
     from edgekit_converters.cut.cut import Cutting, cut_all
     from edgekit_converters.cut.lossy import Evidence, with_lossy_actions
+    from edgekit_converters.cut.lossy_pictures import with_picture_actions
 
     whole = [draft for draft in drafts if draft.role == "full"]
     fp32 = next((draft.path for draft in whole if draft.format == "onnx" and draft.precision == "fp32"), None)
@@ -213,6 +214,6 @@ def _cut(job: Job, golden: Arrays, drafts: list[Draft], manifest: Manifest) -> M
         named_by=fp32,
         progress=job.progress,
     )
-    return with_lossy_actions(
-        cut_all(work, manifest), job.stage, Evidence(job.data, work.calibration, job.task, job.progress)
-    )
+    evidence = Evidence(job.data, work.calibration, job.task, job.progress)
+    manifest = with_lossy_actions(cut_all(work, manifest), job.stage, evidence)
+    return with_picture_actions(manifest, job.stage, evidence)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ class Attempt:
     error: str = ""
 
 
-def attempts(student: Captured, calibration: Sequence[Arrays], work: Path) -> list[Attempt]:
-    """Runs every stock tool on a torch student.
+def attempts(student: Captured, calibration: Sequence[Arrays], work: Path) -> Iterator[Attempt]:
+    """Runs every stock tool on a torch student, one after the other as they are asked for.
 
     Args:
         student: Captured from torch.
@@ -50,7 +50,8 @@ def attempts(student: Captured, calibration: Sequence[Arrays], work: Path) -> li
         "ORT quantize_static": ("static.onnx", lambda path: onnx_static(student, calibration, path)),
         "litert-torch + AEQ": ("dynamic.tflite", lambda path: tflite_dynamic(student, path)),
     }
-    return [_attempt(tool, work / name, make) for tool, (name, make) in makers.items()]
+    for tool, (name, make) in makers.items():
+        yield _attempt(tool, work / name, make)
 
 
 def _attempt(tool: str, path: Path, make: Callable[[Path], object]) -> Attempt:

@@ -55,7 +55,7 @@ class Bucket:
 
 
 class Relay:
-    """Listens on a free loopback port and passes on to a server; runs in a thread of its own.
+    """Listens on a free port (of loopback unless told otherwise) and passes on to a server, in a thread of its own.
 
     A context manager.
 
@@ -63,7 +63,7 @@ class Relay:
         port: Where it listens.
     """
 
-    def __init__(self, host: str, port: int, *, mbps: float, rtt_ms: float) -> None:
+    def __init__(self, host: str, port: int, *, mbps: float, rtt_ms: float, listen: str = "127.0.0.1") -> None:
         """Starts.
 
         Args:
@@ -71,10 +71,11 @@ class Relay:
             port: Of the server.
             mbps: Bandwidth each way.
             rtt_ms: Half of it is the delay each way.
+            listen: Address to listen on.
         """
         self._target = (host, port)
         self._delay_s = rtt_ms / 2e3
-        self._mbps = mbps
+        self._mbps, self._listen_on = mbps, listen
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._work, name="edgekit-relay", daemon=True)
@@ -110,7 +111,7 @@ class Relay:
         self._stop = asyncio.Event()
         self._buckets = (Bucket(self._mbps), Bucket(self._mbps))
         self._open: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._connection, self._listen_on, 0)
         self.port: int = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()

@@ -1,4 +1,4 @@
-"""The graphs of a calibration for LiteRT, written with the schema's object API that comes with the wheel."""
+"""The graphs of a calibration for LiteRT."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from edgekit.devices import micro
 from edgekit.devices.micro import Micro
 from edgekit.devices.table import STREAM
+from edgekit.devices.tflite_net import Net
 
 _ADD, _ADD_INT8 = "elementwise/ADD/float", "elementwise/ADD/int8"
 _ROW = 128
@@ -57,7 +58,7 @@ def plan() -> Iterator[Micro]:
 def build(wanted: Micro | None) -> bytes:
     """The graph of one entry; None: one that does nothing but be called."""
     if wanted is None:
-        net = _Net((1, _ROW))
+        net = Net((1, _ROW))
         return net.save(net.op("RESHAPE", [net.x, net.shape(1, _ROW)], (1, _ROW)))
     if wanted.kind == "IF":
         return _called(wanted)
@@ -74,155 +75,9 @@ def build(wanted: Micro | None) -> bytes:
     return _elements(wanted)
 
 
-class _Net:
-    """Subgraphs that become a model. Tensors are numbers."""
-
-    def __init__(self, shape: tuple[int, ...], *, int8: bool = False) -> None:
-        from ai_edge_litert import schema_py_generated
-
-        self.schema: Any = schema_py_generated
-        self.rng = np.random.default_rng(0)
-        self.model = self.schema.ModelT()
-        self.model.version, self.model.buffers = 3, [self.schema.BufferT()]
-        self.model.operatorCodes, self.model.subgraphs = [], []
-        self.main = self.subgraph()
-        self.x = self.tensor(shape, "int8" if int8 else "float32")
-
-    def subgraph(self) -> Any:
-        made = self.schema.SubGraphT()
-        made.tensors, made.operators, made.inputs, made.outputs = [], [], [], []
-        self.model.subgraphs.append(made)
-        self.into = made
-        return made
-
-    def tensor(self, shape: tuple[int, ...], dtype: str = "float32", data: np.ndarray | None = None) -> int:
-        made = self.schema.TensorT()
-        made.shape = list(shape)
-        made.type = getattr(self.schema.TensorType, dtype.upper())
-        made.name = f"t{len(self.into.tensors)}".encode()
-        if data is not None:
-            buffer = self.schema.BufferT()
-            buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-            self.model.buffers.append(buffer)
-            made.buffer = len(self.model.buffers) - 1
-        if dtype == "int8":
-            self._quantize(made, 1, None)
-        self.into.tensors.append(made)
-        return len(self.into.tensors) - 1
-
-    def floats(self, *shape: int) -> int:
-        return self.tensor(shape, "float32", (self.rng.standard_normal(shape) * 0.1).astype(np.float32))
-
-    def int8(self, shape: tuple[int, ...], axis: int) -> int:
-        """Weights with a scale a channel."""
-        number = self.tensor(shape, "int8", self.rng.integers(-127, 128, shape, dtype=np.int8))
-        self._quantize(self.into.tensors[number], shape[axis], axis)
-        return number
-
-    def shape(self, *sizes: int) -> int:
-        return self.tensor((len(sizes),), "int32", np.array(sizes, np.int32))
-
-    def bias(self, channels: int, *, int8: bool) -> int:
-        if not int8:
-            return self.floats(channels)
-        number = self.tensor((channels,), "int32", np.zeros(channels, np.int32))
-        self._quantize(self.into.tensors[number], channels, 0, 0.05 * 0.002)
-        return number
-
-    def op(self, kind: str, inputs: list[int], shape: tuple[int, ...], dtype: str = "float32", **options: Any) -> int:
-        output = self.tensor(shape, dtype)
-        made = self.schema.OperatorT()
-        made.opcodeIndex, made.inputs, made.outputs = self._code(kind), inputs, [output]
-        name = _OPTIONS.get(kind, "")
-        if name:
-            made.builtinOptions = getattr(self.schema, f"{name}T")()
-            made.builtinOptionsType = getattr(self.schema.BuiltinOptions, name)
-            for key, value in options.items():
-                setattr(made.builtinOptions, key, value)
-        self.into.operators.append(made)
-        return output
-
-    def also(self, shape: tuple[int, ...]) -> int:
-        """One more output of the operator written last."""
-        output = self.tensor(shape)
-        self.into.operators[-1].outputs.append(output)
-        return output
-
-    def split(self, value: int, axis: int, shape: tuple[int, ...], count: int) -> list[int]:
-        """Equal parts along an axis."""
-        where = self.tensor((), "int32", np.array(axis, np.int32))
-        first = self.op("SPLIT", [where, value], shape, numSplits=count)
-        return [first, *(self.also(shape) for _ in range(count - 1))]
-
-    def save(self, answer: int) -> bytes:
-        import flatbuffers
-
-        self.main.inputs, self.main.outputs = [self.x], [answer]
-        builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(self.model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
-
-    def _code(self, kind: str) -> int:
-        number = getattr(self.schema.BuiltinOperator, kind)
-        for index, code in enumerate(self.model.operatorCodes):
-            if code.builtinCode == number:
-                return index
-        made = self.schema.OperatorCodeT()
-        made.builtinCode, made.deprecatedBuiltinCode = number, min(number, 127)
-        made.version = _VERSIONS.get(kind, 1)
-        self.model.operatorCodes.append(made)
-        return len(self.model.operatorCodes) - 1
-
-    def _quantize(self, tensor: Any, count: int, axis: int | None, scale: float | None = None) -> None:
-        tensor.quantization = self.schema.QuantizationParametersT()
-        value = scale or (0.05 if axis is None else 0.002)
-        tensor.quantization.scale = np.full(count, value, np.float32)
-        tensor.quantization.zeroPoint = np.zeros(count, np.int64)
-        tensor.quantization.quantizedDimension = axis or 0
-
-
-_OPTIONS = {
-    "ADD": "AddOptions",
-    "MUL": "MulOptions",
-    "FULLY_CONNECTED": "FullyConnectedOptions",
-    "CONV_2D": "Conv2DOptions",
-    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
-    "SOFTMAX": "SoftmaxOptions",
-    "MEAN": "ReducerOptions",
-    "REDUCE_MAX": "ReducerOptions",
-    "RESHAPE": "ReshapeOptions",
-    "TRANSPOSE": "TransposeOptions",
-    "CONCATENATION": "ConcatenationOptions",
-    "STRIDED_SLICE": "StridedSliceOptions",
-    "SPLIT": "SplitOptions",
-    "PAD": "PadOptions",
-    "NOT_EQUAL": "NotEqualOptions",
-    "BATCH_MATMUL": "BatchMatMulOptions",
-    "GELU": "GeluOptions",
-    "QUANTIZE": "QuantizeOptions",
-    "DEQUANTIZE": "DequantizeOptions",
-    "IF": "IfOptions",
-    "CAST": "CastOptions",
-}
-# Versions that the operand types need (TFLite's register.cc).
-_VERSIONS = {
-    "FULLY_CONNECTED": 12,
-    "CONV_2D": 5,
-    "DEPTHWISE_CONV_2D": 6,
-    "ADD": 2,
-    "QUANTIZE": 2,
-    "DEQUANTIZE": 2,
-    "PAD": 2,
-    "STRIDED_SLICE": 2,
-    "TRANSPOSE": 2,
-    "CONCATENATION": 2,
-    "MEAN": 2,
-}
-
-
 def _stream(wanted: Micro) -> bytes:
     width = micro.STREAM_WIDTH
-    net = _Net((1, width))
+    net = Net((1, width))
     value = net.x
     for _ in range(wanted.repeats):
         value = net.op("FULLY_CONNECTED", [value, net.floats(width, width), -1], (1, width), keepNumDims=True)
@@ -231,7 +86,7 @@ def _stream(wanted: Micro) -> bytes:
 
 def _dense(wanted: Micro) -> bytes:
     rows, inner, columns = wanted.sizes
-    net = _Net((rows, inner))
+    net = Net((rows, inner))
     value = net.x
     for number in range(wanted.repeats):
         k, n = (inner, columns) if number % 2 == 0 else (columns, inner)
@@ -244,7 +99,7 @@ def _convolution(wanted: Micro) -> bytes:
     columns, depthwise = wanted.sizes[2], wanted.family == "depthwise"
     height, width, channels, *kernel = micro.picture(wanted)
     shape = (1, *kernel, columns) if depthwise else (columns, *kernel, channels)
-    net = _Net((1, height, width, channels), int8=wanted.int8)
+    net = Net((1, height, width, channels), int8=wanted.int8)
     value = net.x
     options = {"depthMultiplier": 1} if depthwise else {}
     for _ in range(wanted.repeats):
@@ -278,7 +133,7 @@ def _step(wanted: Micro) -> bytes:
     """As the converter writes it (`edgekit_converters.tflite.passes.step_lstm`)."""
     hidden = wanted.sizes[1]
     wide, narrow = (2, 4 * hidden), (2, hidden)
-    net = _Net(narrow)
+    net = Net(narrow)
     net.subgraph()
     row, state, memory = net.tensor(wide), net.tensor(narrow), net.tensor(narrow)
     halves = net.split(state, 0, (1, hidden), 2)
@@ -306,7 +161,7 @@ def _step(wanted: Micro) -> bytes:
 def _matmul(wanted: Micro) -> bytes:
     batch, rows = micro.matrices(wanted)
     _, inner, columns = wanted.sizes
-    net = _Net((batch, rows, inner))
+    net = Net((batch, rows, inner))
     value = net.x
     # The second operand is an activation: made from the input, so that no kernel packs it ahead of time.
     corner = [net.shape(*ends) for ends in ((0, 0, 0), (batch, 1, 1), (1, 1, 1))]
@@ -321,7 +176,7 @@ def _matmul(wanted: Micro) -> bytes:
 
 def _called(wanted: Micro) -> bytes:
     shape = (wanted.sizes[0] // _ROW, _ROW)
-    net = _Net(shape)
+    net = Net(shape)
     condition = net.tensor((), "bool", np.array(True))
     net.subgraph()
     inner = net.tensor(shape)
@@ -338,69 +193,69 @@ def _elements(wanted: Micro) -> bytes:
     rows = max(wanted.sizes[0] // _ROW, 1)
     shape = (1, rows, 8, _ROW // 8) if wanted.kind == "STRIDED_SLICE" else (rows, _ROW)
     looked_up = wanted.kind == "EMBEDDING_LOOKUP"  # int8 is its table then; what comes out is floating point
-    net = _Net(shape, int8=wanted.int8 and not looked_up)
+    net = Net(shape, int8=wanted.int8 and not looked_up)
     value = net.x
     for _ in range(micro.LINKS):
         value = _CHAINS[wanted.kind](net, value, rows, "int8" if wanted.int8 else "float32")
     return net.save(value)
 
 
-def _added(net: _Net, value: int, rows: int, dtype: str) -> int:
+def _added(net: Net, value: int, rows: int, dtype: str) -> int:
     other = net.floats(_ROW) if dtype == "float32" else value
     return net.op("ADD", [value, other], (rows, _ROW), dtype)
 
 
-def _mean(net: _Net, value: int, rows: int, dtype: str) -> int:
+def _mean(net: Net, value: int, rows: int, dtype: str) -> int:
     found = net.op("MEAN", [value, net.shape(1)], (rows, 1), dtype, keepDims=True)
     return net.op("ADD", [value, found], (rows, _ROW), dtype)
 
 
-def _largest(net: _Net, value: int, rows: int, dtype: str) -> int:
+def _largest(net: Net, value: int, rows: int, dtype: str) -> int:
     where = net.tensor((1,), "int32", np.array([0], np.int32))
     return net.op("ADD", [value, net.op("REDUCE_MAX", [value, where], (1, _ROW), keepDims=True)], (rows, _ROW))
 
 
-def _reshaped(net: _Net, value: int, rows: int, dtype: str) -> int:
+def _reshaped(net: Net, value: int, rows: int, dtype: str) -> int:
     wide = (rows, _ROW) if net.into.tensors[value].shape[1] != _ROW else (rows * 2, _ROW // 2)
     turned = net.op("RESHAPE", [value, net.shape(*wide)], wide)
     return net.op("ADD", [turned, net.floats(wide[1])], wide)
 
 
-def _transposed(net: _Net, value: int, rows: int, dtype: str) -> int:
+def _transposed(net: Net, value: int, rows: int, dtype: str) -> int:
     have = tuple(net.into.tensors[value].shape)
     turned = net.op("TRANSPOSE", [value, net.shape(1, 0)], have[::-1], dtype)
     return net.op("ADD", [turned, turned if dtype == "int8" else net.floats(have[0])], have[::-1], dtype)
 
 
-def _columns(net: _Net, value: int) -> int:
+def _columns(net: Net, value: int) -> int:
     return int(net.into.tensors[value].shape[1])
 
 
-def _joined(net: _Net, value: int, rows: int, dtype: str) -> int:
+def _joined(net: Net, value: int, rows: int, dtype: str) -> int:
     more = net.int8((rows, 1), 1) if dtype == "int8" else net.floats(rows, 1)
     if dtype == "int8":
         net.into.tensors[more].quantization = net.into.tensors[value].quantization
     return net.op("CONCATENATION", [value, more], (rows, _columns(net, value) + 1), dtype, axis=1)
 
 
-def _sliced(net: _Net, value: int, rows: int, dtype: str) -> int:
+def _sliced(net: Net, value: int, rows: int, dtype: str) -> int:
     # Every second row of the input; one after the other would soon be nothing. The interpreter runs unused ones, too.
     ends = [net.shape(*places) for places in ((0, 0, 0, 0), (1, rows, 8, _ROW // 8), (1, 2, 1, 1))]
     return net.op("STRIDED_SLICE", [net.x, *ends], (1, rows // 2, 8, _ROW // 8), dtype)
 
 
-def _padded(net: _Net, value: int, rows: int, dtype: str) -> int:
+def _padded(net: Net, value: int, rows: int, dtype: str) -> int:
     around = net.tensor((2, 2), "int32", np.array([[0, 0], [0, 1]], np.int32))
     return net.op("PAD", [value, around], (rows, _columns(net, value) + 1), dtype)
 
 
-def _compared(net: _Net, value: int, rows: int, dtype: str) -> int:
+def _compared(net: Net, value: int, rows: int, dtype: str) -> int:
     truth = net.op("NOT_EQUAL", [value, net.floats(1)], (rows, _ROW), "bool")
     kinds = net.schema.TensorType
     return net.op("CAST", [truth], (rows, _ROW), inDataType=kinds.BOOL, outDataType=kinds.FLOAT32)
 
 
-def _looked_up(net: _Net, value: int, rows: int, dtype: str) -> int:
+def _looked_up(net: Net, value: int, rows: int, dtype: str) -> int:
     ids = net.tensor((rows,), "int32", net.rng.integers(0, 4096, rows, dtype=np.int32))
     codes = net.rng.integers(-127, 128, (4096, _ROW), dtype=np.int8)
     rows_of = net.tensor((4096, _ROW), "int8", codes) if dtype == "int8" else net.floats(4096, _ROW)
@@ -408,16 +263,16 @@ def _looked_up(net: _Net, value: int, rows: int, dtype: str) -> int:
     return net.op("ADD", [value, found], (rows, _ROW))
 
 
-def _round_trip(net: _Net, value: int, rows: int, dtype: str) -> int:
+def _round_trip(net: Net, value: int, rows: int, dtype: str) -> int:
     codes = net.op("QUANTIZE", [value], (rows, _ROW), "int8")
     return net.op("DEQUANTIZE", [codes], (rows, _ROW))
 
 
-def _plain(kind: str, **options: Any) -> Callable[[_Net, int, int, str], int]:
+def _plain(kind: str, **options: Any) -> Callable[[Net, int, int, str], int]:
     return lambda net, value, rows, dtype: net.op(kind, [value], (rows, _ROW), dtype, **options)
 
 
-_CHAINS: dict[str, Callable[[_Net, int, int, str], int]] = {
+_CHAINS: dict[str, Callable[[Net, int, int, str], int]] = {
     "ADD": _added,
     "MUL": lambda net, value, rows, dtype: net.op("MUL", [value, net.floats(_ROW)], (rows, _ROW)),
     "LOGISTIC": _plain("LOGISTIC"),

@@ -18,7 +18,7 @@ from edgekit.devices import efficiency
 from edgekit.devices.estimate import Estimate, weights_bytes
 from edgekit.devices.families import Cell, cell
 from edgekit.devices.profile import DeviceProfile
-from edgekit.devices.table import STREAM, Kernels, closest, surface
+from edgekit.devices.table import CONV_ROWS_APART, STREAM, Kernels, closest, surface
 from edgekit.devices.work import Work
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.measurement import Environment, Latency, Measurement, Memory, OpCost, Verdict
@@ -124,9 +124,9 @@ def engine_there(profile: DeviceProfile, engine: str, precision: str) -> str:
         raise UsageError(
             f"{engine} is no engine of {profile.name}", remedy=f"it runs {', '.join(profile.engines.value) or 'none'}"
         )
-    if found[0] == "onnxruntime-gpu" and precision == "int8":
+    if found[0] in ("onnxruntime-gpu", "torch") and precision == "int8":
         raise Refused(
-            f"the CUDA provider of onnxruntime has no int8 kernels: nothing to predict on {profile.name}",
+            f"{found[0]} has no int8 kernels on a card: nothing to predict on {profile.name}",
             remedy="take the fp32 or fp16 graph there",
         )
     return found[0]
@@ -157,7 +157,8 @@ def _from_calibration(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpC
             uncovered += op.macs or 0
             us.append(0.0)
             continue
-        time = surface(found).us(each.sizes) + _streaming_us(kernels, each, footprint)
+        apart = CONV_ROWS_APART if each.family == "conv" else 1.0
+        time = surface(found, apart).us(each.sizes) + _streaming_us(kernels, each, footprint)
         time *= max(op.calls, 1) / (gain if each.macs else 1.0)
         alike += 0.0 if own else time
         us.append(time)

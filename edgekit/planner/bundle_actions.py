@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
 
 from edgekit.planner.times import Timed, Times
-from edgekit_runtime import codecs
-from edgekit_runtime.adaptive import ActionCost
+from edgekit_runtime import chain, codecs
+from edgekit_runtime.adaptive import ActionCost, early
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import Refused
-from edgekit_runtime.manifest import Graph, Manifest, OperatingPoint, SplitPoint, Tensor
+from edgekit_runtime.manifest import Action, Graph, Manifest, OperatingPoint, SplitPoint, Tensor, WireTensor
+from edgekit_runtime.remote.leaving import hands_over
 from edgekit_runtime.remote.pieces import first_sample
+
+Basis = Literal["measured", "predicted"]
 
 FRAMING_BYTES = 300  # of a request and of an answer: HTTP/2, gRPC and the V2 message around the tensors
 _SERIALISE_MS_PER_MB = 0.5  # on the slowest board's memory; a copy or two
@@ -44,13 +48,16 @@ def actions_of(bundle: Bundle, device: Times, server: Times) -> tuple[ActionCost
     down = FRAMING_BYTES + sum(_bytes(tensor, sizes) for tensor in manifest.outputs)
     rows = list(_locals(manifest, full, known))
     # A stream that ends early saves steps, not a part of a request: requests are what is planned here.
-    rows += [_chain(manifest, point, graphs, known) for point in manifest.operating_points if not point.steps]
+    rows += [_chain(manifest, point, known) for point in manifest.operating_points if not point.steps]
     served = [graph for graph in manifest.graphs if graph.role == "full" and known.on_server([graph.id])]
     if served:
         tail = min(served, key=lambda graph: known.on_server([graph.id]).ms)  # type: ignore[union-attr]
         rows += _offloads(bundle, tail, known, down, sizes)
     order = sorted(manifest.split_points, key=lambda point: len(point.before))
-    rows += [row for depth, point in enumerate(order) if (row := _split(manifest, point, depth, known, down, sizes))]
+    for depth, point in enumerate(order):
+        cut = _cut(manifest, point, depth, known, down, sizes)
+        if cut is not None:
+            rows += [cut, *_int8(manifest, point, cut, sizes), *_handed_over(manifest, point, cut, known)]
     return tuple({row.id: row for row in rows}.values())
 
 
@@ -105,28 +112,65 @@ def _drop(manifest: Manifest, graph: str) -> tuple[float | None, float | None]:
     return (0.0, 0.0) if precision == "fp32" else (None, None)
 
 
-def _chain(manifest: Manifest, point: OperatingPoint, graphs: Mapping[str, Graph], known: _Known) -> ActionCost:
-    """A chain of segments and exits: each graph costs its time for the requests that still go on."""
-    going, ms, square, exits = 1.0, 0.0, 0.0, 0
-    basis = "measured"
-    for name in point.graph_chain:
-        found = known.on_device([name]) or Timed(0.0, 0.0, "predicted")
-        ms += going * found.ms
-        # A request goes on or not: the variance of a Bernoulli times what going on costs.
-        square += going * found.sd_ms**2 + going * (1 - going) * found.ms**2
-        basis = found.basis if found.basis == "predicted" else basis
-        if graphs[name].role == "exit" and exits < len(point.exit_fractions):
-            going = max(going - point.exit_fractions[exits], 0.0)
-            exits += 1
+def _chain(manifest: Manifest, point: OperatingPoint, known: _Known) -> ActionCost:
+    """A chain of segments and exits on the device."""
+    leave_ms, basis = _ways_out(manifest, point, known)
+    mean_ms, sd_ms = early.spent(leave_ms, point.exit_fractions)
     return ActionCost(
         id=f"exit:{point.id}",
         kind="exit",
-        head_ms=ms,
-        head_sd_ms=math.sqrt(square),
+        head_ms=mean_ms,
+        head_sd_ms=sd_ms,
         accuracy_drop=point.empirical_risk,
         accuracy_drop_high=point.risk,
-        basis=basis,  # type: ignore[arg-type]
+        basis=basis,
     )
+
+
+def _ways_out(manifest: Manifest, point: OperatingPoint, known: _Known) -> tuple[list[float], Basis]:
+    """Time until each exit and until the full answer, ms, and where it is from."""
+    roles = {graph.id: graph.role for graph in manifest.graphs}
+    spent_ms, leave_ms = 0.0, []
+    basis: Basis = "measured"
+    for name in point.graph_chain:
+        found = known.on_device([name]) or Timed(0.0, 0.0, "predicted")
+        spent_ms += found.ms
+        basis = basis if found.basis == "measured" else "predicted"
+        if roles[name] == "exit":
+            leave_ms.append(spent_ms)
+    return [*leave_ms, spent_ms], basis
+
+
+def _handed_over(manifest: Manifest, point: SplitPoint, cut: ActionCost, known: _Known) -> Iterator[ActionCost]:
+    """Exits up to a split point here, its tail on the server for whoever is not sure."""
+    for certified in manifest.operating_points:
+        last = _exit_at(manifest, certified, point)
+        if certified.steps or last is None or not hands_over(certified):
+            continue
+        going = early.going_on(certified.exit_fractions, last)
+        if going in (0.0, 1.0):
+            continue
+        leave_ms, basis = _ways_out(manifest, certified, known)
+        mean_ms, sd_ms = early.spent(leave_ms[: last + 1], certified.exit_fractions)
+        yield msgspec.structs.replace(
+            cut,
+            id=f"exit:{certified.id}:{cut.id}",
+            kind="exit",
+            head_ms=mean_ms,
+            head_sd_ms=sd_ms,
+            offload_fraction=going,
+            accuracy_drop=certified.empirical_risk,
+            accuracy_drop_high=certified.risk,
+            basis=cut.basis if cut.basis == basis else "predicted",
+        )
+
+
+def _exit_at(manifest: Manifest, certified: OperatingPoint, point: SplitPoint) -> int | None:
+    """Number of the exit that stands at a split point; None: none of this chain does."""
+    if certified.of != point.of:
+        return None
+    found = [number for number, item in enumerate(chain.exits_of(manifest, point.of)) if item.after == point.id]
+    return found[0] if found else None
 
 
 def _offloads(bundle: Bundle, tail: Graph, known: _Known, down: int, sizes: Mapping[str, int]) -> Iterator[ActionCost]:
@@ -164,44 +208,84 @@ def _offloads(bundle: Bundle, tail: Graph, known: _Known, down: int, sizes: Mapp
                 decode_ms=best.decode_ms,
                 bytes_up=best.bytes + FRAMING_BYTES,
             )
+        for row in manifest.actions:
+            if row.kind == "offload" and row.graphs == (tail.id,) and row.accuracy_drop is not None:
+                yield from _picture(plain, row, golden, best.bytes)
 
 
-def _split(
+def _picture(plain: ActionCost, row: Action, golden: Mapping[str, np.ndarray], least: int) -> Iterator[ActionCost]:
+    """The pictures among the inputs as JPEG or WebP, with the accuracy measured at conversion, where it pays."""
+    pictures = [array for array in golden.values() if codecs.takes(row.codec, array)]
+    if not pictures or codecs.missing(row.codec):
+        return
+    found = codecs.measure(row.codec, pictures)
+    crossing = found.bytes + sum(array.nbytes for array in golden.values() if not codecs.takes(row.codec, array))
+    if crossing < least:
+        timed = msgspec.structs.replace(plain, encode_ms=found.encode_ms, decode_ms=found.decode_ms)
+        yield _lossy(timed, row, crossing)
+
+
+def _cut(
     manifest: Manifest, point: SplitPoint, depth: int, known: _Known, down: int, sizes: Mapping[str, int]
 ) -> ActionCost | None:
+    """The head here and the tail there, with every bit of what crosses; None where one of them has no known time."""
     head, tail = known.on_device(point.before), known.on_server(point.after)
     if head is None or tail is None:
         return None
     graphs = {graph.id: graph for graph in manifest.graphs}
-    again = sum(_bytes(tensor, sizes) for tensor in manifest.inputs if tensor.name in point.tail_inputs)
-    # `bytes` counts int8 where a float crosses: that is a lossy codec with an action and an accuracy of its own.
-    ids = f"split:{point.id}:"
-    listed = next((row for row in manifest.actions if row.kind == "split" and row.id.startswith(ids)), None)
-    lossless = all(tensor.dtype != "float32" for tensor in point.tensors)
-    drop: float | None = 0.0 if lossless else None
-    high = drop
-    if listed and listed.accuracy_drop is not None:
-        drop = high = max(listed.accuracy_drop, 0.0)
-        high = max(listed.interval_95[1], drop) if listed.interval_95 else drop
+    crossing = sum(_bytes(tensor, sizes) for tensor in point.tensors) + _again(manifest, point, sizes)
     return ActionCost(
         id=f"split:{point.id}",
         kind="split",
         head_ms=head.ms,
         head_sd_ms=head.sd_ms,
-        encode_ms=point.bytes * 1e-6 * _SERIALISE_MS_PER_MB,
+        encode_ms=crossing * 1e-6 * _SERIALISE_MS_PER_MB,
         offload_fraction=1.0,
-        bytes_up=point.bytes + again + FRAMING_BYTES,
+        bytes_up=crossing + FRAMING_BYTES,
         bytes_down=down,
         tail_ms=tail.ms,
         tail_sd_ms=tail.sd_ms,
         server_macs=sum(graphs[name].macs or 0 for name in point.after),
-        accuracy_drop=drop,
-        accuracy_drop_high=high,
-        codec=listed.codec if listed else "none",
         split_point=point.id,
         depth=depth,
         basis=head.basis if head.basis == tail.basis else "predicted",
     )
+
+
+def _int8(manifest: Manifest, point: SplitPoint, cut: ActionCost, sizes: Mapping[str, int]) -> Iterator[ActionCost]:
+    """int8 on a float wire: a lossy codec, an action where conversion has measured its accuracy."""
+    wanted = f"split:{point.id}:{codecs.INT8_ROW}"
+    for row in manifest.actions:
+        if row.id == wanted and row.accuracy_drop is not None:
+            crossing = sum(_int8_bytes(tensor, sizes) for tensor in point.tensors) + _again(manifest, point, sizes)
+            yield _lossy(cut, row, crossing)
+
+
+def _lossy(plain: ActionCost, row: Action, crossing: int) -> ActionCost:
+    assert row.accuracy_drop is not None
+    drop = max(row.accuracy_drop, 0.0)
+    return msgspec.structs.replace(
+        plain,
+        id=f"{plain.id}:{row.codec}",
+        codec=row.codec,
+        bytes_up=crossing + FRAMING_BYTES,
+        accuracy_drop=drop,
+        accuracy_drop_high=max(row.interval_95[1], drop) if row.interval_95 else drop,
+    )
+
+
+def _again(manifest: Manifest, point: SplitPoint, sizes: Mapping[str, int]) -> int:
+    """Bytes of the inputs that the tail needs again."""
+    return sum(_bytes(tensor, sizes) for tensor in manifest.inputs if tensor.name in point.tail_inputs)
+
+
+def _int8_bytes(tensor: WireTensor, sizes: Mapping[str, int]) -> int:
+    """One byte an element and a scale for each row; what is not float travels as it is."""
+    if np.dtype(tensor.dtype).kind != "f":
+        return _bytes(tensor, sizes)
+    shape = [size if isinstance(size, int) else sizes.get(size, 1) for size in tensor.shape]
+    rows = math.prod(shape) // max(codecs.row_elements(shape), 1) if len(shape) > 1 else 1
+    return math.prod(shape) + rows * max(np.dtype(tensor.dtype).itemsize, 4)
 
 
 def _sizes(bundle: Bundle) -> dict[str, int]:
@@ -218,6 +302,6 @@ def _sizes(bundle: Bundle) -> dict[str, int]:
     return sizes
 
 
-def _bytes(tensor: Tensor, sizes: Mapping[str, int]) -> int:
+def _bytes(tensor: Tensor | WireTensor, sizes: Mapping[str, int]) -> int:
     shape = [size if isinstance(size, int) else sizes.get(size, 1) for size in tensor.shape]
     return math.prod(shape) * np.dtype(tensor.dtype).itemsize

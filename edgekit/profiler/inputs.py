@@ -61,17 +61,24 @@ def _values(generator: np.random.Generator, tensor: Tensor, shape: tuple[int, ..
     )
 
 
-def fit(given: Mapping[str, np.ndarray], wanted: Sequence[Tensor], *, batch: int | None = None) -> Arrays:
+def fit(
+    given: Mapping[str, np.ndarray],
+    wanted: Sequence[Tensor],
+    *,
+    batch: int | None = None,
+    places: Mapping[str, int | None] | None = None,
+) -> Arrays:
     """The given inputs as a graph takes them: names, dtypes, layout and sizes.
 
     Names are matched, or positions where the names differ. Integers are cast, floats are quantized with the scale the
-    graph declares. The first axis is cut or repeated to the batch; other axes are padded with zeros at the end (the
+    graph declares. The batch axis is cut or repeated; other axes are padded with zeros at the end (the
     rung of a ladder), or permuted where one side has its channels last.
 
     Args:
         given: Arrays, for example the golden inputs.
         wanted: The graph's inputs as the engine declares them.
-        batch: Size of a dynamic first axis; None: as given.
+        batch: Size of a dynamic batch axis; None: as given.
+        places: Which axis of each of `given` is the batch; without them (a bare file) the first one.
 
     Raises:
         InputMismatch: The inputs cannot be made to fit.
@@ -82,18 +89,22 @@ def fit(given: Mapping[str, np.ndarray], wanted: Sequence[Tensor], *, batch: int
             f"({', '.join(tensor.name for tensor in wanted)})"
         )
     by_name = {tensor.name for tensor in wanted} == set(given)
-    pairs = [(given[tensor.name], tensor) for tensor in wanted] if by_name else zip(given.values(), wanted, strict=True)
-    return {tensor.name: _fit_one(array, tensor, batch) for array, tensor in pairs}
+    names = [tensor.name for tensor in wanted] if by_name else list(given)
+    return {
+        tensor.name: _fit_one(given[name], tensor, batch, 0 if places is None else places.get(name))
+        for name, tensor in zip(names, wanted, strict=True)
+    }
 
 
-def _fit_one(array: np.ndarray, tensor: Tensor, batch: int | None) -> np.ndarray:
+def _fit_one(array: np.ndarray, tensor: Tensor, batch: int | None, place: int | None) -> np.ndarray:
     if array.ndim != len(tensor.shape):
         raise _misfit(array, tensor)
     array = _permuted(array, tensor)
     for axis, size in enumerate(tensor.shape):
-        target = size if isinstance(size, int) else (batch or array.shape[0]) if axis == 0 else array.shape[axis]
-        if axis == 0 and target != array.shape[0] and array.shape[0] > 0:
-            array = np.take(array, np.arange(target) % array.shape[0], axis=0)
+        have = array.shape[axis]
+        target = size if isinstance(size, int) else (batch or have) if axis == place else have
+        if axis == (place or 0) and target != have and have > 0:
+            array = np.take(array, np.arange(target) % have, axis=axis)
         elif target > array.shape[axis]:
             padding = [(0, target - array.shape[axis] if other == axis else 0) for other in range(array.ndim)]
             array = np.pad(array, padding)

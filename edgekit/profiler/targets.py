@@ -17,6 +17,7 @@ from edgekit_runtime.chain import Chain
 from edgekit_runtime.errors import EngineMissing, InputMismatch, Refused, UsageError
 from edgekit_runtime.manifest import Graph, Manifest, Tensor
 from edgekit_runtime.paths import sha256
+from edgekit_runtime.tensors import batch_place
 
 SUFFIXES = {".onnx": "onnx", ".tflite": "tflite"}
 
@@ -124,8 +125,8 @@ class Job:
             if bundle and entry and names - golden.keys():
                 golden = handed_over(bundle, entry, golden, self.engine)
             chosen = {name: array for name, array in golden.items() if name in names} or golden
-            batched = bundle is None or _batched(bundle)
-            return inputs.fit(chosen, _limited(tensors, self.batch), batch=self.batch if batched else None)
+            places = None if bundle is None else _places(bundle, entry)
+            return inputs.fit(chosen, _limited(tensors, self.batch), batch=self.batch, places=places)
         unnamed = any(
             isinstance(size, str) and size not in self.sizes for tensor in tensors for size in tensor.shape[1:]
         )
@@ -327,10 +328,10 @@ def handed_over(bundle: Bundle, entry: Graph, golden: inputs.Arrays, engine: str
     return {tensor.name: found[tensor.name] for tensor in entry.inputs}
 
 
-def _batched(bundle: Bundle) -> bool:
-    """Whether the first axis is a batch: in a graph network, say, it counts nodes and is left as it is."""
-    symbols = {axis.symbol for axis in bundle.manifest.axes if axis.role == "batch"}
-    return any(tensor.shape and tensor.shape[0] in symbols for tensor in bundle.manifest.inputs)
+def _places(bundle: Bundle, entry: Graph | None) -> dict[str, int | None]:
+    """Which axis of each input is the batch: none in a graph network, whose first axis counts nodes."""
+    tensors = (*bundle.manifest.inputs, *(entry.inputs if entry else ()))
+    return {tensor.name: batch_place(tensor, bundle.manifest.axes) for tensor in tensors}
 
 
 def _sizes_needed(bundle: Bundle, batch: int, length: int | None = None) -> dict[str, int]:

@@ -53,7 +53,8 @@ def histogram(samples: Sequence[float], median: float | None, interval: tuple[fl
         interval: Drawn as a band.
     """
     values = np.asarray(samples)
-    low, high = float(values.min()), float(np.quantile(values, 0.97))
+    low, most, high = float(values.min()), *map(float, np.quantile(values, (0.9, 0.97)))
+    high = min(high, most + 3 * (most - low))  # a few interrupted runs would press all others into one bar
     high = max(high + (high - low) * 0.05, low * 1.001)
     beyond = int((values > high).sum())
     counts, edges = np.histogram(values[values <= high], bins=min(_BINS, max(5, len(values) // 4)), range=(low, high))

@@ -2,6 +2,7 @@
 
     models.py    what is served: each bundle's full model and every tail
     batcher.py   requests of several clients run together, with a bound on the wait; admission
+    on_ray.py    the same on replicas of Ray Serve (`edgekit[ray]`)
     service.py   the protocol: checks, errors to codes, token
     metrics.py   counters for Prometheus
     server.py    start, health, drain on SIGTERM

@@ -1,27 +1,62 @@
 """Requests of several clients run together; more than can be answered in time are refused at the door.
 
-A batch begins when a worker is free: it takes what waits and fits (same sizes but for the batch axis), up to `most`
-samples; when less waits it stays open for at most `wait_ms`, but only for a client that has company: a single one never
-waits for nobody. Admission
-knows how long the queue will take from what the model's runs took: a request that would wait longer than `limit_ms`, or
-than its own deadline leaves, is refused with the time after which it is worth trying again.
+    queue of one model   a4 a6 a4 b4 a6 …      the number: a length; only what has the same sizes can be joined
+    a worker is free     a4 + a4 run as one batch, what stood between them keeps its place
+
+A batch begins when a worker is free: the oldest request and what else fits it (same sizes but for the batch axis), up
+to `most` samples. When less waits it stays open until its oldest request has waited `wait_ms`, or all that were seen
+together lately are here again: a single client never waits for nobody. While another batch of the model runs, the time
+is waited out: few large batches cost less than many small ones. All models share the workers, each batch takes one.
+
+Admission knows how long the queue will take from what the model's runs took: a request that would wait longer than
+`limit_ms`, or than its own deadline leaves, is refused with the time after which it is worth trying again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import time
 from collections import deque
-from concurrent.futures import Executor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import numpy as np
 
-from edgekit.serve.models import Model
 from edgekit_runtime.engines.base import Arrays
 
-_COMPANY_S = 0.2
+_COMPANY_S = 0.2  # so long those are expected back that were inside together
 _AT_ONCE_MS = 0.5  # of a request as last seen
+
+
+_T = TypeVar("_T")
+
+
+class Runs(Protocol):
+    """What a batcher needs of a model."""
+
+    @property
+    def batch(self) -> str:
+        """Symbol of the batch axis; empty: requests cannot be joined."""
+
+    def run(self, tensors: Mapping[str, np.ndarray], /) -> Arrays:
+        """Runs one request or a batch of them."""
+
+
+class Queue(Protocol):
+    """What the front needs of whatever runs a model: `Batcher` here, `on_ray.Handle` there."""
+
+    @property
+    def length(self) -> int:
+        """Requests that wait."""
+
+    async def submit(self, tensors: Arrays, deadline_ms: float | None = None) -> Answer:
+        """Waits for the answer, or raises Overloaded."""
+
+    async def close(self) -> None:
+        """Ends it; what waits is refused."""
 
 
 class Overloaded(Exception):
@@ -52,29 +87,59 @@ class _Waiting:
     future: asyncio.Future[Answer]
 
 
+class Workers:
+    """Threads that run batches, shared by the models of a server."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix="edgekit-run")
+        self._free = asyncio.Semaphore(count)
+
+    async def taken(self) -> None:
+        """Waits for a free one; `run` gives it back."""
+        await self._free.acquire()
+
+    def release(self) -> None:
+        """Gives back what was taken and not used."""
+        self._free.release()
+
+    async def run(self, call: Callable[[], _T]) -> _T:
+        """Runs in the thread that was taken."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        finally:
+            self._free.release()
+
+    def close(self) -> None:
+        """Ends the threads when they have done what they are at."""
+        self._executor.shutdown()
+
+
 class Batcher:
     """The queue of one model."""
 
-    def __init__(self, model: Model, executor: Executor, *, most: int, wait_ms: float, limit_ms: float) -> None:
+    def __init__(self, model: Runs, workers: Workers, *, most: int, wait_ms: float, limit_ms: float) -> None:
         """Makes a queue.
 
         Args:
             model: What runs.
-            executor: Where it runs.
+            workers: Where it runs.
             most: Samples of one batch; 1: none are joined.
             wait_ms: A batch stays open for others at most this long.
             limit_ms: Longest wait that is admitted.
         """
         self.model = model
-        self._executor = executor
+        self._workers = workers
         self._most, self._wait_s, self._limit_ms = most, wait_ms / 1e3, limit_ms
         self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._sample_ms = 0.0  # of one sample in a batch, as last seen
-        self._busy_until = 0.0
-        self._running = 0
-        self._company_s = -_COMPANY_S  # when a request last met another
+        self._ends: dict[int, float] = {}  # of batches that run: when they are expected to end
+        self._numbers = itertools.count()
+        self._inside = 0  # requests that wait or run
+        self._together, self._seen_s = 1, 0.0  # most of them that were inside at once lately, and when
         self._task: asyncio.Task[None] | None = None
+        self._runs: set[asyncio.Task[None]] = set()
 
     @property
     def length(self) -> int:
@@ -83,8 +148,10 @@ class Batcher:
 
     def wait_ms(self) -> float:
         """Expected wait of a request that arrives now."""
-        queued = sum(row.samples for row in self._queue) * self._sample_ms
-        return queued + max(self._busy_until - time.monotonic(), 0.0) * 1e3
+        queued = sum(row.samples for row in self._queue) * self._sample_ms / self._workers.count
+        if len(self._ends) < self._workers.count:
+            return queued
+        return queued + max(min(self._ends.values()) - time.monotonic(), 0.0) * 1e3
 
     async def submit(self, tensors: Arrays, deadline_ms: float | None = None) -> Answer:
         """Waits for the answer.
@@ -100,23 +167,33 @@ class Batcher:
         late = deadline_ms is not None and wait + self._sample_ms > deadline_ms
         if late or wait > self._limit_ms:
             raise Overloaded(wait, late)
-        alone = not self._queue and not self._running
-        if not alone:
-            self._company_s = time.monotonic()
-        elif 0.0 < self._sample_ms * self._samples(tensors) < _AT_ONCE_MS:
+        if not self._inside and 0.0 < self._sample_ms * samples_of(self.model, tensors) < _AT_ONCE_MS:
             # Handing so little to another thread and back takes longer than the work itself.
-            return Answer(self.model.run(tensors), 0.0, 0, self._samples(tensors))
+            return self._at_once(tensors)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
-        samples = self._samples(tensors)
-        key = tuple((name, array.dtype.str, array.shape[1:]) for name, array in sorted(tensors.items()))
+        samples = samples_of(self.model, tensors)
+        key = key_of(tensors)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(tensors, key, samples, time.monotonic(), len(self._queue), future))
+        now = time.monotonic()
+        self._queue.append(_Waiting(tensors, key, samples, now, len(self._queue), future))
+        self._inside += 1
+        if self._inside >= self._together or now - self._seen_s > _COMPANY_S:
+            self._together, self._seen_s = self._inside, now
         self._arrived.set()
-        return await future
+        try:
+            return await future
+        finally:
+            self._inside -= 1
 
-    def _samples(self, tensors: Arrays) -> int:
-        return int(next(iter(tensors.values())).shape[0]) if self.model.batch else 1
+    def _at_once(self, tensors: Arrays) -> Answer:
+        start, samples = time.monotonic(), samples_of(self.model, tensors)
+        found = self.model.run(tensors)
+        self._learn((time.monotonic() - start) * 1e3 / samples)
+        return Answer(found, 0.0, 0, samples)
+
+    def _learn(self, sample_ms: float) -> None:
+        self._sample_ms = sample_ms if not self._sample_ms else 0.8 * self._sample_ms + 0.2 * sample_ms
 
     async def close(self) -> None:
         """Ends the worker; what waits is refused."""
@@ -130,64 +207,87 @@ class Batcher:
             while not self._queue:
                 self._arrived.clear()
                 await self._arrived.wait()
-            batch = await self._gather()
-            if batch:
-                await self._run(batch)
+            await self._workers.taken()
+            try:
+                batch = await self._gather()
+            except BaseException:
+                self._workers.release()
+                raise
+            if not batch:
+                self._workers.release()
+                continue
+            task = asyncio.get_running_loop().create_task(self._run(batch))
+            self._runs.add(task)
+            task.add_done_callback(self._runs.discard)
 
     async def _gather(self) -> list[_Waiting]:
-        batch, samples = self._take([], 0)
-        open_to_more = self._most > samples and bool(self.model.batch) and self._wait_s > 0
-        if batch and open_to_more and time.monotonic() - self._company_s < _COMPANY_S:
+        """The next batch, taken from the queue."""
+        batch = self._take([])
+        until = batch[0].arrived + self._wait_s if batch and self.model.batch else 0.0
+        while sum(row.samples for row in batch) < self._most and (left := until - time.monotonic()) > 0:
+            if self._together == 1 or (self._inside >= self._together and not self._ends):
+                break
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), self._wait_s)
+                await asyncio.wait_for(self._arrived.wait(), left)
             except asyncio.TimeoutError:
-                return batch
-            batch, _ = self._take(batch, samples)
+                break
+            batch = self._take(batch)
         return batch
 
-    def _take(self, batch: list[_Waiting], samples: int) -> tuple[list[_Waiting], int]:
-        """Moves from the queue what fits to the first; those whose client has left are dropped."""
+    def _take(self, batch: list[_Waiting]) -> list[_Waiting]:
+        """Moves from the queue what fits to the oldest; those whose client has left are dropped."""
         most = self._most if self.model.batch else 1
-        while self._queue:
-            row = self._queue[0]
+        samples = sum(row.samples for row in batch)
+        left: deque[_Waiting] = deque()
+        while self._queue and samples < most:
+            row = self._queue.popleft()
             if row.future.done():
-                self._queue.popleft()
                 continue
             if batch and (row.key != batch[0].key or samples + row.samples > most):
-                break
-            batch.append(self._queue.popleft())
+                left.append(row)
+                continue
+            batch.append(row)
             samples += row.samples
-            if samples >= most:
-                break
-        return batch, samples
+        left.extend(self._queue)
+        self._queue = left
+        return batch
 
     async def _run(self, batch: list[_Waiting]) -> None:
-        start = time.monotonic()
+        start, number = time.monotonic(), next(self._numbers)
         samples = sum(row.samples for row in batch)
-        self._running = len(batch)
-        self._busy_until = start + samples * self._sample_ms / 1e3
+        self._ends[number] = start + samples * self._sample_ms / 1e3
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._executor, self._joined, batch)
+            found = await self._workers.run(lambda: run_joined(self.model, [row.tensors for row in batch]))
         except Exception as error:  # noqa: BLE001 - whatever the engine raises belongs to these requests alone
             for row in batch:
                 if not row.future.done():
                     row.future.set_exception(error)
-            self._running = 0
             return
-        self._running = 0
-        took = (time.monotonic() - start) * 1e3 / samples
-        self._sample_ms = took if not self._sample_ms else 0.8 * self._sample_ms + 0.2 * took
-        self._busy_until = 0.0
+        finally:
+            del self._ends[number]
+        self._learn((time.monotonic() - start) * 1e3 / samples)
         for row, tensors in zip(batch, found, strict=True):
             if not row.future.done():
                 row.future.set_result(Answer(tensors, (start - row.arrived) * 1e3, row.before, samples))
 
-    def _joined(self, batch: list[_Waiting]) -> list[Arrays]:
-        if len(batch) == 1:
-            return [self.model.run(batch[0].tensors)]
-        whole = {name: np.concatenate([row.tensors[name] for row in batch]) for name in batch[0].tensors}
-        outputs = self.model.run(whole)
-        edges = np.cumsum([row.samples for row in batch])[:-1]
-        parts = {name: np.split(array, edges) for name, array in outputs.items()}
-        return [{name: rows[place] for name, rows in parts.items()} for place in range(len(batch))]
+
+def samples_of(model: Runs, tensors: Arrays) -> int:
+    """Samples of one request; 1 where requests cannot be joined."""
+    return int(next(iter(tensors.values())).shape[0]) if model.batch else 1
+
+
+def key_of(tensors: Arrays) -> tuple[object, ...]:
+    """What two requests must have in common to be joined: names, dtypes, and shapes but for the first axis."""
+    return tuple((name, array.dtype.str, array.shape[1:]) for name, array in sorted(tensors.items()))
+
+
+def run_joined(model: Runs, requests: Sequence[Arrays]) -> list[Arrays]:
+    """Runs requests of one key as one batch, and gives each its own rows."""
+    if len(requests) == 1:
+        return [model.run(requests[0])]
+    whole = {name: np.concatenate([row[name] for row in requests]) for name in requests[0]}
+    outputs = model.run(whole)
+    edges = np.cumsum([samples_of(model, row) for row in requests])[:-1]
+    parts = {name: np.split(array, edges) for name, array in outputs.items()}
+    return [{name: rows[place] for name, rows in parts.items()} for place in range(len(requests))]

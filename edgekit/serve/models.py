@@ -17,6 +17,8 @@ from edgekit_runtime.errors import InputMismatch, Refused, UsageError
 from edgekit_runtime.manifest import Graph, SplitPoint, Tensor
 from edgekit_runtime.remote.pieces import Piece, batch_axis, runner, tail_sha256
 
+_MAX_FITTING = 256
+
 
 @dataclasses.dataclass
 class Model:
@@ -42,6 +44,9 @@ class Model:
     batch: str
     piece: Piece
     known: frozenset[str] = frozenset()
+    _fitting: set[tuple[object, ...]] = dataclasses.field(
+        default_factory=set
+    )  # names, dtypes, shapes that were checked
 
     def run(self, tensors: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one request or a batch of them."""
@@ -53,6 +58,9 @@ class Model:
         Raises:
             InputMismatch: What was got and what is allowed.
         """
+        key = tuple([(name, array.dtype, array.shape) for name, array in tensors.items()])
+        if key in self._fitting:
+            return
         wanted = {tensor.name: tensor for tensor in self.inputs}
         if set(tensors) != set(wanted):
             raise InputMismatch(f"{self.name} got {sorted(tensors)}", remedy=f"it takes {sorted(wanted)}")
@@ -67,6 +75,9 @@ class Model:
                 raise InputMismatch(
                     f"{name} is {array.dtype} {list(array.shape)}", remedy=f"{tensor.dtype} {list(tensor.shape)}"
                 )
+        if len(self._fitting) >= _MAX_FITTING:  # shapes come from outside: not as many as somebody likes
+            self._fitting.clear()
+        self._fitting.add(key)
 
     def close(self) -> None:
         """Frees the engines."""
@@ -85,6 +96,7 @@ class Models:
         """
         self._bundles: list[Bundle] = []
         self._models: dict[str, Model] = {}
+        self._by_path: dict[Path, list[str]] = {}
         try:
             for path in paths:
                 self._add(path, threads)
@@ -107,6 +119,15 @@ class Models:
             raise Refused(f"there is no model {wanted}", remedy=f"there are: {', '.join(self._models)}")
         return found
 
+    def of(self, path: Path) -> list[Model]:
+        """The models of one of the bundles, the full one first."""
+        return [self._models[name] for name in self._by_path[path]]
+
+    def free(self) -> None:
+        """Frees the engines of all models; what they take and give is still known, `run` no longer works."""
+        for model in self._models.values():
+            model.close()
+
     def _add(self, path: Path, threads: int) -> None:
         bundle = open_bundle(path)
         self._bundles.append(bundle)
@@ -114,10 +135,12 @@ class Models:
         manifest = bundle.manifest
         with er.open(path, threads=threads) as session:  # the best graph for this machine, chosen as on a device
             graph, engine = session.graph, session.engine_name
+        before = set(self._models)
         self._put(self._full(bundle, graph, engine, threads))
         for point in manifest.split_points:
             if registry.for_format(bundle.graph(point.of).format):
                 self._put(self._tail(bundle, point, threads))
+        self._by_path[path] = [name for name in self._models if name not in before]
 
     def _put(self, model: Model) -> None:
         if model.name in self._models:
@@ -154,7 +177,6 @@ class Models:
 
     def close(self) -> None:
         """Frees everything."""
-        for model in self._models.values():
-            model.close()
+        self.free()
         for bundle in self._bundles:
             bundle.close()

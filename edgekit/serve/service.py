@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
 
-from edgekit.serve.batcher import Batcher, Overloaded
+from edgekit.serve.batcher import Overloaded, Queue
 from edgekit.serve.metrics import Metrics
 from edgekit.serve.models import Models
 from edgekit_runtime.errors import EdgekitError, InputMismatch, Refused
 from edgekit_runtime.remote import messages
-from edgekit_runtime.remote.client import RETRY_AFTER
+from edgekit_runtime.remote.call import RETRY_AFTER
 from edgekit_runtime.remote.generated import open_inference_pb2 as pb
 
 NO_ENTRY = "token missing or wrong"  # one text for both: a guess learns nothing
@@ -24,25 +25,25 @@ _Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 class Service:
     """Answers requests from models through their batchers."""
 
-    def __init__(self, models: Models, batchers: dict[str, Batcher], metrics: Metrics, version: str) -> None:
+    def __init__(self, models: Models, batchers: Mapping[str, Queue], metrics: Metrics, version: str) -> None:
         self._models, self._batchers, self._metrics, self._version = models, batchers, metrics, version
         self.draining = False
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The methods of the protocol."""
-        table: dict[str, tuple[_Handler, Any]] = {
-            "ServerLive": (self.live, pb.ServerLiveRequest),
-            "ServerReady": (self.ready, pb.ServerReadyRequest),
-            "ModelReady": (self.model_ready, pb.ModelReadyRequest),
-            "ServerMetadata": (self.metadata, pb.ServerMetadataRequest),
-            "ModelMetadata": (self.model_metadata, pb.ModelMetadataRequest),
-            "ModelInfer": (self.infer, pb.ModelInferRequest),
+        table: dict[str, tuple[_Handler, Any, Any]] = {
+            "ServerLive": (self.live, pb.ServerLiveRequest, pb.ServerLiveResponse),
+            "ServerReady": (self.ready, pb.ServerReadyRequest, pb.ServerReadyResponse),
+            "ModelReady": (self.model_ready, pb.ModelReadyRequest, pb.ModelReadyResponse),
+            "ServerMetadata": (self.metadata, pb.ServerMetadataRequest, pb.ServerMetadataResponse),
+            "ModelMetadata": (self.model_metadata, pb.ModelMetadataRequest, pb.ModelMetadataResponse),
+            "ModelInfer": (self.infer, pb.ModelInferRequest, pb.ModelInferResponse),
         }
         methods = {
             name: grpc.unary_unary_rpc_method_handler(
-                handler, request_deserializer=kind.FromString, response_serializer=lambda row: row.SerializeToString()
+                handler, request_deserializer=kind.FromString, response_serializer=answered.SerializeToString
             )
-            for name, (handler, kind) in table.items()
+            for name, (handler, kind, answered) in table.items()
         }
         return grpc.method_handlers_generic_handler("inference.GRPCInferenceService", methods)
 
@@ -96,7 +97,6 @@ class Service:
             await self._refuse(request, context, grpc.StatusCode.NOT_FOUND, error.told)
         except EdgekitError as error:
             await self._refuse(request, context, grpc.StatusCode.INTERNAL, error.told)
-        self._metrics.requests.labels(request.model_name, "OK").inc()
         return answer
 
     async def _answer(self, request: Any, start: float) -> Any:
@@ -112,10 +112,6 @@ class Service:
         batcher = self._batchers[model.name]
         answer = await batcher.submit(tensors, left)
         residence_ms = (time.monotonic() - start) * 1e3
-        self._metrics.residence.labels(model.name).observe(residence_ms / 1e3)
-        self._metrics.waited.labels(model.name).observe(answer.queue_ms / 1e3)
-        self._metrics.batch.labels(model.name).observe(answer.batch)
-        self._metrics.queue.labels(model.name).set(batcher.length)
         told: dict[str, messages.Parameter] = {
             "residence_ms": residence_ms,
             "queue_ms": answer.queue_ms,
@@ -124,9 +120,13 @@ class Service:
             "sha256": meant,
         }
         try:
-            return messages.response(request, answer.tensors, told, model.version)
+            made = messages.response(request, answer.tensors, told, model.version)
         except Refused as error:  # an output that does not exist was asked for
             raise InputMismatch(error.message, remedy=error.remedy) from error
+        # Counted when the answer is on its way.
+        count = self._metrics.of(model.name).answered
+        asyncio.get_running_loop().call_soon(count, residence_ms, answer.queue_ms, answer.batch, batcher.length)
+        return made
 
     async def _refuse(
         self, request: Any, context: grpc.aio.ServicerContext, code: grpc.StatusCode, text: str, trailing: Any = ()

@@ -4,7 +4,8 @@ traces.py    recorded links and loads, read
 world.py     what one request really takes
 policies.py  who decides
 engine.py    the event loop: devices, links, one server
-study.py     all policies over days -> Study, and a recorded log under other policies
+replay.py    a log of a real session: its link, its load, its pace
+study.py     all policies over days -> Study
 page.py      the pictures, one file that needs no network
 """
 

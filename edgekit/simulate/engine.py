@@ -183,6 +183,8 @@ class Simulation:
                 request.trips[other] = (trip, _CANCELLED)
                 if trip.sent:
                     decider.gave_up(now, flight)
+        if place in request.back and move.race is None:
+            decider.answered(request.hedged)
         if move.race is not None:
             decider.race_over(now, place == move.race)
         self._answers[request.device][request.number] = Answered(

@@ -21,7 +21,7 @@ import numpy as np
 
 from edgekit.simulate.world import Device
 from edgekit_runtime.adaptive import ActionCost, ActionSet, Controller, Link, Load, Outcome, Policy, choose
-from edgekit_runtime.adaptive.controller import Settings
+from edgekit_runtime.adaptive.controller import Plan, Settings
 
 NAMES = ("adaptive", "oracle", "always_local", "always_offload", "best_fixed", "mean_argmin", "adaptive_without_load")
 
@@ -61,6 +61,9 @@ class Decider(Protocol):
     def race_over(self, now_s: float, other_won: bool) -> None:
         """A race has ended."""
 
+    def answered(self, hedged: bool) -> None:
+        """The server's answer was the first."""
+
     def ponged(self, now_s: float, round_trip_ms: float) -> None:
         """An empty request came back."""
 
@@ -86,6 +89,9 @@ class Silent:
 
     def race_over(self, now_s: float, other_won: bool) -> None:
         """There are no races."""
+
+    def answered(self, hedged: bool) -> None:
+        """Hedges nothing."""
 
     def ponged(self, now_s: float, round_trip_ms: float) -> None:
         """There are no pings."""
@@ -122,7 +128,10 @@ class Adaptive:
     def decide(self, request: int, now_s: float, device: Device) -> Move:
         """Reads the device and plans."""
         self.controller.load.see_device(device.utilisation(now_s))
-        plan = self.controller.plan(now_s)
+        return self.move(self.controller.plan(now_s))
+
+    def move(self, plan: Plan) -> Move:
+        """A plan by places."""
         race = self.controller.actions.place(plan.race) if plan.race else None
         return Move(plan.decision.place, plan.hedge_ms, race, plan.race_limit_ms, plan.ping)
 
@@ -151,6 +160,10 @@ class Adaptive:
     def race_over(self, now_s: float, other_won: bool) -> None:
         """Tells the controller."""
         self.controller.race_over(now_s, other_won)
+
+    def answered(self, hedged: bool) -> None:
+        """Tells the controller."""
+        self.controller.answered(hedged)
 
     def ponged(self, now_s: float, round_trip_ms: float) -> None:
         """Tells the controller."""

@@ -5,7 +5,7 @@ The folder is named by the environment variable EDGEKIT_DATA, else it is `../sha
     text/sst2/{train,dev}.tsv        text/trec/TREC.train.all       text/mrpc/msr_paraphrase_train.txt
     text/ag_news/test.csv            text/wnut17/*.conll            text/ud_english_ewt/en_ewt-ud-dev.conllu
     images/cifar10_{train4k,eval500}.npz                            images/mnist_train12k.npz
-    audio/kws_mfcc_300.npz           models/{resnet_cifar10,mlperf_tiny}/
+    audio/kws_mfcc_300.npz           models/{resnet_cifar10,mlperf_tiny,mlperf_tiny_inputs}/
 """
 
 from __future__ import annotations
@@ -141,6 +141,12 @@ def keywords() -> tuple[np.ndarray, np.ndarray]:
     """MLPerf Tiny's keyword spectra as published, int8 [300, 49, 10, 1], and their labels [300] int64."""
     with np.load(_path("audio/kws_mfcc_300.npz")) as file:
         return file["mfcc_int8"], file["labels"]
+
+
+def machine_spectrum() -> np.ndarray:
+    """MLPerf Tiny's published sound of a machine that runs well: log-mel power in dB, [frames, 128 bands] float32."""
+    name = "models/mlperf_tiny_inputs/normal_id_01_00000000_hist_librosa.bin"
+    return np.fromfile(_path(name), "<f4").reshape(-1, 128)
 
 
 def mnist() -> Images:

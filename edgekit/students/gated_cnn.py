@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -167,3 +168,9 @@ def step(size: str = "full", seed: int = 0) -> GatedCNNStep:
 def example(batch: int = 2, length: int = 16, size: str = "full", seed: int = 0) -> Arrays:
     """Random sentences: `ids` [batch, length] int64, padded at the end."""
     return {"ids": token_ids(batch, length, VOCABULARY[size], seed)}
+
+
+def step_example(batch: int = 2, length: int = 1, size: str = "full", seed: int = 0) -> Arrays:
+    """One word and random columns before it: `ids` [batch, 1] int64, `columns` [batch, blocks, width, 3] float32."""
+    columns = np.random.default_rng(seed).standard_normal((batch, BLOCKS[size], WIDTH[size], KERNEL - 1))
+    return {"ids": token_ids(batch, 1, VOCABULARY[size], seed), "columns": columns.astype(np.float32)}

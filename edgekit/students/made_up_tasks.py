@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgekit.students import data, transliterator, two_branch
+from edgekit.students import data, gcn, transliterator, two_branch
 from edgekit.students.fit import IGNORED
 from edgekit.students.task import Task
 
@@ -62,6 +62,27 @@ class Taught(nn.Module):
     def forward(self, chars: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
         """Scores [B, L, V]."""
         return self.student.teach(chars, written)
+
+
+def citation_task(rows: int) -> Task:
+    """Citation graphs of 512 nodes and 2,048 edges: 40 to calibrate on, 40 held back; a label a node."""
+    graphs = [gcn.citations(512, 2_048, seed=2_000 + number) for number in range(80)]
+    arrays = {name: np.stack([getattr(graph, name) for graph in graphs]) for name in ("x", "edges")}
+    labels = np.stack([graph.labels for graph in graphs])
+    train, held = ({name: array[part] for name, array in arrays.items()} for part in (slice(40), slice(40, None)))
+    return Task(train, labels[:40], held, labels[40:])
+
+
+class Graphs(nn.Module):
+    """Reads several graphs of one size, one after the other: the student itself has no batch axis."""
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        """X [B, N, 64] and edges [B, 2, E] to logits [B, N, classes]."""
+        return torch.stack([self.student(nodes, pairs) for nodes, pairs in zip(x, edges, strict=True)])
 
 
 TASKS: dict[str, tuple[Callable[[int], Task], Callable[[nn.Module], nn.Module]]] = {

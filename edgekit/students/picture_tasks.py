@@ -8,6 +8,7 @@ from torch import nn
 
 from edgekit.students import data, mlperf_tiny
 from edgekit.students.resnet_cifar import normalize
+from edgekit.students.sampling import Arrays
 from edgekit.students.task import Task
 
 # Zeros around a picture before a random window of its size is cut.
@@ -37,15 +38,55 @@ def keyword_task(rows: int) -> Task:
     return Task({"mfcc": features[:100]}, labels[:100], {"mfcc": features[100:]}, labels[100:])
 
 
+# The published fp32 file of each twin of MLPerf Tiny.
+REFERENCE_FILES = {
+    "resnet8": "pretrainedResnet.tflite",
+    "ds_cnn": "kws_ref_model_float32.tflite",
+    "mobilenet_v1": "vww_96_float.tflite",
+    "autoencoder": "ad01_fp32.tflite",
+}
+
+
 def reference_weights(name: str) -> nn.Module:
     """A twin of MLPerf Tiny with the weights of the published fp32 file.
 
     Args:
-        name: `resnet8` or `ds_cnn`.
+        name: A key of `REFERENCE_FILES`.
     """
-    file = {"resnet8": "pretrainedResnet.tflite", "ds_cnn": "kws_ref_model_float32.tflite"}[name]
-    twin = {"resnet8": mlperf_tiny.resnet8, "ds_cnn": mlperf_tiny.ds_cnn}[name]()
-    return mlperf_tiny.load(twin, data.folder() / "models" / "mlperf_tiny" / file)
+    twin: nn.Module = getattr(mlperf_tiny, name)()
+    return mlperf_tiny.load(twin, data.folder() / "models" / "mlperf_tiny" / REFERENCE_FILES[name])
+
+
+def photographs() -> tuple[Arrays, Arrays]:
+    """What the person detector looks at where its own set is not at hand: CIFAR-10 enlarged to 96 x 96, in 0 to 1.
+
+    No picture is labelled with or without a person, so int8 can only be held against the student itself.
+
+    Returns:
+        `image` [200, 3, 96, 96] float32 to calibrate on, [500, 3, 96, 96] to judge on.
+    """
+    train, held = data.cifar10("train"), data.cifar10("eval")
+    return {"image": enlarged(train.pixels[:200])}, {"image": enlarged(held.pixels)}
+
+
+def machine_sound() -> tuple[Arrays, Arrays]:
+    """What the anomaly detector listens to: the one published recording, a machine that runs well.
+
+    Windows of the first half of the recording calibrate, windows of the second half judge; none of them overlap across
+    the halves. Nothing anomalous is in it: no AUC can be told, only how well int8 repeats the student.
+
+    Returns:
+        `spectrum` [96, 640] float32, decibels, to calibrate on and as many to judge on.
+    """
+    frames = data.machine_spectrum()
+    half = len(frames) // 2
+    return {"spectrum": _windows(frames[:half])}, {"spectrum": _windows(frames[half:])}
+
+
+def _windows(frames: np.ndarray) -> np.ndarray:
+    """All runs of five frames [N, 128], each as one row: [N - 4, 640]."""
+    long = mlperf_tiny.SPECTRUM // frames.shape[1]
+    return np.stack([frames[at : at + long].ravel() for at in range(len(frames) - long + 1)])
 
 
 def shift_and_flip(batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:

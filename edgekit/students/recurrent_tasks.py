@@ -12,6 +12,8 @@ ESSAY_SENTENCES = 4
 LONGEST_ESSAY = 208
 LONGEST_LINE = 32
 TRAINING_CLIPS, HELD_CLIPS = 320, 160
+# The recipe was tuned on clips of seed 2: those held back are of another.
+TRAINING_SEED, HELD_SEED = 1, 4711
 
 
 def essay_task(rows: int) -> Task:
@@ -65,6 +67,6 @@ def case_task(rows: int) -> Task:
 
 def clip_task(rows: int) -> Task:
     """Made clips of moving shapes (`lrcn.clips`). `rows` means nothing here."""
-    frames, labels = lrcn.clips(TRAINING_CLIPS, seed=1)
-    held, held_labels = lrcn.clips(HELD_CLIPS, seed=2)
+    frames, labels = lrcn.clips(TRAINING_CLIPS, seed=TRAINING_SEED)
+    held, held_labels = lrcn.clips(HELD_CLIPS, seed=HELD_SEED)
     return Task({"frames": frames}, labels, {"frames": held}, held_labels)

@@ -225,6 +225,19 @@ TABLE: tuple[Student, ...] = (
         split_points=tuple(f"blocks.{block}" for block in range(8)),
     ),
     Student(
+        name="gated_cnn_step",
+        row=9,
+        source="edgekit.students.gated_cnn:step",
+        inputs=(
+            Tensor(name="ids", dtype="int64", shape=("B", 1), min=0, max=4_999),
+            Tensor(name="columns", dtype="float32", shape=("B", 8, 128, 3)),
+        ),
+        outputs=("output", "next_columns"),
+        axes=(_batch(),),
+        inputs_source="step_example",
+        states=(("columns", "next_columns"),),
+    ),
+    Student(
         name="cdil",
         row=10,
         source="edgekit.students.cdil:build",

@@ -20,6 +20,9 @@ NEWS_GRAMS = 256
 HELD_NEWS, HELD_PAIRS, HELD_SENTENCES = 1_600, 800, 400
 LONGEST_SIDE = 40
 LONGEST_CONTEXT = 40
+LONGEST_QUESTION = 24
+LEARNT_QUESTIONS, HELD_QUESTIONS = 2_400, 600
+QUESTION_ROWS = 8_000
 
 
 def ngram_task(rows: int) -> Task:
@@ -56,6 +59,22 @@ def news_stack_task(rows: int) -> Task:
     )
     parts = [{name: array[place] for name, array in inputs.items()} for place in (train, held)]
     return Task(parts[0], labels[train], parts[1], labels[held], preprocess=rule)
+
+
+def question_task(rows: int) -> Task:
+    """TREC, whether a name, a place or a number is asked for: 2,400 questions to learn from, 600 held back.
+
+    For a table far larger than these words: they and [CLS], the last of them, are its first `QUESTION_ROWS` rows.
+    """
+    questions = data.trec()
+    order = np.random.default_rng(0).permutation(len(questions.labels))
+    held, train = np.split(order[: HELD_QUESTIONS + LEARNT_QUESTIONS], [HELD_QUESTIONS])
+    words = [text.lower().split() for text in questions.texts]
+    vocabulary = build_vocabulary([words[place] for place in train], largest=QUESTION_ROWS - 1)
+    ids = np.pad(vocabulary.encode(words, LONGEST_QUESTION), ((0, 0), (1, 0)), constant_values=QUESTION_ROWS - 1)
+    labels = np.isin(questions.labels, [questions.names.index(name) for name in ("HUM", "NUM", "LOC")]).astype(np.int64)
+    parts = [{"ids": ids[place], "mask": (ids[place] != 0).astype(np.int64)} for place in (train, held)]
+    return Task(parts[0], labels[train], parts[1], labels[held])
 
 
 def pair_task(rows: int) -> Task:

@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekit.students import data, integer_rnn, made_up_tasks, picture_tasks, recurrent_tasks, text_tasks
+from edgekit.students import (
+    data,
+    gcn,
+    integer_rnn,
+    large_vocabulary,
+    made_up_tasks,
+    picture_tasks,
+    recurrent_tasks,
+    text_tasks,
+)
 from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
 from edgekit.students.task import Task
@@ -159,6 +168,13 @@ RECIPES: dict[str, Recipe] = {
     "bert_tiny": _bert("tiny", Plan(epochs=6, batch=32, peak_rate=5e-4)),
     "bert_mini": _bert("mini", Plan(epochs=4, batch=32, peak_rate=3e-4)),
     "bert_small": _bert("small", Plan(epochs=2, batch=32, peak_rate=2e-4)),
+    "large_vocabulary": Recipe(
+        "edgekit.students.large_vocabulary:build",
+        text_tasks.question_task,
+        Plan(epochs=2, batch=16, peak_rate=3e-4),
+        without_padding,
+        taught=lambda student: large_vocabulary.teach(student, text_tasks.QUESTION_ROWS),
+    ),
     "ngram": Recipe("edgekit.students.ngram:build", text_tasks.ngram_task, Plan(epochs=4, batch=50, peak_rate=2e-3)),
     "cmow": Recipe("edgekit.students.cmow:build", sst2_task, Plan(epochs=5, batch=50, peak_rate=1e-3)),
     "gated_cnn": Recipe(
@@ -172,6 +188,12 @@ RECIPES: dict[str, Recipe] = {
         "edgekit.students.char_cnn:build", text_tasks.news_stack_task, Plan(epochs=6, batch=32, peak_rate=2e-3)
     ),
     "multi_exit": Recipe("edgekit.students.multi_exit:mnist", mnist_task, Plan(epochs=4, batch=64, peak_rate=4e-3)),
+    "multi_exit_cifar": Recipe(
+        "edgekit.students.multi_exit:build",
+        picture_tasks.cifar_task,
+        Plan(epochs=20, batch=64, peak_rate=4e-3, patience=20),
+        picture_tasks.shift_and_flip,
+    ),
     "resnet8": _reference("resnet8", picture_tasks.raw_cifar_task),
     "ds_cnn": _reference("ds_cnn", picture_tasks.keyword_task),
     "integer_rnn": Recipe(
@@ -196,6 +218,13 @@ RECIPES: dict[str, Recipe] = {
     ),
     "truecaser": Recipe(
         "edgekit.students.truecaser:build", recurrent_tasks.case_task, Plan(epochs=8, batch=16, peak_rate=5e-3)
+    ),
+    "gcn": Recipe(
+        "edgekit.students.gcn:build",
+        made_up_tasks.citation_task,
+        None,
+        trained=gcn.trained,
+        taught=made_up_tasks.Graphs,
     ),
     "plain4": _plain(4, epochs=20),
     "plain6": _plain(6, epochs=20),

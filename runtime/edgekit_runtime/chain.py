@@ -208,9 +208,8 @@ class Chain:
         for piece, padded in ladder.pieces(chosen, self.inputs, arrays):
             yield self._steps(padded, self._number(chosen.rung), ladder.sizes_of(self.inputs, piece))
 
-    def _steps(self, arrays: Arrays, rung: int, sizes: dict[str, int] | None) -> list[exits.Step]:
+    def _steps(self, values: Arrays, rung: int, sizes: dict[str, int] | None) -> list[exits.Step]:
         """One step an exit: the segments up to it and its head, run on what the steps before have left in `values`."""
-        values = dict(arrays)
 
         def step(group: Group, output: str) -> exits.Step:
             def run(keep: np.ndarray | None) -> np.ndarray:

@@ -11,6 +11,8 @@ in one byte: an error of at most half a scale. Tensors that are not float travel
 
     scales of all rows (float32; float64 for float64) | int8 of all rows
 
+`jpeg` and `webp` take pictures, uint8 or float (`pictures`); `jpeg@75` says the quality, 1 to 100.
+
 What is sent says nothing of itself: codec, dtype and shape travel in the request, and `decode` checks them against the
 bytes. `lz4` and `zstandard` are optional (`edgekit[remote]`), as is `pillow` (`edgekit[image]`).
 """
@@ -18,7 +20,6 @@ bytes. `lz4` and `zstandard` are optional (`edgekit[remote]`), as is `pillow` (`
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,11 +27,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgekit_runtime import pictures
 from edgekit_runtime.errors import Refused, UsageError
 
 _MAX_BYTES = 1 << 30  # no tensor of a request is larger; a hostile length is refused before anything is made
 _LZ4_FAST, _ZSTD_FAST = 1, 1  # acceleration and level: on these sizes the higher ones cost more than they save
 JPEG_QUALITY, WEBP_QUALITY = 90, 85
+_QUALITIES = range(1, 101)
 _MIN_ROW = 16  # elements; in shorter rows the scales would weigh more than the values
 
 
@@ -48,9 +51,8 @@ def encode(codec: str, array: np.ndarray) -> bytes:
     """Encodes a tensor.
 
     Args:
-        codec: One of `known()`.
-        array: Any numeric dtype and shape; for `jpeg` and `webp` uint8 [height, width], [height, width, 3], or with
-            a batch of one in front.
+        codec: One of `known()`; `jpeg` and `webp` also with a quality: `jpeg@75`.
+        array: Any numeric dtype and shape; for `jpeg` and `webp` one that `takes` says yes to.
 
     Raises:
         UsageError: There is no such codec, or it does not take this tensor.
@@ -257,31 +259,8 @@ def _int8_decode(data: bytes, wanted: Wanted) -> bytes:
         return bytes((values * scales[:, None]).astype(wanted.dtype).tobytes())
 
 
-def _image_encode(kind: str, quality: int, array: np.ndarray) -> bytes:
-    image = array[0] if array.ndim == 4 and array.shape[0] == 1 else array
-    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-        raise UsageError(
-            f"{kind} takes one uint8 image [height, width] or [height, width, 3], not {array.dtype} {array.shape}",
-            remedy=f"for other tensors: {', '.join(LOSSLESS)}",
-        )
-    file = io.BytesIO()
-    _pillow().fromarray(image).save(file, kind.upper(), quality=quality)
-    return file.getvalue()
-
-
-def _image_decode(data: bytes, wanted: Wanted) -> bytes:
-    with _pillow().open(io.BytesIO(data), formats=("JPEG", "WEBP")) as image:
-        width, height = image.size
-        bands = len(image.getbands())
-        if width * height * bands != wanted.bytes:  # before a single pixel is made
-            raise ValueError(f"it is {height} x {width} x {bands}")
-        return np.asarray(image).tobytes()
-
-
-def _pillow() -> Any:
-    from PIL import Image
-
-    return Image
+def _picture(data: bytes, wanted: Wanted) -> bytes:
+    return pictures.decode(data, wanted.dtype, wanted.shape)
 
 
 _TABLE: dict[str, tuple[_Encode, _Decode, str]] = {
@@ -299,20 +278,48 @@ _TABLE: dict[str, tuple[_Encode, _Decode, str]] = {
         "zstandard",
     ),
     "int8-row": (_int8_encode, _int8_decode, ""),
-    "jpeg": (lambda a: _image_encode("jpeg", JPEG_QUALITY, a), _image_decode, "PIL"),
-    "webp": (lambda a: _image_encode("webp", WEBP_QUALITY, a), _image_decode, "PIL"),
+    "jpeg": (lambda a: pictures.encode("jpeg", JPEG_QUALITY, a), _picture, "PIL"),
+    "webp": (lambda a: pictures.encode("webp", WEBP_QUALITY, a), _picture, "PIL"),
 }
 LOSSLESS = ("none", "lz4", "zstd", "bitshuffle-lz4", "bitshuffle-zstd")
 INT8_ROW = "int8-row"
+PICTURES = ("jpeg", "webp")
 _PIP = {"lz4": "edgekit[remote]", "zstandard": "edgekit[remote]", "PIL": "edgekit[image]"}
 
 
-def _codec(name: str) -> tuple[_Encode, _Decode]:
+def takes(codec: str, array: np.ndarray) -> bool:
+    """Can a codec encode tensors of this dtype and shape?"""
+    return parsed(codec)[0] not in PICTURES or pictures.layout(array.dtype, array.shape) is not None
+
+
+def parsed(codec: str) -> tuple[str, int | None]:
+    """Name and quality of a codec; None where it says none.
+
+    Raises:
+        UsageError: There is no such codec, or it has no such quality.
+    """
+    name, at, quality = codec.partition("@")
     if name not in _TABLE:
-        raise UsageError(f"there is no codec {name!r}", remedy=f"one of: {', '.join(_TABLE)}")
+        raise UsageError(f"there is no codec {codec[:40]!r}", remedy=f"one of: {', '.join(_TABLE)}")
+    if not at:
+        return name, None
+    if name not in PICTURES or not (quality.isascii() and quality.isdigit() and int(quality[:4]) in _QUALITIES):
+        raise UsageError(f"there is no codec {codec[:40]!r}", remedy="jpeg@1 to jpeg@100, webp@1 to webp@100")
+    return name, int(quality[:4])
+
+
+def missing(codec: str) -> str:
+    """The pip line of a codec whose package is not installed; empty: it is."""
+    name, _ = parsed(codec)
+    return "" if _installed(name) else f"pip install '{_PIP[_TABLE[name][2]]}'"
+
+
+def _codec(codec: str) -> tuple[_Encode, _Decode]:
+    name, quality = parsed(codec)
     if not _installed(name):
-        package = _TABLE[name][2]
-        raise Refused(f"the codec {name} needs {package}", remedy=f"pip install '{_PIP[package]}'")
+        raise Refused(f"the codec {name} needs {_TABLE[name][2]}", remedy=missing(name))
+    if quality is not None:
+        return lambda array: pictures.encode(name, quality, array), _picture
     return _TABLE[name][:2]
 
 

@@ -144,12 +144,13 @@ def sizes_of(tensors: Sequence[Tensor], arrays: Mapping[str, np.ndarray]) -> dic
 
 
 def _slice(tensors: Sequence[Tensor], arrays: Arrays, symbol: str, start: int, count: int) -> Arrays:
-    return {
-        tensor.name: arrays[tensor.name][
-            tuple(slice(start, start + count) if name == symbol else slice(None) for name in tensor.shape)
-        ]
-        for tensor in tensors
-    }
+    """The samples from `start` on; what has no samples (a sampling rate) is the same in every slice."""
+    made = {}
+    for tensor in tensors:
+        index = tuple(slice(start, start + count) if name == symbol else slice(None) for name in tensor.shape)
+        # Indexing a number with nothing would make a numpy scalar of the array.
+        made[tensor.name] = arrays[tensor.name][index] if index else arrays[tensor.name]
+    return made
 
 
 def _pad(array: np.ndarray, shape: Sequence[int | str], sizes: Mapping[str, int]) -> np.ndarray:
@@ -166,5 +167,5 @@ def _pad(array: np.ndarray, shape: Sequence[int | str], sizes: Mapping[str, int]
 def crop(array: np.ndarray, shape: Sequence[int | str], sizes: Mapping[str, int]) -> np.ndarray:
     """An array of a rung cut to the request's own sizes."""
     window = tuple(slice(0, sizes[name]) if isinstance(name, str) and name in sizes else slice(None) for name in shape)
-    cropped = array[window]
+    cropped = array[window] if window else array
     return cropped if cropped.shape == array.shape else np.ascontiguousarray(cropped)

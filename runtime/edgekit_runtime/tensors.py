@@ -7,7 +7,7 @@ holds every value given, a float another float width. A float never becomes an i
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -58,6 +58,12 @@ def check(
 def show(shape: Sequence[int | str]) -> str:
     """A shape in words: `[batch, 3, 32, 32]`."""
     return "[" + ", ".join(str(size) for size in shape) + "]"
+
+
+def batch_place(tensor: Tensor, axes: Iterable[Axis]) -> int | None:
+    """Which axis of a tensor tells its samples apart; None where none does. A state's is often not its first."""
+    batch = {axis.symbol for axis in axes if axis.role == "batch"}
+    return next((place for place, size in enumerate(tensor.shape) if size in batch), None)
 
 
 def convert(tensor: Tensor, value: object) -> tuple[np.ndarray | None, str]:

@@ -30,7 +30,7 @@ def test_stock_tools_tell_what_they_made_or_why_not_and_leave_nothing_behind(
     monkeypatch.chdir(here)
     samples = [{"ids": np.random.default_rng(seed).integers(1, 30, (1, 6))} for seed in range(8)]
     student = capture(TokenMeans(), name="means", example=samples[0])
-    made = attempts(student, samples, tmp_path / "work")
+    made = list(attempts(student, samples, tmp_path / "work"))
     assert [attempt.tool for attempt in made] == ["ORT quantize_dynamic", "ORT quantize_static", "litert-torch + AEQ"]
     assert all((attempt.path is not None and attempt.path.is_file()) or attempt.error for attempt in made)
     assert made[2].path is not None

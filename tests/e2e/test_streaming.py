@@ -157,3 +157,26 @@ def test_a_real_voice_detector_is_kept_and_streams(tmp_path: Path) -> None:
             heard.append(float(want[0, 0]))
     assert min(heard) < 0.1
     assert max(heard) > 0.9
+
+
+def test_a_real_voice_detector_takes_several_sounds_at_once(tmp_path: Path) -> None:
+    if not DATA.is_dir():
+        pytest.skip("../shared/data/models/silero_vad is not here")
+    rate = np.array(16_000, np.int64)
+    example = {"input": np.zeros((1, 576), np.float32), "state": np.zeros((2, 1, 128), np.float32), "sr": rate}
+    bundle = edgekit.convert(
+        str(DATA / "silero_vad_16k_op15.onnx"), out=tmp_path / "vad.edge", example=example, states=("state=stateN",),
+        formats=("onnx",), precision="fp32", split_points=("none",),
+        dynamic=("input:0=batch:1-4", "state:1=batch:1-4", "input:1=sequence:560-600"),
+    )  # fmt: skip
+    # The samples of the state stand in its second axis.
+    assert {axis.symbol: axis.role for axis in bundle.manifest.axes}["batch"] == "batch"
+    rng = np.random.default_rng(0)
+    sound = rng.standard_normal((6, 576)).astype(np.float32) / 10
+    state = rng.standard_normal((2, 6, 128)).astype(np.float32) / 10
+    with er.open(bundle.root) as session:
+        together = session.run({"input": sound, "state": state, "sr": rate})  # more than 4: in slices
+        for row in range(6):
+            alone = session.run({"input": sound[row : row + 1], "state": state[:, row : row + 1], "sr": rate})
+            np.testing.assert_allclose(together["output"][row : row + 1], alone["output"], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(together["stateN"][:, row : row + 1], alone["stateN"], rtol=0, atol=1e-5)

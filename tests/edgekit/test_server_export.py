@@ -53,12 +53,14 @@ def test_the_full_model_stands_where_triton_looks_for_it(bundle: Path, tmp_path:
 
 def test_every_axis_is_listed_where_no_batch_stands_first() -> None:
     text = config(
-        "m", [Tensor(name="ids", dtype="int64", shape=("T", 3))], [Tensor(name="y", dtype="int8", shape=())], 0
+        "m", [Tensor(name="ids", dtype="int64", shape=("T", 3))], [Tensor(name="y", dtype="int8", shape=(1,))], 0
     )
     assert "max_batch_size: 0" in text and "dynamic_batching" not in text
     assert "dims: [-1, 3]" in text and "TYPE_INT64" in text
     with pytest.raises(Refused, match="complex64"):
         config("m", [Tensor(name="z", dtype="complex64", shape=(1,))], [], 0)
+    with pytest.raises(Refused, match="no axes"):  # Triton: "must specify 'dims'"
+        config("m", [], [Tensor(name="y", dtype="float32", shape=())], 0)
 
 
 def test_kserve_gets_a_manifest_and_the_repository_it_points_to(bundle: Path, tmp_path: Path, capsys) -> None:

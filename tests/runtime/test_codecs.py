@@ -106,7 +106,61 @@ def test_an_image_comes_back_nearly_as_it_was(codec) -> None:
     with pytest.raises(Refused, match="64 x 96 x 3"):
         codecs.decode(codec, data, "uint8", (1, 64, 96, 1))
     with pytest.raises(UsageError, match="uint8 image"):
-        codecs.encode(codec, image.astype(np.float32))
+        codecs.encode(codec, image.astype(np.int32))
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "webp@85"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("first", [True, False])
+def test_float_pictures_of_a_batch_come_back_in_their_own_range(codec, channels, first) -> None:
+    pytest.importorskip("PIL")
+    y, x = np.mgrid[0:48, 0:64] / 64.0
+    one = np.stack([np.sin(3 * x), y - 0.5, x * y][:channels], axis=-1).astype(np.float32)
+    batch = np.stack([one * 2.5, one - 7])
+    batch = batch.transpose(0, 3, 1, 2).copy() if first else batch
+    data = codecs.encode(codec, batch)
+    assert len(data) < batch.nbytes / 10
+    back = codecs.decode(codec, data, "float32", batch.shape)
+    # A smooth picture: the mean error stays below 1 % of the range that each picture has.
+    assert np.abs(back - batch).mean((1, 2, 3)).max() < 0.01 * (batch[0].max() - batch[0].min())
+    assert codecs.takes(codec, batch) and not codecs.takes(codec, batch[:, :, :8, :8])
+    for damaged in (data[:-3], data + b"x", data[:5], b""):
+        with pytest.raises(Refused):
+            codecs.decode(codec, damaged, "float32", batch.shape)
+    with pytest.raises(Refused):
+        codecs.decode(codec, data, "float32", (2, 64, 64, 3))
+    with pytest.raises(Refused, match="NaN"):
+        codecs.encode(codec, batch * np.float32("nan"))
+
+
+def test_a_quality_makes_smaller_files_and_a_wrong_one_is_refused() -> None:
+    pytest.importorskip("PIL")
+    noisy = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
+    sizes = [len(codecs.encode(f"jpeg@{quality}", noisy)) for quality in (20, 60, 95)]
+    assert sizes == sorted(set(sizes))
+    assert codecs.encode("jpeg", noisy) == codecs.encode(f"jpeg@{codecs.JPEG_QUALITY}", noisy)
+    for wrong in ("jpeg@0", "jpeg@101", "jpeg@", "jpeg@x", "zstd@3", "jpeg@9999999"):
+        with pytest.raises(UsageError):
+            codecs.encode(wrong, noisy)
+    assert codecs.missing("none") == ""
+
+
+def test_without_pillow_a_picture_codec_names_its_pip_line(monkeypatch) -> None:
+    monkeypatch.setattr(codecs, "_installed", lambda name: name not in codecs.PICTURES)
+    assert "edgekit[image]" in codecs.missing("webp@50")
+    with pytest.raises(Refused, match="PIL"):
+        codecs.encode("jpeg@75", np.zeros((1, 3, 32, 32), np.float32))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200))
+def test_pictures_of_somebody_else_are_refused_or_of_the_shape_asked_for(data) -> None:
+    pytest.importorskip("PIL")
+    for dtype in ("float32", "uint8"):
+        try:
+            assert codecs.decode("jpeg", data, dtype, (2, 3, 16, 16)).shape == (2, 3, 16, 16)
+        except Refused as error:
+            assert "jpeg" in error.message
 
 
 @pytest.mark.parametrize(

@@ -92,3 +92,28 @@ def test_answers_without_a_batch_axis_are_not_put_together() -> None:
     pooled = Tensor(name="y", dtype="float32", shape=(3,))
     with pytest.raises(InputMismatch, match="has no axis batch"):
         ladder.run(chosen, student, (X,), (pooled,), {"x": np.zeros((2, 8, 2), np.float32)})
+
+
+def test_slices_share_what_has_no_samples_and_cut_a_state_along_its_own_axis() -> None:
+    inputs = (
+        Tensor(name="x", dtype="float32", shape=("B", 3)),
+        Tensor(name="state", dtype="float32", shape=(2, "B", 1)),
+        Tensor(name="rate", dtype="int64", shape=()),
+    )
+    outputs = (Tensor(name="next", dtype="float32", shape=(2, "B", 1)),)
+
+    def step(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        assert isinstance(arrays["rate"], np.ndarray)  # engines take no numpy scalar
+        return {"next": arrays["state"] * arrays["rate"] + arrays["x"].sum(1)[None, :, None]}
+
+    rng = np.random.default_rng(0)
+    given_arrays = {
+        "x": rng.standard_normal((5, 3)).astype(np.float32),
+        "state": rng.standard_normal((2, 5, 1)).astype(np.float32),
+        "rate": np.array(3, np.int64),
+    }
+    axes = {"B": Axis(symbol="B", min=1, max=2, role="batch")}
+    chosen = ladder.plan(ladder.slices(axes, {"B": 5}), axes, {"B": 5})
+    assert chosen.slices == 3
+    made = ladder.run(chosen, step, inputs, outputs, given_arrays)
+    np.testing.assert_allclose(made["next"], step(given_arrays)["next"], rtol=1e-6)

@@ -217,12 +217,15 @@ def axis_role(
         outputs: Output tensors with their symbols.
     """
     mine = [item for item in dynamic if item.symbol == symbol]
-    place = {item.axis for item in mine}
-    leading = all(symbol in tensor.shape and tensor.shape.index(symbol) == 0 for tensor in outputs)
-    covered = {item.input for item in mine} == set(example)
+    # Samples need not be told apart by the first axis: a state [layers, batch, units] has them in its second. A single
+    # number (a sampling rate) belongs to all of them.
+    places = {item.input: item.axis for item in mine}
+    answered = all(symbol in tensor.shape for tensor in outputs)
+    covered = set(places) == {name for name, array in example.items() if array.ndim} and len(places) == len(mine)
+    leading = 0 in places.values()
     # One sample alone has to be allowed: it is what the others are compared with, and what the runtime cuts batches to.
     alone = limit[0] <= 1 and limit[1] >= 2
-    if place == {0} and leading and covered and alone and _independent(run, example, dynamic, symbol):
+    if leading and answered and covered and alone and _independent(run, example, dynamic, symbol, outputs):
         return "batch"
     size = example[mine[0].input].shape[mine[0].axis]
     short = max(limit[0], min(size, limit[1] - 3))
@@ -235,15 +238,24 @@ def axis_role(
 
 
 def _independent(
-    run: Callable[[Mapping[str, np.ndarray]], Arrays], example: Arrays, dynamic: Sequence[DynamicAxis], symbol: str
+    run: Callable[[Mapping[str, np.ndarray]], Arrays],
+    example: Arrays,
+    dynamic: Sequence[DynamicAxis],
+    symbol: str,
+    outputs: Sequence[Tensor],
 ) -> bool:
-    pair = resized(example, dynamic, symbol, 2)
-    # The second sample must differ from the first, or a student that mixes samples would look independent.
-    varied = {name: np.concatenate([array[:1], np.roll(array[1:], 1, axis=-1)]) for name, array in pair.items()}
+    places = {item.input: item.axis for item in dynamic if item.symbol == symbol}
+    answers = {tensor.name: tensor.shape.index(symbol) for tensor in outputs}
+    varied = resized(example, dynamic, symbol, 2)
+    for name, axis in places.items():
+        # The second sample must differ from the first, or a student that mixes samples would look independent.
+        first, second = (np.take(varied[name], [index], axis=axis) for index in range(2))
+        varied[name] = np.concatenate([first, np.roll(second, 1, axis=-1)], axis=axis)
     together = run(varied)
     for index in range(2):
-        alone = run({name: array[index : index + 1] for name, array in varied.items()})
-        if not all(close(together[name][index : index + 1], alone[name]) for name in together):
+        one = {name: np.take(varied[name], [index], axis=axis) for name, axis in places.items()}
+        alone = run(varied | one)
+        if not all(close(np.take(together[name], [index], axis=axis), alone[name]) for name, axis in answers.items()):
             return False
     return True
 

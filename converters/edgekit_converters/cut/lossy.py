@@ -75,7 +75,7 @@ def measure(bundle: Bundle, full: Graph, evidence: Evidence) -> list[Action]:
     if len(points) > MAX_POINTS:
         stand_ins = represent(bundle, full, evidence.calibration, MAX_POINTS, points)
         points = [point for point in points if stand_ins[point.place] == point.place]
-    data, rows = _some(evidence.data)
+    data, rows = some(evidence.data)
     output = evidence.task.output
     answers: dict[str, list[np.ndarray]] = {point.id: [] for point in points}
     with ExitStack() as stack:
@@ -118,8 +118,8 @@ def _action(
     )
 
 
-def _some(data: Samples) -> tuple[Samples, list[int]]:
-    """At most `MAX_SAMPLES`, evenly spaced: files are often sorted by label."""
+def some(data: Samples) -> tuple[Samples, list[int]]:
+    """At most `MAX_SAMPLES` with their row numbers, evenly spaced: files are often sorted by label."""
     n = min(len(data), MAX_SAMPLES)
     rows = [number * len(data) // n for number in range(n)]
     labels = None if data.labels is None else data.labels[rows]

@@ -1,13 +1,18 @@
 """Gives operators back, the noisiest first, until an int8 graph passes the gate.
 
-    worst 1, 2, 4 ... of those that compute in int8     int8 weights, fp32 arithmetic
-    then worst 1, 2, 4 ... of those with int8 weights   fp32
-    then between the last that failed and the first that passed, halving
+    all of those that compute in int8 back: int8 weights, fp32 arithmetic ──► passes: fewer of them may do, worst first
+         │ fails
+         ▼
+    fp32 for as many as may have it ──► passes: fewer of them may do, worst first
+         │ fails
+         ▼
+    nothing that may be given back mends it: said at once, after two tries
 
-A graph that passes at once is left alone. After something was given back at most half of what is allowed may be lost,
-or the whole interval must lie within it: of several tries on one set of samples one would otherwise pass by chance.
-Where no try is that good, the first whose drop is allowed is taken. Nothing is given back beyond the point where half
-of the weights would be fp32 again: such a graph is not worth shipping beside fp32.
+How many, is found by doubling, then between the last that failed and the first that passed by halving. A graph that
+passes at once is left alone. After something was given back at most half of what is allowed may be lost, or the whole
+interval must lie within it: of several tries on one set of samples one would otherwise pass by chance. Where giving
+back the most is not that good, a drop that is allowed is enough. Nothing is given back beyond the point where half of
+the weights would be fp32 again: such a graph is not worth shipping beside fp32.
 """
 
 from __future__ import annotations
@@ -75,7 +80,7 @@ def pass_gate(
     if start.passes or first.recipe is None:
         return start
     plans = steps(first.recipe, rank())
-    seen: dict[int, Passed] = {-1: start}
+    seen: dict[int, Passed] = {}
 
     def tried(index: int) -> Passed:
         if index not in seen:
@@ -85,20 +90,47 @@ def pass_gate(
             seen[index] = Passed(draft, judge(draft), given)
         return seen[index]
 
-    sizes = [0]
-    while sizes[-1] < len(plans) - 1:
-        sizes.append(min(2 * sizes[-1] + 1, len(plans) - 1))
-    failing = -1
-    for index in sizes if plans else ():
-        if sure(tried(index).quality, limit):
-            low, high = failing, index
-            while high - low > 1:
-                middle = (low + high) // 2
-                low, high = (low, middle) if sure(tried(middle).quality, limit) else (middle, high)
-            return tried(high)
+    failing, most = -1, None
+    for index in furthest(first.recipe, len(plans)):
+        if tried(index).passes:
+            most = index
+            break
         failing = index
-    passing = [seen[index] for index in sorted(seen) if index >= 0 and seen[index].passes]
-    return passing[0] if passing else start
+    if most is None:
+        progress(f"{first.format}: no int8 graph passes the gate, whatever is given back")
+        return start
+    surely = sure(tried(most).quality, limit)
+
+    def good(index: int) -> bool:
+        return sure(tried(index).quality, limit) if surely else tried(index).passes
+
+    return tried(fewest(good, failing, most))
+
+
+def furthest(recipe: Recipe, count: int) -> list[int]:
+    """The steps after which nothing is left to try: all arithmetic in fp32, then all that may be fp32.
+
+    Args:
+        recipe: Of the draft that failed.
+        count: Steps there are.
+    """
+    computing = sum(op.scheme in _COMPUTES for op in recipe.ops)
+    return sorted({step for step in (computing - 1, count - 1) if 0 <= step < count})
+
+
+def fewest(good: Callable[[int], bool], failing: int, most: int) -> int:
+    """The smallest step above `failing` that is good, by doubling and halving; `most` is good."""
+    base, stride = failing, 1
+    while base + stride < most:
+        if good(base + stride):
+            most = base + stride
+            break
+        failing = base + stride
+        stride *= 2
+    while most - failing > 1:
+        middle = (failing + most) // 2
+        failing, most = (failing, middle) if good(middle) else (middle, most)
+    return most
 
 
 def steps(recipe: Recipe, noise: Mapping[str, float]) -> list[dict[str, tuple[Scheme, str]]]:

@@ -35,7 +35,13 @@ class Seen:
     extremes: dict[str, observe.Range] = dataclasses.field(default_factory=dict)
 
 
-def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays], seen: Seen | None = None) -> ir.Model:
+def apply(
+    model: ir.Model,
+    recipe: Recipe,
+    calibration: Sequence[Arrays],
+    seen: Seen | None = None,
+    pinned: pins.Level = pins.LEVELS[-1],
+) -> ir.Model:
     """Returns the int8 graph; `model` itself stays as it is.
 
     Args:
@@ -45,6 +51,7 @@ def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays], seen: 
             onnxruntime on x86 leaves many of those operators in floating point).
         calibration: Samples; must not be empty where the recipe has static operators.
         seen: What an earlier call found on this graph with these samples; added to.
+        pinned: Which ends of int8 LSTM layers are constants.
     """
     import onnx_ir as ir
 
@@ -58,14 +65,14 @@ def apply(model: ir.Model, recipe: Recipe, calibration: Sequence[Arrays], seen: 
     looked_at = sorted({v.name or "" for v in unsmoothed})
     seen.columns.update(observe.columns(model, [n for n in looked_at if n not in seen.columns], calibration))
     largest = {name: seen.columns[name] for name in looked_at if name in seen.columns}
-    pinned = pins.tensors(_chosen(model, recipe, "dynamic_tensor"))
-    seen.extremes.update(observe.extremes(model, [n for n in pinned if n not in seen.extremes], calibration))
+    spanned = pins.tensors(_chosen(model, recipe, "dynamic_tensor"))
+    seen.extremes.update(observe.extremes(model, [n for n in spanned if n not in seen.extremes], calibration))
     student = [[v.name or "" for v in values] for values in (model.graph.inputs, model.graph.outputs)]
 
     made = ir.from_proto(ir.to_proto(model))
     editor = Editor(made)
     chosen = {s: _chosen(made, recipe, s) for s in ("dynamic_row", "weight_row", "dynamic_tensor", "weight_channel")}
-    ends = pins.ends(chosen["dynamic_tensor"], seen.extremes)
+    ends = pins.ends(chosen["dynamic_tensor"], seen.extremes, pinned)
     static.apply(editor, plan, spans, np.int8 if recipe.variant == S8S8 else np.uint8, levels=levels)
     moves.apply(editor)
     sums = [node for node in chosen["dynamic_row"] if bags.looked_up(node) is not None]

@@ -9,6 +9,9 @@ slices    before: Slice(axis 2) ──► Slice(axis 3)              after: Slic
 mean      before: ReduceMean(axes 2, 3) of [N,C,H,W]            after: GlobalAveragePool [──► Squeeze]
           the engine has an int8 kernel for the second only
 states    before: 0 ──► Expand ──► Slice ──► LSTM(initial_h)    after: LSTM without initial_h, which means zeros
+steps     before: LSTM ──► Transpose [T,B,D,H] ──► Reshape(Concat of Slices of its Shape) ──► [T,B,DH]
+          after:  LSTM ──► Transpose ──► Reshape([0,0,DH]);  D = 1: LSTM ──► Squeeze(1)
+          the shape is nine small nodes a layer, 6 % of a two-layer BiLSTM's time in int8
 """
 
 from __future__ import annotations
@@ -167,6 +170,57 @@ def _states(editor: Editor, node: ir.Node) -> None:
             node.replace_input_with(index, None)
 
 
+def _recurrent(editor: Editor, node: ir.Node) -> None:
+    _states(editor, node)
+    _steps(editor, node)
+
+
+def _steps(editor: Editor, node: ir.Node) -> None:
+    y = node.outputs[0]
+    sizes = y.shape
+    turn = _only_reader(y, "Transpose")
+    if turn is None or sizes is None or not isinstance(sizes[1], int) or not isinstance(sizes[3], int):
+        return
+    turned = turn.outputs[0]
+    merge = next((reader for reader in consumers(turned) if reader.op_type == "Reshape"), None)
+    if tuple(attribute(turn, "perm", ())) != (0, 2, 1, 3) or merge is None or not _keeps_two(merge, turned):
+        return
+    old = merge.outputs[0]
+    if sizes[1] == 1:
+        made = editor.one(merge, "Squeeze", y, editor.constant(np.array([1])), name=merge.name or "")
+    else:
+        shape = editor.constant(np.array([0, 0, sizes[1] * sizes[3]]))
+        made = editor.one(merge, "Reshape", turned, shape, name=merge.name or "")
+    _tell(made.producer(), dict(merge.metadata_props))
+    made.shape, made.type = old.shape, old.type
+    editor.replace(old, made)
+    editor.remove(merge)
+
+
+def _keeps_two(reshape: ir.Node, x: ir.Value) -> bool:
+    """Whether x [.., .., D, H] becomes three axes of which the first two are its own; the third follows from them."""
+    shape = reshape.inputs[1].producer() if reshape.inputs[1] is not None else None
+    if shape is None or shape.op_type != "Concat" or len(shape.inputs) != 3:
+        return False
+    return all(_is_size(shape.inputs[axis], x, axis) for axis in (0, 1))
+
+
+def _is_size(value: ir.Value | None, x: ir.Value, axis: int) -> bool:
+    """Whether a value is the size of one axis of x: Slice(Shape(x), [axis], [axis + 1])."""
+    cut = value.producer() if value is not None else None
+    if cut is None or cut.op_type != "Slice" or len(cut.inputs) > 3:
+        return False
+    whole = cut.inputs[0].producer() if cut.inputs[0] is not None else None
+    ends = [constant(cut.inputs[index]) for index in (1, 2)]
+    return (
+        whole is not None
+        and whole.op_type == "Shape"
+        and whole.inputs[0] is x
+        and not attribute(whole, "start", 0)
+        and [end.tolist() for end in ends if end is not None] == [[axis], [axis + 1]]
+    )
+
+
 def _is_zero(value: ir.Value | None) -> bool:
     """Whether a value is zeros whatever its shape."""
     while value is not None:
@@ -205,7 +259,7 @@ _REWRITES: dict[str, Callable[[Editor, ir.Node], None]] = {
     "LayerNormalization": _residual,
     "Slice": _slices,
     "ReduceMean": _mean,
-    "LSTM": _states,
-    "GRU": _states,
-    "RNN": _states,
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
 }

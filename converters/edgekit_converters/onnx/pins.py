@@ -13,6 +13,9 @@ A unit that holds m needs no initial state. All gates get zero weights; with cel
     |c*| >= 1:  f = 1 - 1/|c*|, i = 1, g = ±1        c_t = c* (1 - f^t) goes to c*, h to m
 From a cell of 0 no unit reaches more than tanh(t) after t steps either. Given states hold m and c* from the start.
 
+The columns and units cost about a tenth of the layer's gain, so a student gets no more of them than it needs: `LEVELS`
+are tried in order, and `company` tells how far answers then depend on each other.
+
 Layers with `clip`, `input_forget`, peepholes or other activations keep their h as it is.
 """
 
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -31,14 +34,19 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 ENDS = 2
+# What is pinned, the fastest first.
+Level = Literal["nothing", "x", "x and h"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+# Smallest cosine between answers alone and in company: half of what is allowed, as calibration sees few samples.
+ENOUGH = 0.99995
 # The int8 graph's values stray from those of fp32, on which the ends were seen; and few samples do not show
 # all of it; 5 % cost 0.3 dB.
 _ROOM = 1.05
-_ANY = np.iinfo(np.int64).max
 # Sigmoid and tanh of it are 0 or 1 in fp32.
 _FULL = 20.0
 # atanh(1) is infinite; 0.9999 is within half a step of 8 bits over [-1, 1].
 _LARGEST = 0.9999
+_ANY = np.iinfo(np.int64).max
 _ACTIVATIONS = ("sigmoid", "tanh", "tanh")
 
 
@@ -56,13 +64,16 @@ def tensors(nodes: Sequence[ir.Node]) -> list[str]:
     return sorted({value.name for value in values if value is not None and value.name})
 
 
-def ends(nodes: Sequence[ir.Node], seen: Mapping[str, Range]) -> dict[str, Ends]:
-    """The ranges by node name, taken before other passes put other tensors in front of the layers."""
+def ends(nodes: Sequence[ir.Node], seen: Mapping[str, Range], level: Level = LEVELS[-1]) -> dict[str, Ends]:
+    """The ranges to pin by node name, taken before other passes put other tensors in front of the layers."""
+    if level == "nothing":
+        return {}
     wide = {name: Range(span.min * _ROOM, span.max * _ROOM) for name, span in seen.items()}
     found = {}
     for node in nodes:
         x, y = node.inputs[0], node.outputs[0]
-        found[node.name or ""] = Ends(wide.get(x.name or "") if x is not None else None, wide.get(y.name or ""))
+        h = wide.get(y.name or "") if level == "x and h" else None
+        found[node.name or ""] = Ends(wide.get(x.name or "") if x is not None else None, h)
     return found
 
 
@@ -135,7 +146,7 @@ def _cell(level: float) -> float:
 
 
 def _beside(editor: Editor, node: ir.Node, value: ir.Value, ends: tuple[float, float]) -> ir.Value:
-    """The value [.., .., K] with two constant columns after its own."""
+    """The value [.., .., K] with two constant columns after its own; two Pads would take twice the time."""
     # The shape with 1 in place of K: the columns are spread over the first two axes and keep their own width.
     one = editor.constant(np.array([_ANY, _ANY, 1]))
     shape = editor.one(node, "Min", editor.one(node, "Shape", value), one)

@@ -19,7 +19,12 @@ def serialize(model: ir.Model) -> bytes:
     """The graph as bytes, the same for equal graphs."""
     import onnx_ir as ir
 
-    return ir.to_proto(model).SerializeToString(deterministic=True)
+    proto = ir.to_proto(model)
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    told = [value for value in proto.graph.value_info if value.name not in constants]
+    proto.graph.ClearField("value_info")  # a constant says its own type and shape
+    proto.graph.value_info.extend(told)
+    return proto.SerializeToString(deterministic=True)
 
 
 def open_session(model: ir.Model | bytes | Path, *, optimise: bool = True, save_optimised: Path | None = None) -> Any:

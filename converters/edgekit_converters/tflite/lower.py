@@ -18,6 +18,7 @@ from edgekit_converters.tflite.torch_passes.mark_recurrent import mark_recurrent
 from edgekit_converters.tflite.torch_passes.mark_scan import MarkedScan, bodies, mark_scan
 from edgekit_converters.tflite.torch_passes.mark_scatter import mark_scatter
 from edgekit_converters.tflite.torch_passes.same_padding import write_out_same_padding
+from edgekit_converters.tflite.torch_passes.widen_conv1d import widen_conv1d
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Signature
 
@@ -54,6 +55,7 @@ def lower(student: Captured, signatures: Sequence[Signature], progress: Progress
     mark_recurrent(module)
     mark_scatter(module)
     write_out_same_padding(module)
+    widen_conv1d(module)
     fold_constants(module)
     lowerings.register()
     scans = mark_scan(module)

@@ -15,6 +15,7 @@ from edgekit_converters.verify.parity import FP32_TOLERANCE, parity
 from edgekit_converters.verify.stream import stream_problem, streamed
 from edgekit_converters.verify.task import Task
 from edgekit_runtime.manifest import Graph, Parity, Quality
+from edgekit_runtime.tensors import batch_place
 
 GOLDEN_SAMPLES = 4
 
@@ -46,7 +47,9 @@ def golden_inputs(student: Captured, data: Samples) -> Arrays:
         return dict(first)
     alike = [s for s in data.inputs if all(s[name].shape == first[name].shape for name in first)]
     count = min(GOLDEN_SAMPLES, axis.max, len(alike))
-    return {name: np.concatenate([sample[name] for sample in alike[:count]]) for name in first}
+    places = {tensor.name: batch_place(tensor, student.axes) for tensor in student.inputs}
+    joined = {n: np.concatenate([sample[n] for sample in alike[:count]], p) for n, p in places.items() if p is not None}
+    return {**first, **joined}
 
 
 def verify_graph(bundle: Path, graph: Graph, student: Captured, data: Samples, golden: Arrays, task: Task) -> Verified:

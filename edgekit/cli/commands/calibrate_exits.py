@@ -52,8 +52,8 @@ def command(
         answer=answer,
     )
     output = Output(json=json, quiet=quiet)
-    with output.steps(f"certifying {bundle.name}", total=4) as told:
-        made, found = calibrate_exits(bundle, out, request, told.advance, force=force)
+    with output.steps(f"certifying {bundle.name}", total=4) as shown:
+        made, found = calibrate_exits(bundle, out, request, shown.advance, force=force)
     rows = [{**_plain(item.point), "reason": item.reason, "samples_needed": item.samples_needed} for item in found]
     document = {"bundle": str(made.root), "bundle_id": made.bundle_id, "operating_points": rows}
     output.result(document, lambda console: _render(console, document))

@@ -26,6 +26,10 @@ def command(
     client_ca: Annotated[Path | None, typer.Option(help="Only clients with a certificate of this authority.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="Its first line is the token.")] = None,
     metrics_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Prometheus; 0: a free one.")] = None,
+    backend: Annotated[str, typer.Option(metavar="local|ray", help="In this process, or Ray Serve.")] = "local",
+    replicas: Annotated[int, typer.Option(min=1, help="ray: of each bundle, at least.")] = 1,
+    max_replicas: Annotated[int, typer.Option(min=1, help="ray: at most, by autoscaling.")] = 1,
+    ray_address: Annotated[str, typer.Option(help="ray: of a running cluster; default: a local one.")] = "",
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -33,10 +37,9 @@ def command(
 
     Example: edgekit serve student.edge --port 8001 --metrics-port 9090
     """
-    import asyncio
-
     try:
         from edgekit.serve import Options, serve
+        from edgekit.serve.server import loop_runner
     except ModuleNotFoundError as error:
         raise Refused(f"the server needs {error.name}", remedy="pip install 'edgekit[server]'") from error
     output = Output(json=json, quiet=quiet)
@@ -54,6 +57,10 @@ def command(
         client_ca=client_ca,
         token=read_token(token_file),
         metrics_port=metrics_port,
+        backend=backend,
+        replicas=replicas,
+        max_replicas=max_replicas,
+        ray_address=ray_address,
     )
     scheme = "grpcs" if tls_cert else "grpc"
 
@@ -61,7 +68,7 @@ def command(
         document = {"url": f"{scheme}://{host}:{bound}", "metrics_port": metrics}
         output.result(document, lambda console: console.print(f"serving on {document['url']}", markup=False))
 
-    asyncio.run(serve(options, started))
+    loop_runner()(serve(options, started))
 
 
 def read_token(path: Path | None) -> str:

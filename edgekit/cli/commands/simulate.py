@@ -16,11 +16,16 @@ from edgekit_runtime.errors import UsageError
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a log of decisions (.jsonl) to be lived again.")],
-    trace: Annotated[list[str], typer.Option(help="A recorded link, FILE.zip:NAME, or rtt=..,mbps=..; repeatable.")],
+    trace: Annotated[
+        list[str] | None,
+        typer.Option(help="A recorded link, FILE.zip:NAME, or rtt=..,mbps=..; repeatable. Without: the log's own."),
+    ] = None,
     load: Annotated[str, typer.Option(help="A recorded load (CSV), or device=..,server=...")] = "",
     device: Annotated[str, typer.Option(help="Device profile.")] = "local",
     server_profile: Annotated[str, typer.Option(help="Device profile of the server.")] = "x86-vnni",
-    requests: Annotated[int, typer.Option(min=1, help="Of each device on each trace.")] = 1000,
+    requests: Annotated[
+        int | None, typer.Option(min=1, help="Of each device on each trace: 1000, or as many as the log has.")
+    ] = None,
     interval: Annotated[float | None, typer.Option(metavar="S", help="Seconds between two requests.")] = None,
     devices: Annotated[int, typer.Option(min=1, help="That share the server.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Of the server.")] = 4,
@@ -34,19 +39,25 @@ def command(
     """Runs the adaptive policy and those it has to beat over recorded links and loads.
 
     Example: edgekit simulate student.edge --trace norway.zip --device pi4 --policy deadline_ms=80 --report day.html
+    A log without --trace is lived again: its link, load, policy and pace, where no option says otherwise.
     """
-    from edgekit.simulate import Setting, simulate
+    from edgekit.simulate import Setting, replay, simulate
     from edgekit.simulate.policies import NAMES
     from edgekit.simulate.traces import LoadTrace, read_link, read_load
 
     output = Output(json=json, quiet=quiet)
+    if not trace and bundle.suffix != ".jsonl":
+        raise UsageError("a bundle has no link of its own", remedy="--trace rtt=40,mbps=8, or a recorded one")
+    logged = None if trace else replay.read(bundle)
+    own_load = logged.load if logged else LoadTrace.constant()
+    links = tuple(found for text in trace or () for found in read_link(text, uplink_fraction))
     setting = Setting(
-        traces=tuple(found for text in trace for found in read_link(text, uplink_fraction)),
-        load=read_load(load) if load else LoadTrace.constant(),
-        policy=read_policy(policy or []),
-        actions=_actions(bundle, device, server_profile),
-        requests=requests,
-        interval_s=interval,
+        traces=(logged.link,) if logged else links,
+        load=read_load(load) if load else own_load,
+        policy=logged.policy if logged and not policy else read_policy(policy or []),
+        actions=logged.actions if logged else _actions(bundle, device, server_profile),
+        requests=requests or (logged.requests if logged else 1000),
+        interval_s=logged.interval_s if logged and interval is None else interval,
         devices=devices,
         workers=workers,
         seed=seed,
@@ -60,7 +71,8 @@ def command(
             report.write_text(page(study, f"{bundle.name} on {device} with {server_profile}"), encoding="utf-8")
         except OSError as error:
             raise UsageError(f"--report {report} cannot be written: {error.strerror}", remedy="another file") from error
-    output.result(study.document(), lambda console: _render(console, study.document(), report))
+    document = study.document() | ({"logged_mean_ms": logged.mean_ms} if logged else {})
+    output.result(document, lambda console: _render(console, document, report))
 
 
 def _actions(path: Path, device: str, server_profile: str) -> Any:
@@ -116,6 +128,8 @@ def _render(console: Console, document: dict[str, Any], report: Path | None) -> 
     console.print(table)
     if document["regret_fraction"] is not None:
         console.print(f"adaptive is {100 * document['regret_fraction']:.1f} % over the oracle", markup=False)
+    if document.get("logged_mean_ms") is not None:
+        console.print(f"the log's own mean: {document['logged_mean_ms']:.1f} ms", markup=False)
     console.print(f"best fixed action: {document['best_fixed_action']}", markup=False)
     if report is not None:
         console.print(f"pictures: {report}", markup=False)

@@ -121,7 +121,7 @@ class ActionSet:
         terms: float64 [n, 7], multiplied by the state gives each term in ms.
         squares: float64 [n, 9], ms²: `terms` squared, to be multiplied by the state's variances; then the action's own
             variance of head and tail, to be multiplied by the squared slow-downs.
-        fallback: Index of the quickest action with the smallest accuracy drop that never leaves the device.
+        fallback: Index of the quickest action with the smallest `highest_drop` that never leaves the device.
     """
 
     def __init__(self, actions: Sequence[ActionCost], power: Power | None = None) -> None:
@@ -144,7 +144,9 @@ class ActionSet:
         self.drop = np.array([math.inf if a.accuracy_drop is None else a.accuracy_drop for a in self.actions])
         self.depths = {a.split_point: a.depth for a in self.actions if a.split_point}
         local = [place for place, action in enumerate(self.actions) if not action.leaves]
-        self.fallback = min(local, key=lambda place: (self.drop[place], self.terms[place, DEVICE]))
+        # By the upper end: an exit chain that showed no loss on its samples is still not the full answer.
+        highest = [math.inf if a.highest_drop is None else a.highest_drop for a in self.actions]
+        self.fallback = min(local, key=lambda place: (highest[place], self.terms[place, DEVICE]))
         self.local = np.array(local)
         self.remote = np.array([place for place, action in enumerate(self.actions) if action.leaves], np.intp)
         self.admitted: dict[object, np.ndarray] = {}  # by policy: 0 where the policy allows an action, else inf

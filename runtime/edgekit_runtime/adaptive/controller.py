@@ -30,6 +30,8 @@ _CLOCK_MS = 0.3
 _SHORTEST_PAUSE_S = 0.2
 _RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
 _STALE_GAIN = 100.0
+_LATE = 0.01  # share of answers that may be later than the predicted 99th percentile
+_PATIENCE_STEP, _MOST_PATIENCE = 0.4, math.log(3.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +144,7 @@ class Controller:
         self._down_until_s = -math.inf
         self._failures = 0
         self._pinged_s = -math.inf
+        self._patience = 0.0  # logarithm of the factor that makes the 99th percentile one
 
     def plan(self, now_s: float) -> Plan:
         """Decides the next request."""
@@ -224,6 +227,16 @@ class Controller:
         """Says how a race ended, so that races that show nothing new become rare."""
         self._races.over(now_s, other_won)
 
+    def answered(self, hedged: bool) -> None:
+        """Says that the server's answer was the first, and whether the local run had been started for nothing.
+
+        One answer in a hundred may be later than the 99th percentile. Where more are, the factor on it rises until
+        that holds (adaptive conformal inference, Gibbs and Candès 2021, eq. 2). Answers that never came are not
+        counted, so that an outage does not teach patience.
+        """
+        step = _PATIENCE_STEP * (1 - _LATE if hedged else -_LATE)
+        self._patience = min(max(self._patience + step, 0.0), _MOST_PATIENCE)
+
     def _link(self, now_s: float) -> Link:
         if now_s < self._down_until_s:
             return Link(uplink_mbps=0.0, downlink_mbps=0.0)
@@ -250,7 +263,8 @@ class Controller:
 
     def _ping(self, now_s: float, link: Link) -> bool:
         """Only over an idle uplink, and only where something may be sent at all."""
-        due = now_s - self._pinged_s >= self.settings.ping_every_s and not self._flights and link.up
+        again = self.link.doubts or now_s - self._pinged_s >= self.settings.ping_every_s
+        due = again and not self._flights and link.up
         if not due or not np.isfinite(admitted(self.actions, self.policy)[self.actions.remote]).any():
             return False
         self._pinged_s = now_s
@@ -260,7 +274,7 @@ class Controller:
         actions = self.actions
         if actions.offload[decision.place] == 0.0:
             return None
-        patience = costs.quantile_ms(*decision.moments(), 2.33)
+        patience = costs.quantile_ms(*decision.moments(), 2.33) * math.exp(self._patience)
         if self.policy.deadline_ms is not None:
             left = self.policy.deadline_ms - costs.quantile_ms(*decision.moments(actions.fallback), 2.33)
             patience = min(patience, max(left, 0.0))
@@ -276,7 +290,7 @@ class Controller:
         if not len(others):
             return ""
         stale = not remote and (link.age_s is None or link.age_s >= self._races.pause_s)
-        theta, _ = costs.state(_brighter(link, stale), _brighter_load(load))
+        theta, _ = costs.state(_brighter(link, stale, self.link.usual_rtt_ms), _brighter_load(load))
         times = (actions.terms[others] @ theta) + admitted(actions, self.policy)[others]
         worth = others[times < (1 - self.settings.race_gain) * decision.predicted_ms]
         if not len(worth):
@@ -287,11 +301,12 @@ class Controller:
         return actions.actions[int(worth[burden.argmin()])].id
 
 
-def _brighter(link: Link, stale: bool) -> Link:
+def _brighter(link: Link, stale: bool, usual_rtt_ms: float) -> Link:
     """The link one standard deviation better; one that was not heard of for a pause may be as good as any."""
+    rtt_ms = min(link.rtt_ms, usual_rtt_ms) if stale else link.rtt_ms
     up, down = (_STALE_GAIN, _STALE_GAIN) if stale else (math.exp(link.uplink_spread), math.exp(link.downlink_spread))
     return Link(
-        rtt_ms=link.rtt_ms * math.exp(-link.rtt_spread),
+        rtt_ms=rtt_ms * math.exp(-link.rtt_spread),
         uplink_mbps=link.uplink_mbps * up,
         downlink_mbps=link.downlink_mbps * down,
         backlog_ms=link.backlog_ms,

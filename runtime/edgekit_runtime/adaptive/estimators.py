@@ -19,6 +19,7 @@ from edgekit_runtime.adaptive.state import Link, Load
 
 _HOME_RATE = 0.03  # how quickly the long-run level follows
 _SURPRISE = 9.0  # squared standard deviations: beyond it, a change
+_EMPTY_NOISE = 0.15  # of the logarithm of an empty request's round trip
 _WIDEST = 1.0  # variance of a logarithm that stands for "unknown"
 
 
@@ -59,6 +60,17 @@ class Level:
         log = self._home + keep * (self._log - self._home)
         return math.exp(log), keep * keep * self._variance + (1 - keep * keep) * self._wide
 
+    @property
+    def home(self) -> float:
+        """Median of the long-run level."""
+        return math.exp(self._home)
+
+    def surprised(self, now_s: float, value: float, noise: float) -> bool:
+        """Is a direct reading beyond three standard deviations above what is believed?"""
+        median, variance = self.read(now_s)
+        error = math.log(max(value, 1e-6) / median)
+        return error > 0 and error * error > _SURPRISE * (variance + noise * noise)
+
     def correct(self, now_s: float, value: float, variance: float) -> None:
         """Takes a new median and variance of the logarithm, and lets the long-run level follow."""
         self._log = math.log(value)
@@ -98,6 +110,17 @@ class LinkEstimator:
         self._up = Level(Wandering(1 / max(guess.uplink_mbps, 1e-3), 0.7, 8.0, 1.2))
         self._down = Level(Wandering(1 / max(guess.downlink_mbps, 1e-3), 0.7, 8.0, 1.2))
         self._seen_s: float | None = None
+        self._doubt_ms: float | None = None
+
+    @property
+    def doubts(self) -> bool:
+        """Was the last empty request so slow that a second has to tell a longer way from a stall?"""
+        return self._doubt_ms is not None
+
+    @property
+    def usual_rtt_ms(self) -> float:
+        """The round trip in the long run."""
+        return self._round_trip.home
 
     def see(self, now_s: float, network_ms: float, bytes_up: int, bytes_down: int, noise: float = _NOISE) -> None:
         """Learns from one request.
@@ -110,7 +133,7 @@ class LinkEstimator:
             noise: Standard deviation of `network_ms` as a fraction of it.
         """
         if not bytes_up:
-            self._round_trip.see(now_s, network_ms, 0.15)
+            self._see_empty(now_s, network_ms)
             return
         levels = (self._round_trip, self._up, self._down)
         coefficients = (1.0, bytes_up * 8e-3, bytes_down * 8e-3)
@@ -136,6 +159,15 @@ class LinkEstimator:
                 value = min(value, network_ms)  # nothing is quicker than the way there and back
             level.correct(now_s, value, min(max(variance * (1 - part * gain), 1e-4), _WIDEST))
         self._seen_s = now_s
+
+    def _see_empty(self, now_s: float, network_ms: float) -> None:
+        """One slow empty request may have met a stall, two in a row are a longer way: the quicker one is believed."""
+        if self._doubt_ms is None and self._round_trip.surprised(now_s, network_ms, _EMPTY_NOISE):
+            self._doubt_ms = network_ms
+            return
+        if self._doubt_ms is not None:
+            network_ms, self._doubt_ms = min(network_ms, self._doubt_ms), None
+        self._round_trip.see(now_s, network_ms, _EMPTY_NOISE)
 
     def read(self, now_s: float) -> Link:
         """The link as believed now."""

@@ -8,13 +8,22 @@ import msgspec
 import numpy as np
 
 from edgekit_runtime.adaptive import costs
-from edgekit_runtime.adaptive.actions import TERMS, Kind
+from edgekit_runtime.adaptive.actions import TERMS, ActionCost, Kind
 from edgekit_runtime.adaptive.choose import admitted, forbidden, objective, scores
 from edgekit_runtime.manifest import Base
 
 if TYPE_CHECKING:
     from edgekit_runtime.adaptive.choose import Decision
 
+_CODECS = {
+    "int8-row": "int8 with a scale a row",
+    "jpeg": "JPEG",
+    "webp": "WebP",
+    "lz4": "lz4",
+    "zstd": "zstd",
+    "bitshuffle-lz4": "lz4 after a bit shuffle",
+    "bitshuffle-zstd": "zstd after a bit shuffle",
+}
 _UNITS = {"latency": "ms", "energy": "mJ", "server_cost": "of server work", "accuracy": "of accuracy"}
 
 
@@ -62,6 +71,7 @@ def explain(decision: Decision) -> str:
     chosen = rows[0]
     low, high = chosen.interval_ms
     lines = [f"{chosen.action} ({chosen.kind}): {chosen.predicted_ms:.1f} ms expected [{low:.1f}, {high:.1f}]"]
+    lines.append(f"  that is: {plain(decision.actions.actions[decision.place])}")
     lines.append(f"  because {chosen.why}")
     lines.append(f"  made of {_parts(chosen.terms_ms)}")
     lines.append(
@@ -73,6 +83,26 @@ def explain(decision: Decision) -> str:
     )
     lines += [f"  {row.verdict}: {row.action} ({row.predicted_ms:.1f} ms): {row.why}" for row in rows[1:]]
     return "\n".join(lines)
+
+
+def plain(action: ActionCost) -> str:
+    """What an action does, in words."""
+    wire = "" if action.codec == "none" else f", sent as {_CODECS.get(action.codec.partition('@')[0], action.codec)}"
+    quality = action.codec.partition("@")[2]
+    wire += f" of quality {quality}" if quality else ""
+    risk = "" if not action.highest_drop else f"; may lose {action.highest_drop:.2g} of accuracy"
+    if action.kind == "exit" and action.leaves:
+        return (
+            f"leave at an early exit here when it is sure, else the tail on the server from {action.split_point} on "
+            f"({action.offload_fraction:.0%} of requests){wire}{risk}"
+        )
+    if action.kind == "exit":
+        return f"all here, leaving at the first exit that is sure{risk}"
+    if action.kind == "split":
+        return f"the head here up to {action.split_point}, the tail on the server{wire}{risk}"
+    if action.kind == "offload":
+        return f"the inputs to the server, which runs all{wire}{risk}"
+    return {"local": "all here", "cascade": "a smaller student first", "variant": "another graph"}[action.kind] + risk
 
 
 def document(decision: Decision) -> dict[str, Any]:

@@ -36,6 +36,7 @@ TABLE: dict[str, tuple[str, str, str, tuple[str, ...], str]] = {
 # Engines that are used only when a person names them: no bundle is put on a card unasked.
 ON_REQUEST: dict[str, tuple[str, str, str, tuple[str, ...], str]] = {
     "onnxruntime-gpu": ("onnxruntime", "gpu", "OnnxRuntimeGpu", ("onnx",), "pip install 'edgekit[onnxruntime-gpu]'"),
+    "torch": ("torch", "torch_cuda", "TorchCuda", ("onnx",), "pip install 'edgekit[torch]'"),
 }
 GROUP = "edgekit.engines"
 # The wheels that all bring the package `onnxruntime`.

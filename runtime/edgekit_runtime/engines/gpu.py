@@ -59,12 +59,13 @@ class OnnxRuntimeGpu(OnnxRuntime):
         return session
 
 
-def check_kinds(file: str, kinds: frozenset[str]) -> None:
+def check_kinds(file: str, kinds: frozenset[str], of: str = "the CUDA provider") -> None:
     """Refuses an int8 graph (pure).
 
     Args:
         file: Its name, for the message.
         kinds: Its operator types.
+        of: Who would run it, for the message.
 
     Raises:
         Refused: Some operator computes in int8, or quantizes for one that does.
@@ -72,6 +73,6 @@ def check_kinds(file: str, kinds: frozenset[str]) -> None:
     int8 = sorted(kinds & (ONNX_INT8 | {"QuantizeLinear", "DynamicQuantizeLinear"}))
     if int8:
         raise Refused(
-            f"{file} is an int8 graph ({', '.join(int8[:4])}): the CUDA provider has no int8 kernels",
+            f"{file} is an int8 graph ({', '.join(int8[:4])}): {of} has no int8 kernels",
             remedy="take the fp16 or fp32 graph on a card",
         )

@@ -2,8 +2,12 @@
 
     open_inference.proto  the protocol; generated/ holds what protoc made of it
     messages.py           tensors to messages and back, checked
-    client.py             one channel to one server: TLS, token, calls that can be cancelled
+    client.py             one channel to one server: TLS, token
+    call.py               one call: who reads its answer, errors of gRPC translated
     session.py            a session that chooses for each request and never loses one
+    offers.py             what it can do with a bundle, with costs measured here; ways.py the device's part of each
+    leaving.py            a chain with exits that hands over to a tail
+    exchange.py           one request: sent, hedged, the first valid answer; answers.py what is valid
 
 Needs `edgekit[remote]` (grpcio, protobuf, lz4, zstandard). Nothing here is imported before a server is named.
 """

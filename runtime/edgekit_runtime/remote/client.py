@@ -1,25 +1,27 @@
-"""One channel to one V2 server: TLS, token, calls that can be cancelled, errors of gRPC translated here."""
+"""One channel to one V2 server: TLS, token, and the calls of the protocol."""
 
 from __future__ import annotations
 
 import dataclasses
-import threading
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from edgekit_runtime.engines.base import Arrays
-from edgekit_runtime.errors import Refused, Unreachable, UsageError
+from edgekit_runtime.errors import UsageError
+from edgekit_runtime.remote.call import Call, Late, Reply, grpc_package, reply_of, translated
+
+__all__ = ["Call", "Client", "Credentials", "Late", "Reply", "parse"]
 
 SCHEMES = ("grpc", "grpcs")
 DEFAULT_PORT = 8001
 MAX_MESSAGE_BYTES = 64 << 20
 SERVICE = "/inference.GRPCInferenceService/"
-RETRY_AFTER = "retry-after-ms"
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -29,7 +31,10 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # The session decides itself what is tried again; a channel that does so on its own would hide a dead server.
     ("grpc.enable_retries", 0),
+    # An answer is read by the thread that waits for it (`Call`); gRPC's Python layer keeps this option to itself.
+    ("SingleThreadedUnaryStream", 1),
 )
+_READERS = 128  # most answers that are awaited by `then` at one time; threads are made when they are needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,84 +54,6 @@ class Credentials:
     token: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Reply:
-    """An answer of the server.
-
-    Attributes:
-        tensors: By name.
-        parameters: Of the answer.
-        network_ms: Round trip less the server's residence time.
-        bytes_up: Of the request message.
-        bytes_down: Of the answer message.
-    """
-
-    tensors: Arrays
-    parameters: dict[str, Any]
-    network_ms: float
-    bytes_up: int
-    bytes_down: int
-
-    def number(self, name: str) -> float:
-        """A numeric parameter; 0 where the server does not give it."""
-        value = self.parameters.get(name, 0.0)
-        return float(value) if isinstance(value, (int, float)) else 0.0
-
-
-class Late(Refused):
-    """The server had no time for it: overloaded, or the deadline has passed. Not its fault and not ours."""
-
-    def __init__(self, message: str, retry_after_s: float | None) -> None:
-        super().__init__(message, remedy="the local answer serves; the server is left alone for a while")
-        self.retry_after_s = retry_after_s
-
-
-class Call:
-    """A request on its way. `then` is called once, from a thread of gRPC, when it ends in whatever way."""
-
-    def __init__(self, future: Any, started: float, bytes_up: int, request_id: str) -> None:
-        self._future, self._started, self._bytes_up, self._id = future, started, bytes_up, request_id
-        self._ended: float | None = None
-        future.add_done_callback(lambda _: self._end())
-
-    def _end(self) -> None:
-        self._ended = time.perf_counter()
-
-    def then(self, call: Callable[[], None]) -> None:
-        """Calls back when it has ended; at once when it has."""
-        self._future.add_done_callback(lambda _: call())
-
-    def cancel(self) -> None:
-        """Gives it up."""
-        self._future.cancel()
-
-    def result(self, timeout_s: float | None = None) -> Reply:
-        """The answer.
-
-        Raises:
-            Unreachable: No answer came.
-            Late: The server refused for want of time.
-            Refused: The server refuses this request, or its answer is not one to it.
-        """
-        import grpc
-
-        from edgekit_runtime.remote import messages
-
-        try:
-            answer = self._future.result(timeout_s)
-        except grpc.RpcError as error:
-            raise translated(error) from error
-        except (grpc.FutureTimeoutError, grpc.FutureCancelledError) as error:
-            raise Unreachable("no answer came in time", remedy="the local answer serves") from error
-        if answer.id != self._id:
-            raise Refused(f"the answer is to {answer.id[:40]!r}, not to this request", remedy="look at the server")
-        parameters = messages.read_parameters(answer.parameters)
-        residence = parameters.get("residence_ms", 0.0)
-        total_ms = ((self._ended or time.perf_counter()) - self._started) * 1e3
-        network_ms = max(total_ms - (float(residence) if isinstance(residence, (int, float)) else 0.0), 0.0)
-        return Reply(messages.read_response(answer), parameters, network_ms, self._bytes_up, answer.ByteSize())
-
-
 class Client:
     """A channel to one server, kept open. Safe from several threads."""
 
@@ -141,7 +68,7 @@ class Client:
             UsageError: A scheme, port or certificate file that cannot be.
             Refused: gRPC is not installed.
         """
-        grpc = _grpc()
+        grpc = grpc_package()
         self.credentials = credentials or Credentials()
         self.secure, self.address = parse(url)
         if self.credentials.token and not self.secure and not _is_here(self.address):
@@ -154,8 +81,9 @@ class Client:
             self._channel = grpc.insecure_channel(self.address, options=_OPTIONS)
         self._metadata = (("authorization", f"Bearer {self.credentials.token}"),) if self.credentials.token else ()
         self._calls: dict[str, Any] = {}
-        self._count = 0
-        self._lock = threading.Lock()
+        self._count = itertools.count(1)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="edgekit-reply")
+        self._streams = self._streaming()
 
     def infer(
         self,
@@ -177,18 +105,42 @@ class Client:
             codec: By tensor name, for our own server only.
             timeout_s: After which the call ends as unreachable.
         """
-        from edgekit_runtime.remote import messages
+        message, request_id = self._message(model, tensors, version, parameters, codec)
+        started = time.perf_counter()
+        stream = self._streams(message, timeout=timeout_s, metadata=self._metadata)
+        return Call(stream, started, message.ByteSize(), request_id, self._readers)
+
+    def call(
+        self,
+        model: str,
+        tensors: Mapping[str, np.ndarray],
+        *,
+        version: str = "",
+        parameters: Mapping[str, Any] | None = None,
+        codec: Mapping[str, str] | None = None,
+        timeout_s: float = 30.0,
+    ) -> Reply:
+        """Sends a request and waits: the shortest way for who has nothing else to do, and cannot be cancelled.
+
+        Args:
+            model: Name on the server.
+            tensors: By name.
+            version: Empty: the server's default.
+            parameters: Of the request.
+            codec: By tensor name, for our own server only.
+            timeout_s: After which the call ends as unreachable.
+
+        Raises:
+            Unreachable: No answer came.
+            Late: The server refused for want of time.
+            Refused: The server refuses this request, or its answer is not one to it.
+        """
         from edgekit_runtime.remote.generated import open_inference_pb2 as pb
 
-        with self._lock:
-            self._count += 1
-            request_id = str(self._count)
-        message = messages.request(model, version, tensors, request_id=request_id, parameters=parameters, codec=codec)
+        message, request_id = self._message(model, tensors, version, parameters, codec)
         started = time.perf_counter()
-        future = self._method("ModelInfer", pb.ModelInferResponse).future(
-            message, timeout=timeout_s, metadata=self._metadata
-        )
-        return Call(future, started, message.ByteSize(), request_id)
+        answer = self._ask("ModelInfer", message, pb.ModelInferResponse, timeout_s)
+        return reply_of(answer, request_id, (time.perf_counter() - started) * 1e3, message.ByteSize())
 
     def ping(self, timeout_s: float = 2.0) -> float:
         """Round trip of an empty request, ms.
@@ -217,9 +169,35 @@ class Client:
     def close(self) -> None:
         """Ends the channel and what is still on its way."""
         self._channel.close()
+        self._readers.shutdown(wait=False)
+
+    def _message(
+        self,
+        model: str,
+        tensors: Mapping[str, np.ndarray],
+        version: str,
+        parameters: Mapping[str, Any] | None,
+        codec: Mapping[str, str] | None,
+    ) -> tuple[Any, str]:
+        from edgekit_runtime.remote import messages
+
+        request_id = str(next(self._count))
+        return messages.request(
+            model, version, tensors, request_id=request_id, parameters=parameters, codec=codec
+        ), request_id
+
+    def _streaming(self) -> Any:
+        """ModelInfer as a call whose answers are a stream, of one: on the wire the two are the same."""
+        from edgekit_runtime.remote.generated import open_inference_pb2 as pb
+
+        return self._channel.unary_stream(
+            SERVICE + "ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
 
     def _ask(self, method: str, message: Any, kind: Any, timeout_s: float) -> Any:
-        grpc = _grpc()
+        grpc = grpc_package()
         try:
             return self._method(method, kind)(message, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
@@ -267,33 +245,6 @@ def parse(url: str) -> tuple[bool, str]:
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return parts.scheme == "grpcs", f"{host}:{port}"
-
-
-def translated(error: Any) -> Exception:
-    """What an error of gRPC means here."""
-    grpc = _grpc()
-    code, details = error.code(), (error.details() or "")[:500]
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        trailing = {row.key: row.value for row in error.trailing_metadata() or ()}
-        after = trailing.get(RETRY_AFTER)
-        return Late(f"the server is overloaded: {details}", float(after) / 1e3 if after and after.isdigit() else None)
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return Late(f"the deadline has passed: {details}", None)
-    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-        return Refused(f"the server does not let us in: {details}", remedy="check token=, cert= and key=")
-    if code is grpc.StatusCode.NOT_FOUND:
-        return Refused(f"the server does not hold it: {details}", remedy="edgekit serve BUNDLE on the server")
-    if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
-        return Refused(f"the server refuses the request: {details}", remedy="look at its tensors and parameters")
-    return Unreachable(f"the server gave no answer ({code.name.lower()}): {details}", remedy="the local answer serves")
-
-
-def _grpc() -> Any:
-    try:
-        import grpc
-    except ModuleNotFoundError as error:
-        raise Refused("a server needs gRPC", remedy="pip install 'edgekit[remote]'") from error
-    return grpc
 
 
 def _is_here(address: str) -> bool:

@@ -38,8 +38,10 @@ DATATYPES = {
     "FP32": "float32",
     "FP64": "float64",
 }
-_NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+_DTYPES = {name: np.dtype(dtype) for name, dtype in DATATYPES.items()}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}  # of this machine's byte order, which is the protocol's
 _MOST_AXES = 8
+_CODEC = "codec."
 
 
 def request(
@@ -64,10 +66,12 @@ def request(
     message = pb.ModelInferRequest(model_name=model, model_version=version, id=request_id)
     given = dict(parameters or {})
     for name, array in tensors.items():
-        chosen = (codec or {}).get(name, "none")
+        chosen = codec.get(name, "none") if codec else "none"
         message.inputs.add(name=name, datatype=datatype(array.dtype), shape=array.shape)
-        message.raw_input_contents.append(codecs.encode(chosen, array))
-        if chosen != "none":
+        if chosen == "none":
+            message.raw_input_contents.append(array.tobytes())
+        else:
+            message.raw_input_contents.append(codecs.encode(chosen, array))
             given[f"codec.{name}"] = chosen
     put(message.parameters, given)
     return message
@@ -78,12 +82,12 @@ def response(
 ) -> Any:
     """A `ModelInferResponse` to a request; of the outputs asked for, or all."""
     message = pb.ModelInferResponse(model_name=asked.model_name, model_version=version, id=asked.id)
-    wanted = [row.name for row in asked.outputs] or list(tensors)
-    unknown = sorted(set(wanted) - set(tensors))
+    wanted = [row.name for row in asked.outputs] or tensors
+    unknown = [name for name in wanted if name not in tensors]
     if unknown:
         raise Refused(f"there is no output {', '.join(unknown)}", remedy=f"there are: {', '.join(tensors)}")
     for name in wanted:
-        array = np.ascontiguousarray(tensors[name])
+        array = tensors[name]
         message.outputs.add(name=name, datatype=datatype(array.dtype), shape=array.shape)
         message.raw_output_contents.append(array.tobytes())
     put(message.parameters, parameters)
@@ -97,8 +101,10 @@ def read_request(message: Any) -> Arrays:
         InputMismatch: A datatype, shape or length that does not fit.
         Refused: A codec that cannot be read.
     """
-    parameters = read_parameters(message.parameters)
-    chosen = {row.name: str(parameters.get(f"codec.{row.name}", "none")) for row in message.inputs}
+    given = message.parameters
+    chosen = {
+        key[len(_CODEC) :]: str(read_parameter(row, "none")) for key, row in given.items() if key.startswith(_CODEC)
+    }
     return _read(message.inputs, message.raw_input_contents, chosen)
 
 
@@ -113,12 +119,14 @@ def read_response(message: Any) -> Arrays:
 
 def read_parameters(rows: Mapping[str, Any]) -> dict[str, Parameter]:
     """Parameters as plain values; those of no value are left out."""
-    found: dict[str, Parameter] = {}
-    for name, row in rows.items():
-        kind = row.WhichOneof("parameter_choice")
-        if kind is not None:
-            found[name] = getattr(row, kind)
-    return found
+    found = {name: read_parameter(row, None) for name, row in rows.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def read_parameter(row: Any, absent: Parameter | None) -> Any:
+    """The plain value of one parameter, or `absent` where it has none."""
+    kind = row.WhichOneof("parameter_choice")
+    return absent if kind is None else getattr(row, kind)
 
 
 def put(rows: Any, values: Mapping[str, Parameter]) -> None:
@@ -140,9 +148,10 @@ def datatype(dtype: np.dtype[Any]) -> str:
     Raises:
         InputMismatch: It has none.
     """
-    if dtype.name not in _NAMES:
-        raise InputMismatch(f"a tensor of {dtype} cannot be sent", remedy=f"one of: {', '.join(_NAMES)}")
-    return _NAMES[dtype.name]
+    name = _NAMES.get(dtype)
+    if name is None:
+        raise InputMismatch(f"a tensor of {dtype} cannot be sent", remedy=f"one of: {', '.join(DATATYPES.values())}")
+    return name
 
 
 def _read(rows: Sequence[Any], raw: Sequence[bytes], chosen: Mapping[str, str]) -> Arrays:
@@ -157,11 +166,14 @@ def _read(rows: Sequence[Any], raw: Sequence[bytes], chosen: Mapping[str, str]) 
                 f"tensor {row.name!r} has datatype {row.datatype[:20]!r} and {len(row.shape)} axes",
                 remedy=f"one of {', '.join(DATATYPES)} and at most {_MOST_AXES} axes",
             )
-        dtype, shape = DATATYPES[row.datatype], tuple(row.shape)
-        if raw:
-            found[row.name] = _tensor(row.name, chosen.get(row.name, "none"), raw[place], dtype, shape)
+        kind, shape = _DTYPES[row.datatype], tuple(row.shape)
+        codec = chosen.get(row.name, "none") if chosen else "none"
+        if not raw:
+            found[row.name] = _typed(row, kind.name, shape)
+        elif codec == "none" and min(shape, default=0) >= 0 and len(raw[place]) == math.prod(shape) * kind.itemsize:
+            found[row.name] = np.frombuffer(raw[place], kind).reshape(shape)
         else:
-            found[row.name] = _typed(row, dtype, shape)
+            found[row.name] = _tensor(row.name, codec, raw[place], kind.name, shape)
     return found
 
 

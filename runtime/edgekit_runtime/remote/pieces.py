@@ -13,6 +13,7 @@ from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.manifest import Graph, Manifest, SplitPoint, Tensor
 from edgekit_runtime.runner import Runner, Student
+from edgekit_runtime.tensors import batch_place
 
 
 class Piece(Protocol):
@@ -49,9 +50,16 @@ def tail_sha256(bundle: Bundle, point: SplitPoint) -> str:
 
 def first_sample(manifest: Manifest, arrays: Mapping[str, np.ndarray]) -> Arrays:
     """The first sample of the student's inputs: what one request costs is measured on one."""
-    batch = {axis.symbol for axis in manifest.axes if axis.role == "batch"}
-    single = {t.name for t in manifest.inputs if t.shape and t.shape[0] in batch}
-    return {name: array[:1] if name in single else array for name, array in arrays.items()}
+    places = {tensor.name: batch_place(tensor, manifest.axes) for tensor in manifest.inputs}
+    return {
+        name: array if (place := places.get(name)) is None else np.take(array, [0], axis=place)
+        for name, array in arrays.items()
+    }
+
+
+def batch_symbol(manifest: Manifest) -> str:
+    """Symbol of the batch axis, else empty."""
+    return next((axis.symbol for axis in manifest.axes if axis.role == "batch"), "")
 
 
 def batch_axis(manifest: Manifest, tensors: Sequence[Tensor]) -> str:

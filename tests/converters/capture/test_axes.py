@@ -150,3 +150,34 @@ def test_a_cut_axis_folds_whole_numbers_that_pointed_into_it_and_no_others():
     np.testing.assert_array_equal(cut["kind"], [9])
     np.testing.assert_array_equal(cut["weight"], [5.0])
     np.testing.assert_array_equal(resized(graph, dynamic, "N", 8)["edges"], graph["edges"])
+
+
+STREAM = {
+    "x": np.random.default_rng(0).standard_normal((2, 4)),
+    "state": np.random.default_rng(1).standard_normal((3, 2, 4)),
+    "rate": np.array(16_000),
+}
+SAMPLES = (DynamicAxis("x", 0, "B"), DynamicAxis("state", 1, "B"))
+
+
+def _stream(inputs, mixed=0.0):
+    state = inputs["state"] + inputs["x"] + mixed * inputs["x"].mean(0)
+    return {"output": state.sum(0) * float(inputs["rate"]), "next": state}
+
+
+@pytest.mark.parametrize(("mixed", "role"), [(0.0, "batch"), (1.0, "other")])
+def test_a_state_with_its_samples_in_the_second_axis_is_a_batch_all_the_same(mixed, role):
+    def run(inputs):
+        return _stream(inputs, mixed)
+
+    shapes = output_shapes(run, STREAM, SAMPLES, {"B": (1, 8)})
+    assert {tensor.name: tensor.shape for tensor in shapes} == {"output": ("B", 4), "next": (3, "B", 4)}
+    assert axis_role(run, STREAM, SAMPLES, "B", (1, 8), shapes) == role
+
+
+def test_a_batch_that_one_input_does_not_have_is_none():
+    def run(inputs):
+        return {"output": inputs["x"] + inputs["state"][:, 0].sum(0)}
+
+    shapes = output_shapes(run, STREAM, SAMPLES[:1], {"B": (1, 8)})
+    assert axis_role(run, STREAM, SAMPLES[:1], "B", (1, 8), shapes) != "batch"

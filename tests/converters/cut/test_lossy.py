@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgekit.golden import verify_bundle
-from edgekit_converters.cut.lossy import MAX_POINTS, MAX_SAMPLES, _some, through
+from edgekit_converters.cut.lossy import MAX_POINTS, MAX_SAMPLES, some, through
 from edgekit_converters.data import Samples
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.chain import Chain, split_points
@@ -53,10 +53,10 @@ def test_the_accuracy_is_the_one_that_head_wire_and_tail_show(masked_bundle: Bun
 
 def test_at_most_a_few_hundred_samples_are_taken_from_all_over_the_data() -> None:
     data = Samples("x", tuple({"a": np.array([n])} for n in range(1000)), np.arange(1000))
-    some, rows = _some(data)
-    assert len(some) == len(set(rows)) == MAX_SAMPLES
-    assert rows[-1] >= 990 and some.labels is not None and some.labels.tolist() == rows
-    assert [int(sample["a"][0]) for sample in some.inputs] == rows
+    few, rows = some(data)
+    assert len(few) == len(set(rows)) == MAX_SAMPLES
+    assert rows[-1] >= 990 and few.labels is not None and few.labels.tolist() == rows
+    assert [int(sample["a"][0]) for sample in few.inputs] == rows
 
 
 def test_a_bundle_with_lossy_actions_verifies(masked_bundle: Bundle) -> None:

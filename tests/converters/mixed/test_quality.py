@@ -8,7 +8,7 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 
 from edgekit_converters.draft import Draft
-from edgekit_converters.mixed.quality import GIVEN_BACK, Passed, pass_gate, steps, sure
+from edgekit_converters.mixed.quality import GIVEN_BACK, Passed, fewest, pass_gate, steps, sure
 from edgekit_converters.recipe.types import Given, OpDecision, Recipe
 from edgekit_runtime.manifest import Quality
 
@@ -99,7 +99,40 @@ def test_nothing_that_passes_leaves_the_first_draft_with_its_reason() -> None:
     bench = Bench({})
     bench.judge = lambda draft: (quality(0.5),)  # type: ignore[method-assign]
     found = bench.run()
-    assert found.draft is DRAFT and not found.passes and bench.tries < 10
+    assert found.draft is DRAFT and not found.passes
+
+
+def test_a_hopeless_graph_costs_two_tries_however_many_operators_it_has() -> None:
+    many = recipe(*(operator(f"op{n:03}") for n in range(200)), operator("table", "weight_row", "Gather", 400_000))
+    tried: list[Given] = []
+    lines: list[str] = []
+
+    def make(given: Given) -> Draft:
+        tried.append(given)
+        return DRAFT
+
+    found = pass_gate(
+        dataclasses.replace(DRAFT, recipe=many), make, lambda draft: (quality(0.5),), dict, LIMIT, lines.append
+    )
+    assert not found.passes and [len(given) for given in tried] == [200, 200]
+    assert {scheme for scheme, _ in tried[0].values()} == {"weight_channel"}
+    assert {scheme for scheme, _ in tried[1].values()} == {"float"}
+    assert "no int8 graph passes the gate" in lines[-1]
+
+
+@drawn(st.integers(-1, 20), st.integers(1, 60), st.integers(0, 60))
+def test_the_fewest_are_found_in_few_tries(failing: int, span: int, answer: int) -> None:
+    most = failing + span
+    wanted = min(most, failing + 1 + answer)
+    asked: list[int] = []
+
+    def good(step: int) -> bool:
+        asked.append(step)
+        return step >= wanted
+
+    assert fewest(good, failing, most) == wanted
+    assert len(asked) <= 2 * span.bit_length()
+    assert all(failing < step < most for step in asked)
 
 
 def test_the_table_that_holds_the_bytes_is_never_given_back() -> None:

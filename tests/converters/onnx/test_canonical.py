@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
+import pytest
 from onnx_graphs import kinds, normal, parse, run
 
 from edgekit_converters.onnx.canonical import canonical
@@ -76,3 +78,30 @@ def test_a_zero_initial_state_is_left_out() -> None:
     model = parse(text, zero=np.zeros(1, np.float32), w=normal(1, 16, 3), r=normal(1, 16, 4))
     canonical(model)
     assert kinds(model) == ["LSTM"]
+
+
+@pytest.mark.parametrize(("count", "direction", "kept"), [(1, "forward", "Squeeze"), (2, "bidirectional", "Reshape")])
+def test_directions_are_merged_without_computing_a_shape(count: int, direction: str, kept: str) -> None:
+    text = f"""
+    agraph (float[T,B,4] x) => (float[T,B,{4 * count}] y) {{
+      steps = LSTM<hidden_size=4, direction="{direction}">(x, w, r)
+      turned = Transpose<perm=[0,2,1,3]>(steps)
+      shape = Shape(turned)
+      first = Slice(shape, k0, k1)
+      second = Slice(shape, k1, k2)
+      third = Slice(shape, k2, k3)
+      fourth = Slice(shape, k3, k4)
+      product = Mul(third, fourth)
+      whole = Concat<axis=0>(first, second, product)
+      y = Reshape(turned, whole)
+    }}"""
+    weights = {"w": normal(count, 16, 4), "r": normal(count, 16, 4, seed=1)}
+    weights |= {f"k{i}": np.array([i]) for i in range(5)}
+    model = parse(text, **weights)
+    model.graph[0].outputs[0].shape = ir.Shape(["T", count, "B", 4])
+    made = canonical(model)
+    assert kept in kinds(made)
+    assert not {"Shape", "Slice", "Mul", "Concat"} & set(kinds(made))
+    for steps, batch in ((1, 1), (5, 3)):
+        x = normal(steps, batch, 4, seed=2)
+        np.testing.assert_array_equal(run(made, x=x)["y"], run(parse(text, **weights), x=x)["y"])

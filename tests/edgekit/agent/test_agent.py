@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import shutil
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -22,13 +20,10 @@ import pytest
 from agent_fixtures import TOKEN, certificate
 
 import edgekit
-from edgekit import devices
-from edgekit.agent import client, job, over_ssh, server, store, wire
+from edgekit.agent import client, over_ssh, server, store, wire
 from edgekit.agent.channels import SocketChannel
 from edgekit.agent.server import Agent, Settings
-from edgekit.agent.store import Store
 from edgekit.agent.wire import Hello, Lost, Offer, OfferedFile, Start, Wire
-from edgekit.devices import calibration
 from edgekit.profiler.dispatch import take
 from edgekit.profiler.request import Request
 from edgekit.profiler.where import Access, parse
@@ -340,37 +335,6 @@ def test_two_workstations_do_not_measure_at_once(run_agent, bundle: Path):
     assert welcomed(agent)
 
 
-def test_the_oldest_content_goes_when_room_is_needed(tmp_path: Path):
-    kept = Store(tmp_path, most_bytes=10)
-
-    def bring(letter: bytes) -> str:
-        digest = hashlib.sha256(letter * 6).hexdigest()
-        offer = Offer(name="x", bare=False, files=(OfferedFile(path="f", bytes=6, sha256=digest),))
-        content, missing = kept.open(offer)
-        for file in missing:
-            kept.take(content, offer, file, lambda: letter * 6)
-        kept.finish(content, offer)
-        return content
-
-    first = bring(b"a")
-    second = bring(b"b")
-    assert kept.path(second).is_dir()
-    with pytest.raises(Refused):
-        kept.path(first)
-
-
-def test_what_a_lost_workstation_began_is_removed_after_a_while(tmp_path: Path, monkeypatch):
-    kept = Store(tmp_path, most_bytes=100)
-    offer = Offer(name="x", bare=False, files=(OfferedFile(path="f", bytes=6, sha256="0" * 64),))
-    begun, _ = kept.open(offer)
-    other = msgspec.structs.replace(offer, name="y")
-    kept.open(other)
-    assert (tmp_path / begun).is_dir()
-    monkeypatch.setattr(store, "_ABANDONED_S", -1.0)
-    kept.open(other)
-    assert not (tmp_path / begun).exists()
-
-
 def test_the_job_has_limits_and_no_secrets(run_agent, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("SECRET_TOKEN", "x")
     order = server.Order(path=str(tmp_path / "none.onnx"), request=SHORT, cpu_s=60)
@@ -430,73 +394,3 @@ def test_a_silent_agent_counts_as_lost():
     with right, pytest.raises(Lost):
         Wire(SocketChannel(left)).hear(0.1)
     left.close()
-
-
-def profile_files() -> tuple[str, str]:
-    folder = Path(__file__).parents[3] / "device_profiles"
-    return (folder / "x86-vnni.toml").read_text(), (folder / "x86-vnni.predictor.json").read_text()
-
-
-def says(*messages: wire.Said) -> Callable[..., subprocess.Popen[bytes]]:
-    """A job that says given messages and ends: what a calibration of two minutes would say."""
-    lines = b"".join(msgspec.json.encode(message) + b"\n" for message in messages)
-
-    def start(order: server.Order, folder: Path) -> subprocess.Popen[bytes]:
-        assert order.calibrate is not None and order.calibrate.engines == ("litert",)
-        (folder / "said").write_bytes(lines)
-        return subprocess.Popen(
-            ["cat", str(folder / "said")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        )
-
-    return start
-
-
-def calibrated(agent: Agent, folder: Path) -> tuple[Path, list[str]]:
-    labels: list[str] = []
-    path = client.calibrate(
-        parse(at(agent)),
-        OPEN,
-        name="x86-vnni",
-        engines=("litert",),
-        folder=folder,
-        announce=lambda count, remarks: labels.append(f"{count} steps"),
-        progress=labels.append,
-    )
-    return path, labels
-
-
-def test_a_device_measures_itself_and_its_profile_comes_here(run_agent, tmp_path: Path, monkeypatch):
-    profile, predictor = profile_files()
-    done = wire.Calibrated(name="x86-vnni", profile=profile, predictor=predictor)
-    monkeypatch.setattr(server, "start_job", says(wire.Plan(steps=2), wire.Step(label="conv"), done))
-    path, labels = calibrated(run_agent(), tmp_path / "profiles")
-    assert labels == ["2 steps", "conv"]
-    assert devices.load(str(path)).name == "x86-vnni"
-    assert sorted(file.name for file in path.parent.iterdir()) == ["x86-vnni.predictor.json", "x86-vnni.toml"]
-
-
-@pytest.mark.parametrize("damage", ["name", "profile", "predictor"])
-def test_what_is_no_profile_is_not_written(run_agent, tmp_path: Path, monkeypatch, damage: str):
-    profile, predictor = profile_files()
-    done = wire.Calibrated(name="x86-vnni", profile=profile, predictor=predictor)
-    bad = {"name": "../evil", "profile": "name = 1", "predictor": "{}"}[damage]
-    monkeypatch.setattr(server, "start_job", says(msgspec.structs.replace(done, **{damage: bad})))
-    with pytest.raises(Refused):
-        calibrated(run_agent(), tmp_path / "profiles")
-    assert not (tmp_path / "profiles").exists() and not list(tmp_path.rglob("*evil*"))
-
-
-def test_the_job_of_a_calibration_gives_the_text_of_both_files(tmp_path: Path, monkeypatch):
-    profile, predictor = profile_files()
-
-    def measure(folder: Path, *, name: str, engine: tuple[str, ...], progress: Callable[[str], None]) -> Path:
-        progress("conv")
-        (folder / f"{name}.toml").write_text(profile)
-        (folder / f"{name}.predictor.json").write_text(predictor)
-        return folder / f"{name}.toml"
-
-    monkeypatch.setattr(calibration, "calibrate", measure)
-    said: list[wire.Said] = []
-    found = job.calibrated(wire.Calibrate(name="x86-vnni", engines=("litert",)), said.append)
-    assert found == wire.Calibrated(name="x86-vnni", profile=profile, predictor=predictor)
-    assert isinstance(said[0], wire.Plan) and said[1] == wire.Step(label="conv")

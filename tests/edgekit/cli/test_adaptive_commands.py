@@ -58,6 +58,24 @@ def test_simulate_runs_a_bundle_and_a_log(bundle, log, tmp_path, capsys) -> None
     assert set(json.loads(capsys.readouterr().out)["policies"]["always_offload"]["actions"]) == {"offload"}
 
 
+def test_a_log_is_lived_again_under_its_own_link_and_pace(log, capsys) -> None:
+    assert run(["simulate", log, "--quiet", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["requests"] == 5 and document["logged_mean_ms"] == 50.0
+    assert document["policies"]["always_local"]["mean_ms"] == pytest.approx(50.0, rel=0.1)
+    assert run(["simulate", log, "--requests", "20", "--policy", "privacy=local", "--quiet", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["policies"]["adaptive"]["actions"] == {"local": 20}
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_log_that_has_no_day_is_refused(keep, log, capsys) -> None:
+    path = Path(log)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:keep]))
+    assert run(["simulate", log]) == 3
+    assert "cannot be lived again" in " ".join(capsys.readouterr().err.split())
+
+
 def test_why_tells_one_request_or_the_whole_log(log, capsys) -> None:
     assert run(["why", log, "3"]) == 0
     shown = capsys.readouterr().out
@@ -74,6 +92,8 @@ def test_why_tells_one_request_or_the_whole_log(log, capsys) -> None:
         (["why", "{log}", "99"], 2),
         (["why", "{bundle}/manifest.json"], 3),
         (["simulate", "{bundle}", "--trace", "nowhere.json"], 2),
+        (["simulate", "{bundle}"], 2),
+        (["simulate", "nowhere.jsonl"], 3),
         (["simulate", "{bundle}", "--trace", "rtt=1,mbps=1", "--policy", "speed=1"], 2),
         (["simulate", "{bundle}", "--trace", "rtt=1,mbps=1", "--policy", "deadline_ms"], 2),
         (["simulate", "{bundle}", "--trace", "rtt=1,mbps=1", "--load", "device=3"], 2),

@@ -308,3 +308,19 @@ def test_another_instruction_set_cannot_be_calibrated_here() -> None:
     with pytest.raises(UsageError, match=f"{other} is"):
         calibration.basis(other, there)
     assert calibration.basis("never-seen", there).name == there.id
+
+
+def test_a_large_picture_with_many_channels_is_like_smaller_ones_with_as_many() -> None:
+    """Pixels add work at one rate; few channels leave vectors empty, whatever the picture."""
+    fast = [
+        Point(sizes=(rows, inner, columns), us=rows * inner * columns / 200e3)
+        for rows, inner, columns in ((256, 144, 16), (1024, 144, 16), (1024, 288, 32), (256, 576, 64), (1024, 576, 64))
+    ]
+    slow = [
+        Point(sizes=(rows, inner, columns), us=rows * inner * columns / 20e3)
+        for rows, inner, columns in ((1024, 27, 16), (4096, 27, 16), (9216, 27, 8), (4096, 72, 8))
+    ]
+    wanted = (4096, 288, 32)
+    right_us = 4096 * 288 * 32 / 200e3
+    seen = {apart: table.surface((*fast, *slow), apart).us(wanted) for apart in (1.0, table.CONV_ROWS_APART)}
+    assert right_us * 0.7 < seen[table.CONV_ROWS_APART] < seen[1.0]

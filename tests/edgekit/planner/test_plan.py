@@ -140,6 +140,25 @@ def test_every_way_of_a_cut_bundle_has_its_cost(tmp_path: Path) -> None:
         assert plan(tuple(rows.values())).verdict
 
 
+def test_a_chain_that_hands_the_rest_to_the_server_costs_the_share_that_goes_on(tmp_path: Path) -> None:
+    def change(found: Manifest) -> Manifest:
+        found = cut(found)
+        (point,) = (msgspec.structs.replace(row, of="onnx.fp32") for row in found.split_points)
+        certified = msgspec.structs.replace(found.operating_points[0], of="onnx.fp32")
+        exits = (Exit(id="e0", output="y", after=point.id, of="onnx.fp32"), Exit(id="e1", output="y", of="onnx.fp32"))
+        return msgspec.structs.replace(found, split_points=(point,), operating_points=(certified,), exits=exits)
+
+    with open_bundle(make_bundle(tmp_path / "tiny.edge", change=change)) as bundle:
+        device, server = Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))
+        rows = {row.id: row for row in actions_of(bundle, device, server)}
+        seg0, exit0 = (device.of(bundle.graph(f"onnx.fp32.{name}")).ms for name in ("seg0", "exit0"))
+    row, split_row = rows["exit:risk1:split:onnx.fp32.middle"], rows["split:onnx.fp32.middle"]
+    assert (row.kind, row.split_point, row.highest_drop) == ("exit", "onnx.fp32.middle", 0.01)
+    assert row.offload_fraction == pytest.approx(0.4)
+    assert row.head_ms == pytest.approx(seg0 + exit0)
+    assert (row.bytes_up, row.tail_ms) == (split_row.bytes_up, split_row.tail_ms)
+
+
 def test_int8_on_a_float_wire_costs_the_accuracy_that_was_measured_for_this_very_split_point(tmp_path: Path) -> None:
     def change(found: Manifest) -> Manifest:
         found = cut(found)
@@ -155,10 +174,15 @@ def test_int8_on_a_float_wire_costs_the_accuracy_that_was_measured_for_this_very
 
     with open_bundle(make_bundle(tmp_path / "tiny.edge", change=change)) as bundle:
         device, server = Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))
-        rows = {row.id[-1]: row for row in actions_of(bundle, device, server) if row.kind == "split"}
-    assert (rows["a"].accuracy_drop, rows["a"].accuracy_drop_high, rows["a"].codec) == (0.01, 0.02, "int8-row")
-    assert (rows["b"].accuracy_drop, rows["b"].accuracy_drop_high) == (0.0, 0.0)
-    assert rows["c"].accuracy_drop is None  # never measured
+        rows = {row.id.removeprefix("split:onnx.fp32."): row for row in actions_of(bundle, device, server)}
+    lossy = rows["a:int8-row"]
+    assert (lossy.accuracy_drop, lossy.accuracy_drop_high, lossy.codec) == (0.01, 0.02, "int8-row")
+    assert (rows["b:int8-row"].accuracy_drop, rows["b:int8-row"].accuracy_drop_high) == (0.0, 0.0)
+    assert "c:int8-row" not in rows  # never measured
+    for place in "abc":  # with all its bits a float wire loses nothing and is four times as long
+        assert (rows[place].highest_drop, rows[place].codec) == (0.0, "none")
+    # 100 elements of a row, its scale in int8, and the input that the tail needs again.
+    assert rows["a"].bytes_up - lossy.bytes_up == 400 - (100 + 4)
 
 
 def test_a_graph_of_which_nothing_is_known_is_refused_with_the_way_out(tmp_path: Path) -> None:

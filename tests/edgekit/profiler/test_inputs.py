@@ -56,6 +56,19 @@ def test_golden_inputs_are_cut_and_repeated_to_the_batch():
     assert fit(golden, [tensor("x", "float32", "n", 2)])["x"].shape == (3, 2)
 
 
+def test_a_state_is_repeated_along_its_own_batch_axis():
+    given = {"x": np.ones((1, 3), np.float32), "state": np.arange(2, dtype=np.float32).reshape(2, 1, 1)}
+    wanted = (
+        Tensor(name="x", dtype="float32", shape=("B", 3)),
+        Tensor(name="state", dtype="float32", shape=(2, "B", 1)),
+    )
+    made = fit(given, wanted, batch=3, places={"x": 0, "state": 1})
+    assert made["x"].shape == (3, 3)
+    assert made["state"][:, :, 0].tolist() == [[0, 0, 0], [1, 1, 1]]
+    with pytest.raises(InputMismatch):  # the graph declares two layers, not three
+        fit({**given, "state": np.ones((3, 1, 2), np.float32)}, wanted, batch=3, places={"x": 0, "state": 1})
+
+
 def test_a_short_input_is_padded_with_zeros_to_the_rung():
     fitted = fit({"ids": np.ones((1, 3), np.int64)}, [tensor("ids", "int32", 1, 5)])
     assert fitted["ids"].tolist() == [[1, 1, 1, 0, 0]]

@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("grpc")
-
-from edgekit.serve import Options, serve
 from edgekit_runtime.testing import make_bundle
 
 
 @contextlib.contextmanager
 def running(bundles: tuple[Path, ...], **changes: Any) -> Iterator[tuple[str, int | None]]:
     """The address and the metrics port of a server; it is drained at the end."""
+    from edgekit.serve import Options, serve  # each test file skips itself where gRPC is missing; this one cannot
+
     ready, ports, failed = threading.Event(), [], []
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
@@ -61,3 +60,12 @@ def start() -> Callable[..., contextlib.AbstractContextManager[tuple[str, int | 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return make_bundle(tmp_path / "tiny.edge")
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student with exits (`early`), converted once."""
+    pytest.importorskip("torch")
+    from tests.edgekit.serve.early import build
+
+    return build(tmp_path_factory.mktemp("early") / "early.edge")

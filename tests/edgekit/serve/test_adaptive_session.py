@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("grpc", reason="gRPC is not installed: pip install 'edgekit[server]'")
+pytest.importorskip("prometheus_client", reason="prometheus_client is not installed: pip install 'edgekit[server]'")
+
 import edgekit_runtime as er
 from edgekit_runtime.adaptive import Policy, journal
 from edgekit_runtime.adaptive.controller import Settings

@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("grpc", reason="gRPC is not installed: pip install 'edgekit[server]'")
+pytest.importorskip("prometheus_client", reason="prometheus_client is not installed: pip install 'edgekit[server]'")
+
 from edgekit.cli.app import run
 from edgekit_runtime.testing import make_bundle
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("grpc", reason="gRPC is not installed: pip install 'edgekit[server]'")
+pytest.importorskip("prometheus_client", reason="prometheus_client is not installed: pip install 'edgekit[server]'")
+
 from edgekit_runtime.errors import Unreachable
 from edgekit_runtime.remote.client import Client, Credentials
 

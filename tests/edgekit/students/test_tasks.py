@@ -36,6 +36,15 @@ def test_lighting_keeps_pictures_between_0_and_1_and_repeats_from_its_seed() -> 
     assert float(first.min()) >= 0 and float(first.max()) <= 1
 
 
+def test_the_windows_of_a_recording_do_not_overlap_across_its_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = np.arange(40 * 128, dtype=np.float32).reshape(40, 128)
+    monkeypatch.setattr(data, "machine_spectrum", lambda: frames)
+    seen, judged = (part["spectrum"] for part in picture_tasks.machine_sound())
+    assert seen.shape == judged.shape == (16, 640)
+    np.testing.assert_array_equal(seen[3], frames[3:8].ravel())
+    assert seen.max() < judged.min() == frames[20, 0]
+
+
 @pytest.mark.parametrize(
     ("word", "written"),
     [("chat", "ჩატ"), ("cela", "ცელა"), ("calle", "კალჰ"), ("thess", "თეს"), ("oah", "ოა"), ("baa", "ბჱ")],

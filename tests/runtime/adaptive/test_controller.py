@@ -125,3 +125,20 @@ def test_the_twin_without_load_sees_none() -> None:
     controller.load.see_device(0.9)
     load = controller.plan(0.0).decision.estimates["load"]
     assert load.device_slowdown == 1.0
+
+
+def test_hedges_that_were_for_nothing_teach_patience_and_an_outage_does_not() -> None:
+    controller = Controller((LOCAL, OFFLOAD), Policy())
+    for number in range(20):
+        answered(controller, number * 0.2)
+    before = controller.plan(4.0).hedge_ms
+    controller.answered(hedged=True)
+    after = controller.plan(4.0).hedge_ms
+    assert before is not None and after is not None and after > 1.3 * before
+    for _ in range(50):
+        controller.answered(hedged=True)
+    most = controller.plan(4.0).hedge_ms
+    assert most is not None and most <= 3.01 * before  # the net never goes away
+    for _ in range(2000):
+        controller.answered(hedged=False)
+    assert controller.plan(4.0).hedge_ms == pytest.approx(before)

@@ -75,3 +75,14 @@ def test_queue_and_service_of_the_server_are_kept_apart() -> None:
     seen = load.read(2.0)
     assert seen.queue_ms == pytest.approx(30, rel=0.1)
     assert seen.server_slowdown == pytest.approx(3, rel=0.1)
+
+
+def test_one_slow_empty_request_is_doubted_and_two_are_a_longer_way() -> None:
+    link = fed(20, 20, 40)
+    link.see(8.2, 900.0, 0, 0)
+    assert link.doubts and link.read(8.3).rtt_ms < 40
+    link.see(8.4, 20.0, 0, 0)
+    assert not link.doubts and link.read(8.5).rtt_ms < 40
+    link.see(8.6, 120.0, 0, 0)
+    link.see(8.8, 120.0, 0, 0)
+    assert not link.doubts and link.read(8.9).rtt_ms > 80

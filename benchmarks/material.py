@@ -1,0 +1,102 @@
+"""What a row of the matrix is converted from: trained weights and real data where there are any, else seeded ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import resnet
+from edgekit.students import picture_tasks, registry, train
+
+Arrays = dict[str, np.ndarray]
+CALIBRATION, EVALUATION = 48, 200
+LONGEST = 128  # size at which sequences are timed, where the student takes as much
+# Published weights whose own data are not at hand, and what is shown to them instead: no labels.
+REFERENCE = {"mobilenet_v1": picture_tasks.photographs, "autoencoder": picture_tasks.machine_sound}
+# The metric of trained students that are not judged by top-1, and what int8 may lose of it (perplexity has no scale of
+# its own: a share).
+METRICS = {
+    "pair_classifier": ("f1", "0.01"),
+    "gated_cnn": ("perplexity", "1%"),
+    "essay_scorer": ("qwk", "0.01"),
+    "truecaser": ("f1", "0.01"),
+    "bilstm_tagger": ("f1", "0.01"),
+}
+# Inputs whose numbers are places on an axis: where that is cut, they must lie within it.
+INDEXES = {"gcn": {"edges": "N"}}
+
+
+def sizes_of(student: registry.Student) -> dict[str, list[int]]:
+    """At least five sizes of each dynamic axis, the smallest and the largest among them."""
+    found = {}
+    for axis in student.axes:
+        five = np.geomspace(axis.min, axis.max, 5).round().astype(int)
+        if len(set(five.tolist())) < 5:
+            five = np.linspace(axis.min, axis.max, min(5, axis.max - axis.min + 1)).round().astype(int)
+        found[axis.symbol] = sorted(set(five.tolist()))
+    return found
+
+
+def timed_sizes(student: registry.Student) -> dict[str, int]:
+    """One sample of a usual length."""
+    sizes = {axis.symbol: min(axis.max, max(axis.min, LONGEST)) for axis in student.axes}
+    return sizes | {axis.symbol: max(1, axis.min) for axis in student.axes if axis.role == "batch"}
+
+
+def inputs_at(student: registry.Student, sizes: Mapping[str, int], seed: int) -> Arrays:
+    """Seeded inputs whose axes have the sizes given (others as the student's example has them)."""
+    arrays = student.example(sizes.get("B", 1), sizes.get("T", 16), size="full", seed=seed)
+    for tensor in student.inputs:
+        for place, symbol in enumerate(tensor.shape):
+            have = arrays[tensor.name].shape[place]
+            wanted = sizes.get(symbol, have) if isinstance(symbol, str) else have
+            if wanted != have:
+                arrays[tensor.name] = arrays[tensor.name].take(np.arange(wanted) % have, axis=place)
+    for name, symbol in INDEXES.get(student.name, {}).items():
+        arrays[name] = arrays[name] % sizes.get(symbol, arrays[name].max() + 1)
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """What a row is converted from: the module, samples as `edgekit.convert` takes them, and how int8 is judged."""
+
+    student: registry.Student
+    module: object
+    calibration: object
+    evaluation: object
+    trained: bool
+    judged_by: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def material(name: str, folder: Path, trained: bool) -> Material:
+    """Trained weights and real data where there are any and `trained` is asked for; else seeded ones."""
+    student = registry.get(name)
+    if trained and (folder / f"{name}.material" / "eval.npz").is_file():
+        return _learnt(student, folder / f"{name}.material")
+    if trained and name in resnet.CHECKPOINTS:
+        return Material(student, *resnet.material(name), True)
+    if trained and name in REFERENCE:
+        return Material(student, picture_tasks.reference_weights(name), *REFERENCE[name](), True)
+    module = student.build()
+    full = timed_sizes(student)
+    lengths = [full, {**full, **{a.symbol: max(a.min, full[a.symbol] // 2) for a in student.axes if a.role != "batch"}}]
+    samples = [inputs_at(student, lengths[seed % 2], seed) for seed in range(CALIBRATION + EVALUATION)]
+    return Material(student, module, samples[:CALIBRATION], samples[CALIBRATION:], False)
+
+
+def _learnt(student: registry.Student, place: Path) -> Material:
+    from safetensors.torch import load_file
+
+    module = student.build()
+    module.load_state_dict(load_file(place / "weights.safetensors"))
+    judged_by = dict(zip(("metric", "max_drop"), METRICS[student.name], strict=True)) if student.name in METRICS else {}
+    return Material(student, module, place / "calib.npz", place / "eval.npz", True, judged_by)
+
+
+def recipe_of(student: registry.Student) -> str | None:
+    """The recipe that trains this very student: one of its name may be for other pictures (MNIST instead of CIFAR)."""
+    return next((name for name, recipe in train.RECIPES.items() if recipe.source == student.source), None)

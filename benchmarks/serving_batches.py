@@ -1,0 +1,144 @@
+"""Eight clients and tails of MiniLM: throughput over the largest batch and the wait bound.
+
+Clients, server and engine share the machine's cores. The servers stand side by side and are stormed in turns, an order
+drawn anew each round, so that a busy neighbour meets them all alike. Beside the rate stands the processor time that the
+server spends on a request: it does not depend on neighbours.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import statistics
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+import edgekit
+import edgekit_runtime as er
+from benchmarks.minilm import DYNAMIC
+from benchmarks.page import table, target
+from benchmarks.serving import Served
+from edgekit.students import data, minilm
+from edgekit_runtime.chain import Chain
+from edgekit_runtime.remote.client import Client, Late
+
+CLIENTS, SECONDS, ROUNDS = 8, 1.0, 3
+MIXED = (16, 20, 24, 32)
+PLACE = "model.encoder.layer.2"  # after three of six layers
+SETTINGS = ((1, 0.0), (2, 2.0), (4, 0.0), (4, 2.0), (8, 0.0), (8, 2.0), (8, 5.0), (16, 2.0))
+
+
+def converted(folder: Path) -> Path:
+    """MiniLM with its real weights, ONNX in fp32 and int8, cut after each layer; what lies there already is taken."""
+    out = folder / "minilm.edge"
+    if out.exists():
+        return out
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, texts in (("calibration", data.sst2("train").texts[:64]), ("eval", data.sst2("dev").texts[:100])):
+        (folder / f"{name}.txt").write_text("\n".join(texts))
+    edgekit.convert(
+        str(minilm.package_folder()),
+        out=out,
+        dynamic=DYNAMIC,
+        calibration=folder / "calibration.txt",
+        eval=folder / "eval.txt",
+        metric="cosine",
+        max_drop=0.005,
+        formats=["onnx"],
+        split_points=("auto",),
+    )
+    return out
+
+
+def run(folder: Path) -> str:
+    """The curves; a bundle that lies in the folder already is taken."""
+    path, parts = converted(folder), []
+    for graph, lengths in (("onnx.fp32", (16,)), ("onnx.int8", (16,)), ("onnx.int8", (32,)), ("onnx.int8", MIXED)):
+        told = " and ".join(map(str, lengths))
+        parts += [f"\n#### {graph}, tail behind {PLACE}, {told} tokens\n", _curve(path, graph, lengths)]
+    return "\n".join(parts)
+
+
+def _curve(path: Path, graph: str, lengths: tuple[int, ...]) -> str:
+    model, requests = _requests(path, graph, lengths)
+    servers = [
+        Served(path, 0, "--batch", str(most), "--wait-ms", str(wait), "--limit-ms", "5000") for most, wait in SETTINGS
+    ]
+    seen: list[list[tuple[float, float, list[float]]]] = [[] for _ in servers]
+    order = list(range(len(servers)))
+    for number in range(ROUNDS + 1):
+        random.Random(number).shuffle(order)
+        for place in order:
+            found = storm(servers[place], model, requests, SECONDS if number else 0.3)
+            if number:  # the first round warms up
+                seen[place].append(found)
+    for server in servers:
+        server.kill(signal.SIGTERM)
+    rates = [statistics.median(rate for rate, _, _ in rows) for rows in seen]
+    costs = [statistics.median(cost for _, cost, _ in rows) for rows in seen]
+    lines = []
+    for (most, wait), rate, cost, rows in zip(SETTINGS, rates, costs, seen, strict=True):
+        times = [ms for _, _, part in rows for ms in part]
+        gain = rate / rates[0]
+        verdict = target(">= 1.3x", gain >= 1.3) if most > 1 and rate == max(rates) else ("", "")
+        p50, p99 = np.quantile(times, (0.5, 0.99))
+        ratio = f"{gain:.2f}x"
+        lines.append((most, wait, f"{rate:.0f}", ratio, f"{cost:.2f}", f"{p50:.1f}", f"{p99:.1f}", *verdict))
+    head = (
+        "largest batch",
+        "wait ms",
+        "requests a second",
+        "of batch 1",
+        "server's CPU ms a request",
+        "p50 ms",
+        "p99 ms",
+    )
+    return table((*head, "target", ""), lines)
+
+
+def _requests(path: Path, graph: str, lengths: tuple[int, ...]) -> tuple[str, list[dict[str, np.ndarray]]]:
+    """The tail's name, and what the head makes of one text of each length."""
+    rng = np.random.default_rng(0)
+    with er.open_bundle(path) as bundle, Chain(bundle, graph, stop=PLACE) as head:
+        point = next(row for row in bundle.manifest.split_points if row.of == graph and row.place == PLACE)
+        ids = [
+            {"input_ids": rng.integers(1000, 20000, (1, length)), "attention_mask": np.ones((1, length), np.int64)}
+            for length in lengths
+        ]
+        return f"{bundle.manifest.name}.tail.{point.id}", [head.run(row) for row in ids]
+
+
+def storm(
+    server: Served, model: str, requests: list[dict[str, np.ndarray]], seconds: float
+) -> tuple[float, float, list[float]]:
+    """Requests a second, processor ms of the server a request, and the time of each request in ms."""
+    times: list[float] = []
+    end = time.monotonic() + seconds
+
+    def work(number: int) -> None:
+        client, step = Client(server.url), number
+        while time.monotonic() < end:
+            start = time.perf_counter()
+            try:
+                client.call(model, requests[step % len(requests)], timeout_s=20)
+            except Late:
+                continue
+            times.append((time.perf_counter() - start) * 1e3)
+            step += 1
+        client.close()
+
+    process = psutil.Process(server.process.pid)
+    before = sum(process.cpu_times()[:2])
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(CLIENTS)]
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.monotonic() - start
+    spent = sum(process.cpu_times()[:2]) - before
+    return len(times) / took, spent * 1e3 / max(len(times), 1), times

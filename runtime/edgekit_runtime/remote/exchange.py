@@ -1,0 +1,317 @@
+"""One request that may be sent: the device's part, the call, and the local run as its net or its rival.
+
+way.begin ── answered already ────────────────────────────────► answer
+   └── encode ── send ── answer valid? ──► joined ─────────────► answer
+                   └── late, error, wrong: the local run ──────► answer      the first valid one wins
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from edgekit_runtime.adaptive import ActionCost, Controller, Outcome
+from edgekit_runtime.adaptive.controller import Plan
+from edgekit_runtime.engines.base import Arrays
+from edgekit_runtime.errors import EdgekitError, InputMismatch
+from edgekit_runtime.manifest import Tensor
+from edgekit_runtime.remote.answers import Expected, Result, Timing, check, sizes_of
+from edgekit_runtime.remote.call import Call, Late, Reply
+from edgekit_runtime.remote.client import Client
+from edgekit_runtime.remote.offers import Offer
+from edgekit_runtime.remote.ways import Begun, joined
+
+_LONGEST_CALL_S = 30.0
+
+
+@dataclasses.dataclass
+class Line:
+    """What all requests of a session share.
+
+    Attributes:
+        client: The channel.
+        controller: Decides and learns; used under `lock`.
+        lock: Of the controller.
+        workers: Threads for local runs beside a call.
+        local: The net under every request.
+        inputs: Of the student.
+        outputs: Those that every answer has.
+        batch: Symbol of the batch axis; empty: there is none.
+        ours: The server understands parameters.
+        closed: Nothing is learned any more.
+    """
+
+    client: Client
+    controller: Controller
+    lock: threading.Lock
+    workers: ThreadPoolExecutor
+    local: Offer
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    batch: str
+    ours: bool
+    closed: bool = False
+
+
+@dataclasses.dataclass
+class _Sent:
+    """A request that is out."""
+
+    call: Call
+    offer: Offer
+    begun: Begun
+    flight: int
+    head_ms: float
+    encode_ms: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Event:
+    """Something has ended: the server's answer (`sent`), or the run here beside it."""
+
+    sent: _Sent | None
+    outputs: Arrays | None = None
+    error: BaseException | None = None
+
+
+def run_here(line: Line, offer: Offer, inputs: Mapping[str, Any]) -> tuple[Arrays, float, str]:
+    """Answers on the device.
+
+    Returns:
+        The outputs, the time of the run in ms, and why it was the full local run after all (empty: it was not).
+
+    Raises:
+        InputMismatch: The inputs do not fit the student.
+    """
+    try:
+        return (*_run(line, offer, inputs), "")
+    except EdgekitError as error:
+        if offer is line.local:
+            raise
+        return (*_run(line, line.local, inputs), error.message)  # which says whether the inputs are to blame
+
+
+def _run(line: Line, offer: Offer, inputs: Mapping[str, Any]) -> tuple[Arrays, float]:
+    with line.lock:
+        line.controller.running(time.monotonic(), offer.cost.id)
+    start = time.perf_counter()
+    try:
+        begun = offer.way.begin(inputs)
+    finally:
+        took_ms = since(start)
+        with line.lock:
+            line.controller.stopped()
+    _learn(line, offer.cost, begun, took_ms)
+    return begun.outputs, took_ms
+
+
+def _learn(line: Line, cost: ActionCost, begun: Begun, took_ms: float) -> None:
+    """The device's time, in terms of the action's: a request that left early took less than the action does."""
+    idle_ms = cost.head_ms + cost.encode_ms
+    scale = idle_ms / begun.idle_ms if begun.idle_ms else 1.0
+    with line.lock:
+        line.controller.observe(time.monotonic(), Outcome(cost.id, device_ms=took_ms * scale))
+
+
+class Exchange:
+    """One request, from the plan to the first valid answer."""
+
+    def __init__(
+        self, line: Line, inputs: Mapping[str, Any], plan: Plan, remote: Offer, here: Offer, start: float
+    ) -> None:
+        """Nothing is done yet.
+
+        Args:
+            line: Of the session.
+            inputs: Of the request.
+            plan: What was decided.
+            remote: The action that sends.
+            here: The action that answers on the device, as rival or as net.
+            start: When the request came, by `time.perf_counter`.
+        """
+        self._line, self._inputs, self._plan = line, inputs, plan
+        self._remote, self._here, self._start = remote, here, start
+        self._chosen_here = plan.decision.action == here.cost.id
+        self._ended: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+
+    def result(self) -> Result:
+        """The first valid answer.
+
+        Raises:
+            InputMismatch: The inputs do not fit the student.
+        """
+        racing = bool(self._plan.race)
+        try:
+            sent = self.send()
+        except EdgekitError as error:  # the head or a codec failed: the local run says whether the inputs are to blame
+            outputs, local_ms, _ = run_here(self._line, self._line.local, self._inputs)
+            return self._told(outputs, local_ms, error.message)
+        if isinstance(sent, Result):
+            return sent
+        local, fallback, failed = racing, "", False
+        lost: BaseException | None = None
+        if racing:
+            self._beside(self._here)
+        while True:
+            wait = None if local else max((self._plan.hedge_ms or 0.0) - since(self._start), 0.0) / 1e3
+            try:
+                event = self._ended.get(timeout=wait)
+            except queue.Empty:
+                local, fallback = True, "the answer was overdue"
+                self._beside(self._line.local)
+                continue
+            if event.sent is not None and event.outputs is None:
+                failed, fallback = True, _said(event.error)
+                if lost is not None:
+                    raise lost
+                if not local:
+                    local = True
+                    self._beside(self._line.local)
+                continue
+            if event.error is not None:
+                if failed or isinstance(event.error, InputMismatch):  # what does not fit here fits nowhere
+                    sent.call.cancel()
+                    raise event.error
+                lost = event.error  # the server may still answer; its call ends by itself
+                continue
+            return self._answer(event, sent, fallback, failed)
+
+    def send(self) -> _Sent | Result:
+        """The device's part, and what is left of it to the server; a `Result` where nothing is left.
+
+        Raises:
+            EdgekitError: The device's part, or a codec, failed.
+        """
+        line, cost = self._line, self._remote.cost
+        head_start = time.perf_counter()
+        begun = self._remote.way.begin(self._inputs)
+        head_ms = since(head_start) if cost.head_ms else 0.0
+        if not begun.tensors:
+            _learn(line, cost, begun, head_ms)
+            if self._plan.race:
+                with line.lock:
+                    line.controller.race_over(time.monotonic(), False)
+            return self._told(begun.outputs, head_ms, "")
+        parameters: dict[str, Any] = {}
+        deadline_ms = line.controller.policy.deadline_ms
+        if line.ours and self._remote.sha256:
+            parameters["sha256"] = self._remote.sha256
+        if line.ours and deadline_ms is not None:
+            parameters["deadline_ms"] = max(deadline_ms - since(self._start), 1.0)
+        encode_start = time.perf_counter()
+        call = line.client.infer(
+            self._remote.model,
+            begun.tensors,
+            parameters=parameters,
+            codec=self._remote.codecs,
+            timeout_s=self._plan.race_limit_ms / 1e3 if self._plan.race else _LONGEST_CALL_S,
+        )
+        encode_ms = since(encode_start)
+        with line.lock:
+            flight = line.controller.sent(time.monotonic(), cost.id)
+        sent = _Sent(call, self._remote, begun, flight, head_ms, encode_ms)
+        expected = self._expected(begun)
+        call.then(lambda: self._returned(sent, expected))
+        return sent
+
+    def _expected(self, begun: Begun) -> Expected:
+        sizes = sizes_of(self._line.inputs, self._inputs)
+        if begun.rest is not None and self._line.batch:
+            sizes[self._line.batch] = len(begun.rest)
+        return Expected(self._line.outputs, self._remote.sha256, sizes)
+
+    def _returned(self, sent: _Sent, expected: Expected) -> None:
+        """In a thread of gRPC: the call has ended in whatever way."""
+        now = time.monotonic()
+        try:
+            reply = sent.call.result(0)
+            check(reply.tensors, reply.parameters, expected)
+            outputs = joined(sent.begun, {tensor.name: reply.tensors[tensor.name] for tensor in expected.outputs})
+        except EdgekitError as error:
+            with self._line.lock:
+                if sent.flight and not self._line.closed:
+                    retry_after_s = error.retry_after_s if isinstance(error, Late) else None
+                    self._line.controller.failed(now, sent.flight, retry_after_s)
+            self._ended.put(_Event(sent, error=error))
+            return
+        with self._line.lock:
+            self._line.controller.back(sent.flight)
+            self._line.controller.observe(now, self._outcome(sent, reply))
+        self._ended.put(_Event(sent, outputs=outputs))
+
+    def _outcome(self, sent: _Sent, reply: Reply) -> Outcome:
+        cost, ours, queue_ms = sent.offer.cost, self._line.ours, reply.number("queue_ms")
+        own_ms = sent.begun.idle_ms
+        scale = 1.0 if own_ms is None else (cost.head_ms + cost.encode_ms) / (own_ms + cost.encode_ms)
+        return Outcome(
+            cost.id,
+            device_ms=(sent.head_ms + sent.encode_ms) * scale,
+            network_ms=reply.network_ms,
+            bytes_up=reply.bytes_up,
+            bytes_down=reply.bytes_down,
+            queue_ms=queue_ms if ours else None,
+            server_ms=max(reply.number("residence_ms") - queue_ms, 0.0) if ours else None,
+        )
+
+    def _answer(self, event: _Event, sent: _Sent, fallback: str, failed: bool) -> Result:
+        """The first valid answer, and what is learned from it."""
+        assert event.outputs is not None
+        here, raced = event.sent is None, bool(self._plan.race)
+        with self._line.lock:
+            if raced:
+                self._line.controller.race_over(time.monotonic(), here != self._chosen_here)
+            elif not here:
+                self._line.controller.answered(hedged=bool(fallback))
+            elif not failed:
+                self._line.controller.gave_up(time.monotonic(), sent.flight)
+        if here and not failed and not raced:
+            sent.flight = 0
+            sent.call.cancel()
+        total = since(self._start)
+        if here:
+            told = "" if self._chosen_here else fallback or "the local run was first"
+            return Result(event.outputs, self._plan.decision, Timing(total, local_ms=total, fallback=told))
+        return Result(event.outputs, self._plan.decision, self._timing(sent, total))
+
+    def _timing(self, sent: _Sent, total_ms: float) -> Timing:
+        reply, link = sent.call.result(0), self._plan.decision.link
+        up = reply.bytes_up / link.uplink_mbps if link.up else 1.0
+        share = up / (up + (reply.bytes_down / link.downlink_mbps if link.up else 1.0))
+        queue_ms = reply.number("queue_ms")
+        return Timing(
+            total_ms,
+            local_ms=sent.head_ms,
+            encode_ms=sent.encode_ms,
+            uplink_ms=reply.network_ms * share,
+            server_ms=max(reply.number("residence_ms") - queue_ms, 0.0),
+            queue_ms=queue_ms,
+            downlink_ms=reply.network_ms * (1 - share),
+        )
+
+    def _told(self, outputs: Arrays, local_ms: float, fallback: str) -> Result:
+        timing = Timing(since(self._start), local_ms=local_ms, fallback=fallback)
+        return Result(outputs, self._plan.decision, timing)
+
+    def _beside(self, offer: Offer) -> None:
+        """Starts a run on the device."""
+        self._line.workers.submit(self._run_beside, offer)
+
+    def _run_beside(self, offer: Offer) -> None:
+        try:
+            self._ended.put(_Event(None, outputs=run_here(self._line, offer, self._inputs)[0]))
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
+            self._ended.put(_Event(None, error=error))
+
+
+def since(start: float) -> float:
+    """Milliseconds since `time.perf_counter()` said `start`."""
+    return (time.perf_counter() - start) * 1e3
+
+
+def _said(error: BaseException | None) -> str:
+    return error.message if isinstance(error, EdgekitError) else str(error)

@@ -1,0 +1,138 @@
+"""What the device does of a request before, or instead of, sending it: one small class each way.
+
+Here            the local run                                   answered
+EarlyHere       exits with certified thresholds                 answered
+Send            the inputs                                      to the full model
+Head            runs up to a split point                        to its tail
+EarlyThenSend   exits up to a split point                       answered, or the rest to its tail
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgekit_runtime.chain import Chain
+from edgekit_runtime.engines.base import Arrays
+from edgekit_runtime.manifest import Axis, OperatingPoint, Tensor
+from edgekit_runtime.remote.leaving import LeavingChain
+from edgekit_runtime.tensors import check
+
+Run = Callable[[Mapping[str, Any]], Arrays]
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """How far the device came.
+
+    Attributes:
+        outputs: What is answered already; rows of `rest` are still to be overwritten. Empty: nothing.
+        tensors: To be sent; empty: the answer stands.
+        rest: Numbers of the samples that are sent; None: all.
+        idle_ms: What this very way is expected to take on an idle device; None: the action's own time.
+    """
+
+    outputs: Arrays
+    tensors: Arrays
+    rest: np.ndarray | None = None
+    idle_ms: float | None = None
+
+
+class Way(Protocol):
+    """The device's part of an action."""
+
+    def begin(self, inputs: Mapping[str, Any]) -> Begun:
+        """Runs it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Here:
+    """The local run, less what it says beside the answer."""
+
+    run: Run
+    answer: Sequence[str]
+
+    def begin(self, inputs: Mapping[str, Any]) -> Begun:
+        """Answers."""
+        made = self.run(inputs)
+        return Begun({name: made[name] for name in self.answer}, {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Send:
+    """The inputs, checked first: what does not fit is the caller's fault, and no failure of the server."""
+
+    inputs: Sequence[Tensor]
+    axes: Mapping[str, Axis]
+
+    def begin(self, inputs: Mapping[str, Any]) -> Begun:
+        """Leaves all to the server."""
+        arrays, _ = check(self.inputs, self.axes, inputs)
+        return Begun({}, {name: np.ascontiguousarray(array) for name, array in arrays.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The student up to a split point."""
+
+    chain: Chain
+
+    def begin(self, inputs: Mapping[str, Any]) -> Begun:
+        """Runs the head."""
+        return Begun({}, {name: np.ascontiguousarray(array) for name, array in self.chain.run(inputs).items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyHere:
+    """The whole chain with its exits.
+
+    Attributes:
+        leave_ms: Time until each exit on an idle device, one sample.
+    """
+
+    chain: LeavingChain
+    point: OperatingPoint
+    leave_ms: Sequence[float]
+
+    def begin(self, inputs: Mapping[str, Any]) -> Begun:
+        """Answers; each sample at the first exit that is sure enough."""
+        answered = self.chain.infer(inputs, self.point)
+        return Begun(answered.outputs, {}, idle_ms=self.leave_ms[int(answered.exits.max())])
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyThenSend:
+    """The chain up to the split point of one exit.
+
+    Attributes:
+        last: Number of that exit.
+        leave_ms: Time until each exit up to it on an idle device, one sample.
+    """
+
+    chain: LeavingChain
+    point: OperatingPoint
+    last: int
+    leave_ms: Sequence[float]
+
+    def begin(self, inputs: Mapping[str, Any]) -> Begun:
+        """Answers what is sure, hands over the rest."""
+        left = self.chain.until(inputs, self.point, self.last)
+        outputs = {self.chain.exits[-1].output: left.answers}
+        idle_ms = self.leave_ms[min(int(left.exits.max()), self.last)]
+        if not len(left.rest):
+            return Begun(outputs, {}, idle_ms=idle_ms)
+        tensors = {name: np.ascontiguousarray(array) for name, array in left.tensors.items()}
+        return Begun(outputs, tensors, left.rest, idle_ms)
+
+
+def joined(begun: Begun, answer: Arrays) -> Arrays:
+    """The whole answer: what the server said, at the rows that were sent."""
+    if begun.rest is None or not begun.outputs:
+        return answer
+    whole = {name: array.copy() for name, array in begun.outputs.items()}
+    for name, array in whole.items():
+        array[begun.rest] = answer[name]
+    return whole

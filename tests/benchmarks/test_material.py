@@ -1,0 +1,44 @@
+"""What the rows of the matrix are converted from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from benchmarks import material
+from edgekit.students import registry, train
+
+
+def test_a_student_gets_the_recipe_for_its_own_inputs() -> None:
+    recipe = material.recipe_of(registry.get("multi_exit"))
+    assert recipe is not None
+    assert train.RECIPES[recipe].source == registry.get("multi_exit").source
+    assert recipe != "multi_exit"  # that one trains the student for MNIST
+    assert material.recipe_of(registry.get("gcn")) is None
+
+
+@pytest.mark.parametrize("name", ["pair_classifier", "essay_scorer"])
+def test_trained_students_are_judged_by_their_own_metric(name: str, tmp_path: Path) -> None:
+    place = tmp_path / f"{name}.material"
+    place.mkdir()
+    student = registry.get(name)
+    state = student.build().state_dict()
+    save_file({key: value.contiguous() for key, value in state.items()}, place / "weights.safetensors")
+    for file in ("calib.npz", "eval.npz"):
+        np.savez(place / file, **student.example(4))
+    learnt = material.material(name, tmp_path, trained=True)
+    assert learnt.trained
+    assert learnt.judged_by == {"metric": material.METRICS[name][0], "max_drop": material.METRICS[name][1]}
+    assert material.material(name, tmp_path, trained=False).judged_by == {}
+
+
+@pytest.mark.parametrize("name", sorted(registry.STUDENTS))
+def test_five_sizes_of_each_axis_reach_from_the_least_to_the_largest(name: str) -> None:
+    student = registry.get(name)
+    for axis in student.axes:
+        sizes = material.sizes_of(student)[axis.symbol]
+        assert len(sizes) >= 5
+        assert (sizes[0], sizes[-1]) == (axis.min, axis.max)
