@@ -1,8 +1,13 @@
-"""Students with exits for `exits.py`, trained here: what is learnt from, what is judged on, and nothing in common."""
+"""Students with exits for `exits.py`, trained once: what is learnt from, what is judged on, and nothing in common.
+
+Weights are kept as `NAME.safetensors` in the folder given: a later run only loads them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +17,13 @@ from edgekit.students import bert, data, resnet_cifar
 from edgekit.students.fit import Plan, fit
 from edgekit.students.multi_exit import MultiExitCNN
 from edgekit.students.sampling import seeded, settle_batch_norm
-from edgekit.students.train import LONGEST_SENTENCE, mnist_task, sst2_task
+from edgekit.students.train import LONGEST_SENTENCE, bert_task, mnist_task
+from edgekit.training import views
 from edgekit.training.exits import FirstWordHead, attach_exits
+from edgekit.training.heads import Teaching, copied, pool_of, teach_heads
 
 Arrays = dict[str, np.ndarray]
+BERT_ROWS = 30_522
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,83 +38,140 @@ class Material:
     dynamic: tuple[str, ...]
 
 
-def mnist(epochs: int = 4, samples: int = 10_000) -> Material:
+def kept(module: nn.Module, path: Path, teach: Callable[[], None]) -> nn.Module:
+    """The module with the weights of a file; without the file it is taught, and the file is written."""
+    from safetensors.torch import load_file, save_file
+
+    if path.is_file():
+        module.load_state_dict(load_file(path))
+    else:
+        teach()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")  # an interrupted run leaves no half a file
+        save_file({name: value.contiguous() for name, value in module.state_dict().items()}, part)
+        part.rename(path)
+    return module.eval()
+
+
+def mnist(folder: Path) -> Material:
     """A CNN with three exits, the first after one of nine blocks: 10,000 pictures to learn from, 2,000 held back."""
     task = mnist_task(0)
     with seeded(0):
         module = MultiExitCNN(1, (16, 32, 64), (1, 4, 4))
     settle_batch_norm(module, {"image": task.train["image"][:64]})
-    train = {"image": task.train["image"][:samples]}
-    fit(module, train, task.labels[:samples], Plan(epochs=epochs, batch=64, peak_rate=4e-3), progress=_say)
+    plan = Plan(epochs=6, batch=64, peak_rate=4e-3)
+
+    def teach() -> None:
+        fit(module, task.train, task.labels, plan, augment=_shift, progress=say)
+
+    kept(module, folder / "mnist.safetensors", teach)
     chosen = {"image": task.train["image"][:1000]}
     return Material(module, ("exit_0", "exit_1", "exit_2"), chosen, task.held, task.held_labels, ("image:0=B:1-64",))
 
 
-def resnet44(epochs: int = 8) -> Material:
-    """The trained ResNet44 with four exits on its frozen body: heads learn from the training pictures alone."""
+def _shift(batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Moves the pictures of a batch by up to 2 pixels."""
+    height, width = batch["image"].shape[2:]
+    padded = nn.functional.pad(batch["image"], (2, 2, 2, 2))
+    x, y = torch.randint(0, 5, (2,), generator=generator).tolist()
+    return {"image": padded[:, :, y : y + height, x : x + width]}
+
+
+RESNET44_TAPS = {"exit_0": "layer2.0"}
+RESNET44_HEAD = ("layer3.0", "layer3.6")
+RESNET44_TEACHING = Teaching(epochs=6, hint_weight=3.0)  # by held-back training pictures, never by the evaluation set
+RESNET44_VIEWS = (views.moved, views.zoomed, views.mixed, views.patched, views.zoomed, views.moved)
+
+
+def resnet44(folder: Path) -> Material:
+    """The trained ResNet44 with exits on its frozen body: heads learn on changed training pictures alone."""
     train, held = data.cifar10("train"), data.cifar10("eval")
     body = resnet_cifar.load(data.folder() / "models" / "resnet_cifar10" / "resnet44-014dd654.th")
-    inputs = {"image": resnet_cifar.normalize(train.pixels)}
-    taps = {"exit_0": "layer2.1", "exit_1": "layer2", "exit_2": "layer3.2", "exit_3": "layer3.4"}
-    with seeded(0):
-        module = attach_exits(
-            body, taps, {"image": torch.from_numpy(inputs["image"][:2])}, classes=10, head=_conv_head, frozen=True
+    inputs = resnet_cifar.normalize(train.pixels)
+    example = {"image": torch.from_numpy(inputs[:2])}
+    head = copied(body, RESNET44_HEAD, "linear")
+    module = attach_exits(body, RESNET44_TAPS, example, classes=10, head=head, frozen=True)
+
+    def teach() -> None:
+        teach_heads(
+            module,
+            pool_of(module, "image", inputs, RESNET44_VIEWS, hint="layer3", progress=say),
+            RESNET44_TEACHING,
+            say,
         )
-    fit(module, inputs, train.labels, Plan(epochs=epochs, batch=64, peak_rate=3e-3), augment=_flip, progress=_say)
-    chosen = {"image": inputs["image"][:1000]}
+
+    kept(module, folder / "resnet44.safetensors", teach)
+    chosen = {"image": inputs[:1000]}
     evaluation = {"image": resnet_cifar.normalize(held.pixels)}
-    return Material(module, (*taps, "output"), chosen, evaluation, held.labels, ("image:0=B:1-64",))
+    return Material(module, (*RESNET44_TAPS, "output"), chosen, evaluation, held.labels, ("image:0=B:1-64",))
 
 
-class ConvHead(nn.Module):
-    """A strided convolution, means over space, logits."""
+def bert_small(folder: Path, body_weights: Path, size: str = "full", epochs: int = 1) -> Material:
+    """BERT-small with an exit after each layer, on SST-2.
 
-    def __init__(self, channels: int, classes: int) -> None:
-        super().__init__()
-        self.conv = nn.Sequential(nn.Conv2d(channels, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU())
-        self.linear = nn.Linear(64, classes)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(self.conv(x).mean((2, 3)))
-
-
-def _conv_head(shape: tuple[int, ...], classes: int) -> nn.Module:
-    return ConvHead(shape[1], classes)
-
-
-def _flip(batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Mirrors half of the pictures and moves each by up to 4 pixels."""
-    image = batch["image"]
-    mirrored = torch.rand(len(image), generator=generator) < 0.5
-    image = torch.where(mirrored[:, None, None, None], image.flip(3), image)
-    padded = nn.functional.pad(image, (4, 4, 4, 4))
-    x, y = torch.randint(0, 9, (2,), generator=generator).tolist()
-    return {"image": padded[:, :, y : y + 32, x : x + 32]}
-
-
-def bert_small(size: str = "full", epochs: int = 3) -> Material:
-    """BERT-small with an exit after each layer, trained from nothing on SST-2: whole and exits together."""
+    Args:
+        folder: For the weights with exits.
+        body_weights: Of the body trained by its recipe, where they are: exits are then learnt with it in one epoch.
+            Without them all is trained from nothing, in two.
+        size: `full`, or `tiny` for tests.
+        epochs: With `body_weights`.
+    """
     with seeded(0):
         body = bert.bert_small(size)
         body.head.reset_parameters()
-    task = sst2_task(body.bert.embeddings.word_embeddings.num_embeddings)
+    task = bert_task(BERT_ROWS)
+    train, held = task.train, task.held
+    trained = body_weights.is_file()
+    if trained:
+        from safetensors.torch import load_file
+
+        body.load_state_dict(load_file(body_weights))
     taps = {f"exit_{layer}": f"bert.encoder.layer.{layer}" for layer in range(3)}
-    train = {"ids": task.train["ids"], "mask": (task.train["ids"] != 0).astype(np.int64)}
-    held = {"ids": task.held["ids"], "mask": (task.held["ids"] != 0).astype(np.int64)}
     example = {name: torch.from_numpy(array[:2]) for name, array in train.items()}
     with seeded(0):
         module = attach_exits(body, taps, example, classes=2, head=FirstWordHead)
-    fit(module, train, task.labels, Plan(epochs=epochs, batch=32, peak_rate=2e-4), augment=_shorten, progress=_say)
+    plan = Plan(epochs=epochs if trained else 2, batch=64, peak_rate=1e-4 if trained else 3e-4)
+    kept(module, folder / "bert_small.safetensors", lambda: _teach_words(module, train, task.labels, plan))
     chosen = {name: array[:1000] for name, array in train.items()}
-    dynamic = tuple(f"{name}:{at}" for name in train for at in ("0=B:1-64", f"1=T:1-{LONGEST_SENTENCE}"))
+    dynamic = tuple(f"{name}:{at}" for name in train for at in ("0=B:1-64", f"1=T:1-{LONGEST_SENTENCE + 1}"))
     return Material(module, (*taps, "output"), chosen, held, task.held_labels, dynamic)
 
 
-def _shorten(batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Cuts the columns that are padding in every text of the batch: the same answers for less work."""
-    longest = int(batch["mask"].sum(1).max())
-    return {name: value[:, :longest] for name, value in batch.items()}
+def _teach_words(module: nn.Module, inputs: Arrays, labels: np.ndarray, plan: Plan) -> None:
+    """Labels for every exit, and for the early ones what the last one says as well: they are to agree with it.
+
+    Sentences of like length make a batch, cut to its longest one: half of the work would else be padding.
+    """
+    lengths = inputs["mask"].sum(1)
+    rng = np.random.default_rng(plan.seed)
+    steps = plan.epochs * -(-len(labels) // plan.batch)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=plan.peak_rate, weight_decay=plan.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.peak_rate, total_steps=steps, pct_start=0.2)
+    module.train()
+    for epoch in range(plan.epochs):
+        order = np.argsort(lengths + rng.random(len(lengths)) * 4, kind="stable")
+        batches = [order[at : at + plan.batch] for at in range(0, len(order), plan.batch)]
+        losses = []
+        for number in rng.permutation(len(batches)):
+            rows = batches[number]
+            longest = int(lengths[rows].max())
+            *early, full = module(
+                **{name: torch.from_numpy(array[rows, :longest]) for name, array in inputs.items()}
+            ).values()
+            wanted, said = torch.from_numpy(labels[rows]), torch.softmax(full.detach(), 1)
+            each = [nn.functional.cross_entropy(one, wanted) for one in (*early, full)]
+            each += [nn.functional.cross_entropy(one, said) for one in early]
+            loss = torch.stack(each).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+            if len(losses) % 20 == 0:
+                say(f"epoch {epoch + 1} of {plan.epochs}, step {len(losses)} of {len(batches)}: {losses[-1]:.3f}")
+    module.eval()
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     print(line, flush=True)

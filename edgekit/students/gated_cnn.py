@@ -6,10 +6,16 @@ ids [B, T] -> Embedding(V, 128) -> 8 blocks: 3 zeros in front, weight-normalized
 The streaming form reads one word and carries the 3 last columns that each convolution saw:
 ids [B, 1], columns [B, 8, 128, 3] -> output [B, 1, V], next_columns [B, 8, 128, 3].
 
+`next_word` answers for the last word alone, with an exit before each cluster of rare words: who is sure that the next
+word is a common one does not run the clusters.
+
 Simplified: residual around one convolution. What comes later, padding too, never changes an earlier answer.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -46,12 +52,29 @@ class AdaptiveSoftmax(nn.AdaptiveLogSoftmaxWithLoss):
 
     def all(self, x: torch.Tensor) -> torch.Tensor:
         """X [..., width] to log-probabilities [..., V]; torch's `log_prob` fills them in place, for two axes only."""
+        *_, answer = self.deepening(x)
+        return answer
+
+    def deepening(self, x: torch.Tensor) -> Iterator[torch.Tensor]:
+        """X [..., width] to log-probabilities [..., V] with no cluster run, the first one run, ... and all run.
+
+        The words of a cluster that was not run share its probability alike: each answer is a distribution.
+        """
         head = functional.log_softmax(self.head(x), dim=-1)
         parts = [head[..., : self.shortlist_size]]
-        for number, tail in enumerate(self.tail):
-            cluster = head[..., self.shortlist_size + number, None]
-            parts.append(functional.log_softmax(tail(x), dim=-1) + cluster)
-        return torch.cat(parts, dim=-1)
+        ends = [*self.cutoffs[1:], self.n_classes][: len(self.tail)]
+        sizes = [end - begin for begin, end in zip(self.cutoffs, ends, strict=False)]
+        for number in range(len(self.tail) + 1):
+            if number:
+                cluster = head[..., self.shortlist_size + number - 1, None]
+                parts.append(functional.log_softmax(self.tail[number - 1](x), dim=-1) + cluster)
+            closed = [
+                (head[..., self.shortlist_size + later, None] - math.log(sizes[later])).expand(
+                    *head.shape[:-1], sizes[later]
+                )
+                for later in range(number, len(self.tail))
+            ]
+            yield torch.cat([*parts, *closed], dim=-1)
 
 
 class GatedCNN(nn.Module):
@@ -77,6 +100,22 @@ class GatedCNN(nn.Module):
         for block in self.blocks:
             x = block(functional.pad(self.dropout(x), (KERNEL - 1, 0)))
         return self.softmax.all(self.dropout(x.transpose(1, 2)))
+
+
+class NextWord(nn.Module):
+    """A model that answers for the word behind the last one alone, rare words last."""
+
+    def __init__(self, model: GatedCNN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Ids [B, T] int64, no padding, to log-probabilities [B, V]: "exit_0" and "exit_1", then the full "output"."""
+        x = self.model.embedding(ids).transpose(1, 2)
+        for block in self.model.blocks:
+            x = block(functional.pad(x, (KERNEL - 1, 0)))
+        *early, full = self.model.softmax.deepening(x[:, :, -1])
+        return {**{f"exit_{depth}": answer for depth, answer in enumerate(early)}, "output": full}
 
 
 class GatedCNNStep(nn.Module):
@@ -114,6 +153,11 @@ def build(size: str = "full", seed: int = 0) -> GatedCNN:
             student.embedding.weight.mul_(6.0)
             student.softmax.head.weight.mul_(4.0)
     return student.eval()
+
+
+def next_word(size: str = "full", seed: int = 0) -> NextWord:
+    """The form of `build` with exits before its rare words."""
+    return NextWord(build(size, seed)).eval()
 
 
 def step(size: str = "full", seed: int = 0) -> GatedCNNStep:

@@ -4,14 +4,16 @@
     after:  … ──► layer2 ──► encode ─┊► decode ──► layer3 ──► …    8 x 8 x 8 values cross at ┊
 
 Encoder and decoder learn by head distillation (Matsubara et al. 2019, 1910.00178): what the decoder gives is drawn
-towards the original tensor, on the student's own inputs and without labels. Rounding to int8 is part of the training.
+towards the original tensor, on the student's own inputs and without labels. Where the tail is given, so is what later
+layers make of it (generalized head distillation, Matsubara et al. 2020, 2007.15818): errors that the tail does not mind
+may stay. Rounding to int8 is part of the training.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -147,6 +149,7 @@ def distil(
     inputs: Mapping[str, np.ndarray],
     plan: Distillation,
     progress: Callable[[str], None] | None = None,
+    tail: Callable[[torch.Tensor], Sequence[torch.Tensor]] | None = None,
 ) -> Narrow:
     """Trains the bottleneck behind a submodule, in place; the rest of the student stays as it is.
 
@@ -156,6 +159,8 @@ def distil(
         inputs: Training inputs, samples first; labels are not needed.
         plan: How long and how fast.
         progress: Called with one line an epoch.
+        tail: What layers of the student behind the place make of its tensor, as many as should agree; without it the
+            tensor itself is all that is compared.
     """
     narrowed = student.get_submodule(path)
     if not isinstance(narrowed, Narrowed):
@@ -169,19 +174,28 @@ def distil(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.peak_rate, total_steps=steps, pct_start=0.2)
     generator = torch.Generator().manual_seed(plan.seed)
     variance = float(wanted.var())
+    with torch.no_grad():
+        variances = [float(one.var()) for one in tail(wanted[:1000])] if tail is not None else []
     error = float("nan")
     for epoch in range(plan.epochs):
         bottleneck.train()
         total = 0.0
         for rows in torch.randperm(count, generator=generator).split(plan.batch):
             batch = wanted[rows]
-            loss = nn.functional.mse_loss(bottleneck(batch), batch)
+            made = bottleneck(batch)
+            own = nn.functional.mse_loss(made, batch) / variance
+            loss = own
+            if tail is not None:
+                with torch.no_grad():
+                    later = tail(batch)
+                pairs = zip(tail(made), later, variances, strict=True)
+                loss = loss + sum(nn.functional.mse_loss(a, b) / scale for a, b, scale in pairs)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            total += float(loss.detach()) * len(batch)
-        error = total / count / variance
+            total += float(own.detach()) * len(batch)
+        error = total / count
         if progress is not None:
             progress(f"epoch {epoch + 1} of {plan.epochs}: error {error:.3f} of the tensor's variance")
     student.eval()

@@ -85,7 +85,7 @@ class WithExits(nn.Module):
     def forward(self, *args: torch.Tensor, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """The body's inputs, to the logits of every exit in order of depth, the full answer last."""
         seen: dict[str, torch.Tensor] = {}
-        with _watched(self.body, self.taps, seen):
+        with watched(self.body, self.taps, seen):
             answer = self.body(*args, **inputs)
         found = {name: self.heads[name](seen[name]) for name in self.taps}
         return {**found, self.answer: answer}
@@ -98,7 +98,7 @@ class WithExits(nn.Module):
         return self
 
 
-class _watched:
+class watched:
     """Keeps what submodules give while the body runs."""
 
     def __init__(self, body: nn.Module, taps: Mapping[str, str], seen: dict[str, torch.Tensor]) -> None:
@@ -126,7 +126,7 @@ def attach_exits(
     example: Mapping[str, torch.Tensor],
     *,
     classes: int,
-    head: Head = PooledHead,
+    head: Head | Mapping[str, Head] = PooledHead,
     answer: str = "output",
     frozen: bool = False,
 ) -> WithExits:
@@ -137,24 +137,28 @@ def attach_exits(
         taps: Exit -> path of the submodule it stands behind (`layer2`, `bert.encoder.layer.1`), in order of depth.
         example: One batch of inputs.
         classes: Logits of each exit.
-        head: Makes a head from the shape of one batch of what it reads, and the number of classes.
+        head: Makes a head from the shape of one batch of what it reads, and the number of classes; or one such maker an
+            exit.
         answer: Name of the full answer.
         frozen: Train the heads alone.
 
     Raises:
-        UsageError: A submodule that does not exist or is not run on the example.
+        UsageError: A submodule that does not exist or is not run on the example, or an exit without a head.
     """
     known = dict(student.named_modules())
     missing = [path for path in taps.values() if path not in known]
     if missing:
         raise UsageError(f"the student has no submodule {missing[0]!r}", remedy=f"it has: {', '.join(_top(known))}")
     seen: dict[str, torch.Tensor] = {}
-    with torch.no_grad(), _watched(student, taps, seen):
+    with torch.no_grad(), watched(student, taps, seen):
         student(**example)
     silent = [path for name, path in taps.items() if name not in seen]
     if silent:
         raise UsageError(f"{silent[0]!r} is not called when the student runs", remedy="tap a module that is")
-    heads = {name: head(tuple(seen[name].shape), classes) for name in taps}
+    makers = dict(head) if isinstance(head, Mapping) else dict.fromkeys(taps, head)
+    if set(makers) != set(taps):
+        raise UsageError(f"heads for {', '.join(makers)}, exits {', '.join(taps)}", remedy="give each exit its head")
+    heads = {name: makers[name](tuple(seen[name].shape), classes) for name in taps}
     return _named_like(student)(student, taps, heads, answer, frozen)
 
 

@@ -71,11 +71,13 @@ def branches(flow: Flow, exits: Sequence[str], legal: Sequence[Place]) -> tuple[
     return tuple(found)
 
 
-def _preference(place: Place, read: Set[str]) -> tuple[int, bool, int, tuple[str, ...]]:
-    """Few tensors; what the branch reads crosses itself; early. Where it is made of what crosses: as late as can be."""
+def _preference(place: Place, read: Set[str]) -> tuple[int, bool, int, int, tuple[str, ...]]:
+    """Few tensors; what the branch reads crosses itself; early. Where it is made of what crosses: with as little work
+    before it as can be (an exit in front of a rare cluster must not run the cluster), and then as late as can be.
+    """
     direct = read <= set(place.tensors)
     depth = len(place.steps_before)
-    return len(place.tensors), not direct, depth if direct else -depth, place.tensors
+    return len(place.tensors), not direct, place.macs_before, depth if direct else -depth, place.tensors
 
 
 def _follows(name: str, place: Place, free: Mapping[str, Step], flow: Flow) -> bool:
