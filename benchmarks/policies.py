@@ -170,7 +170,7 @@ def _deadlines() -> str:
     lines = []
     for deadline_ms in (40.0, 60.0, 100.0):
         setting = Setting(
-            actions=(LOCAL, OFFLOAD, SPLIT), traces=tuple(traces(held_out=True, each=2)), load=load_of("shared"),
+            actions=(LOCAL, OFFLOAD, SPLIT), traces=tuple(traces(held_out=True, each=2)), load=load_of(shared=True),
             policy=Policy(deadline_ms=deadline_ms), requests=REQUESTS, interval_s=0.2,
         )  # fmt: skip
         study = simulate(setting)
@@ -206,7 +206,7 @@ def _reasons() -> str:
     """1,000 requests over a changing link: is each choice made again from its log, and does its reason name it?"""
     rows = (LOCAL, OFFLOAD, SPLIT)
     actions = ActionSet(rows)
-    today = day(rows, traces(held_out=True, each=1)[-1], load_of("shared"), requests=1000, interval_s=0.2)
+    today = day(rows, traces(held_out=True, each=1)[-1], load_of(shared=True), requests=1000, interval_s=0.2)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
         writer = journal.Writer(log, actions)

@@ -1,0 +1,202 @@
+"""Writes `policy_costs.json`: what every action of four real bundles costs on six devices beside three servers.
+
+    python -m benchmarks.policy_costs [--fresh]
+
+Bundles are converted once into build/policies: the demo's CNN, ResNet44 with exits on its frozen body (certified on the
+calibration side of its held-back pictures), a MobileNetV1 of width 1 at 224 x 224 with seeded weights, MiniLM-L6 with
+its real ones. Bytes are those of the real tensors; times are edgekit's predictions per operator (`edgekit.devices`),
+which docs/results/prediction.md judges; codecs are timed here and scaled by the same prediction of the whole student.
+Only actions that no other beats in head and bytes at once are kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+import edgekit
+import edgekit_runtime as er
+from edgekit import devices
+from edgekit.planner import actions_of
+from edgekit.planner.times import Times
+from edgekit_runtime.adaptive import ActionCost
+
+FOLDER = Path(__file__).parent.parent / "build" / "policies"
+FILE = Path(__file__).with_suffix(".json")
+# Name: profile, threads.
+DEVICES = {
+    "zero2w-1core": ("pi-zero-2-w", 1),
+    "zero2w": ("pi-zero-2-w", 4),
+    "pi4-1core": ("pi4", 1),
+    "pi4": ("pi4", 4),
+    "pi5-1core": ("pi5", 1),
+    "n100": ("n100", 4),
+}
+SERVERS = {"x86": ("x86-vnni", 2), "pi5": ("pi5", 4)}
+TEXT_LENGTH = 48  # of MiniLM's golden input, about a long sentence
+MOST_SPLITS = 5
+
+
+class Costs(msgspec.Struct, frozen=True):
+    """The file: edgekit's version, and actions by student, device and server."""
+
+    made_by: str
+    actions: dict[str, dict[str, dict[str, tuple[ActionCost, ...]]]]
+
+
+def read() -> Costs:
+    """What the last run of this command left."""
+    return msgspec.json.decode(FILE.read_bytes(), type=Costs)
+
+
+def main() -> int:
+    if "--fresh" in sys.argv[1:]:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    found: dict[str, dict[str, dict[str, tuple[ActionCost, ...]]]] = {}
+    for name, convert in STUDENTS.items():
+        bundle = _once(name, convert)
+        here = Times(bundle, devices.load("x86-vnni"), 1)
+        for device, (profile, threads) in DEVICES.items():
+            own = Times(bundle, devices.load(profile), threads)
+            for server, (other, workers) in SERVERS.items():
+                rows = actions_of(bundle, own, Times(bundle, devices.load(other), workers))
+                slower = local_ms(rows) / local_ms(actions_of(bundle, here, here))
+                found.setdefault(name, {}).setdefault(device, {})[server] = tuple(kept(rows, slower))
+        print(name, {device: round(local_ms(row["x86"]), 2) for device, row in found[name].items()}, flush=True)
+    FILE.write_bytes(msgspec.json.format(msgspec.json.encode(Costs(f"edgekit {edgekit.__version__}", found)), indent=1))
+    return 0
+
+
+def kept(rows: Sequence[ActionCost], slower: float) -> Iterator[ActionCost]:
+    """The local run, exits, and of what is sent only that which no other beats in device time and bytes.
+
+    Args:
+        rows: All actions; codecs timed on this machine.
+        slower: How many times longer the device takes for the whole student than this machine.
+    """
+    rows = [msgspec.structs.replace(row, encode_ms=row.encode_ms * slower) for row in rows if row.kind != "variant"]
+    yield from (row for row in rows if row.offload_fraction == 0.0)
+    for kind, most in (("offload", 3), ("split", MOST_SPLITS), ("exit", 2)):
+        sent = [row for row in rows if row.kind == kind and row.offload_fraction > 0.0]
+        front = sorted(
+            (row for row in sent if not any(_beats(other, row) for other in sent)), key=lambda row: row.depth
+        )
+        places = sorted({round(place) for place in np.linspace(0, len(front) - 1, min(most, len(front)))})
+        yield from (front[place] for place in places)
+
+
+def _beats(other: ActionCost, row: ActionCost) -> bool:
+    mine, theirs = (row.head_ms + row.encode_ms, row.bytes_up), (other.head_ms + other.encode_ms, other.bytes_up)
+    return theirs != mine and all(a <= b for a, b in zip(theirs, mine, strict=True))
+
+
+def local_ms(rows: Sequence[ActionCost]) -> float:
+    """Time of the whole student on the device."""
+    return next(row.head_ms for row in rows if row.kind == "local")
+
+
+def _once(name: str, convert: Callable[[Path], object]) -> er.Bundle:
+    out = FOLDER / f"{name}.edge"
+    if not out.is_dir():
+        print(f"{name}: converting", flush=True)
+        convert(out)
+    return er.open_bundle(out)
+
+
+def _demo_cnn(out: Path) -> None:
+    from edgekit.demo.material import prepare
+    from edgekit.demo.show import PICTURES
+
+    made = prepare(FOLDER / "demo").pictures
+    edgekit.convert(
+        made.source,
+        weights=made.weights,
+        calibration=made.calibration,
+        eval=made.evaluation,
+        dynamic=PICTURES.dynamic,
+        exits=PICTURES.exits,
+        out=out,
+    )
+
+
+def _resnet44(out: Path) -> None:
+    from benchmarks import exits_material
+    from edgekit_converters.exits.calibrate import Request, calibrate_exits
+
+    given = exits_material.resnet44(FOLDER.parent / "exits")
+    plain, data = out.with_name("resnet44-uncertified.edge"), FOLDER / "resnet44.npz"
+    made = edgekit.convert(
+        given.module,
+        calibration={key: value[:200] for key, value in given.fit.items()},
+        eval={**given.held, "labels": given.held_labels},
+        exits=given.exits,
+        dynamic=given.dynamic,
+        out=plain,
+        force=True,
+    )
+    np.savez(data, **given.held, labels=given.held_labels)
+    calibrate_exits(made, out, Request(data=data, risks=(0.02,), agreement=True))
+
+
+def _mobilenet224(out: Path) -> None:
+    from sklearn.datasets import load_sample_images
+    from torch import nn
+
+    from edgekit.students.mlperf_tiny import MOBILENET, Classifier, _conv, _separable
+    from edgekit.students.sampling import seeded, settle_batch_norm
+
+    with seeded(0):
+        width, blocks = 32, [_conv(3, 32, 3, 2)]
+        for outputs, stride in MOBILENET:
+            blocks.append(_separable(width, 4 * outputs, stride))
+            width = 4 * outputs
+        module: nn.Module = Classifier(blocks, width, 1000)
+    photographs = load_sample_images().images
+    random = np.random.default_rng(0)
+    crops = []
+    for number in range(64):
+        image = photographs[number % 2]
+        y, x = (int(random.integers(0, size - 224)) for size in image.shape[:2])
+        crops.append(image[y : y + 224, x : x + 224].transpose(2, 0, 1))
+    images = np.stack(crops).astype(np.float32) / np.float32(255)
+    settle_batch_norm(module, {"image": images[:16]})
+    edgekit.convert(
+        module.eval(),
+        calibration={"image": images[:32]},
+        eval={"image": images[32:]},
+        dynamic=("image:0=B:1-8",),
+        metric="cosine",
+        max_drop=0.02,
+        out=out,
+    )
+
+
+def _minilm(out: Path) -> None:
+    from edgekit.students import data, minilm
+
+    texts = {"calibration": data.sst2("train").texts[:64], "eval": data.sst2("dev").texts[:100]}
+    for name, lines in texts.items():
+        (FOLDER / f"{name}.txt").write_text("\n".join(lines))
+    words = np.random.default_rng(0).integers(1000, 20000, (1, TEXT_LENGTH), np.int64)
+    edgekit.convert(
+        str(minilm.package_folder()),
+        example={"input_ids": words, "attention_mask": np.ones_like(words)},
+        calibration=FOLDER / "calibration.txt",
+        eval=FOLDER / "eval.txt",
+        dynamic=("input_ids:0=B:1-8", "input_ids:1=T:1-128", "attention_mask:0=B:1-8", "attention_mask:1=T:1-128"),
+        metric="cosine",
+        max_drop=0.005,
+        out=out,
+    )
+
+
+STUDENTS = {"demo-cnn": _demo_cnn, "resnet44": _resnet44, "mobilenet224": _mobilenet224, "minilm": _minilm}
+
+if __name__ == "__main__":
+    sys.exit(main())
