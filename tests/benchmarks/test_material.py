@@ -17,7 +17,7 @@ def test_a_student_gets_the_recipe_for_its_own_inputs() -> None:
     assert recipe is not None
     assert train.RECIPES[recipe].source == registry.get("multi_exit").source
     assert recipe != "multi_exit"  # that one trains the student for MNIST
-    assert material.recipe_of(registry.get("gcn")) is None
+    assert material.recipe_of(registry.get("bilstm_tagger")) is None
 
 
 @pytest.mark.parametrize("name", ["pair_classifier", "essay_scorer"])

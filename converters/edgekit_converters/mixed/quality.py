@@ -3,7 +3,7 @@
     all of those that compute in int8 back: int8 weights, fp32 arithmetic ──► passes: fewer of them may do, worst first
          │ fails
          ▼
-    fp32 for as many as may have it ──► passes: fewer of them may do, worst first
+    fp32 for as many as may have it ──► passes: less fp32 arithmetic may still do, then fewer of them, worst first
          │ fails
          ▼
     nothing that may be given back mends it: said at once, after two tries
@@ -104,6 +104,11 @@ def pass_gate(
     def good(index: int) -> bool:
         return sure(tried(index).quality, limit) if surely else tried(index).passes
 
+    if failing >= 0:
+        # All arithmetic in fp32 may fail by a near-tie that less of it passes: that is tried before fp32 weights.
+        fewer = fewest(good, -1, failing)
+        if fewer < failing:
+            return tried(fewer)
     return tried(fewest(good, failing, most))
 
 
@@ -119,7 +124,7 @@ def furthest(recipe: Recipe, count: int) -> list[int]:
 
 
 def fewest(good: Callable[[int], bool], failing: int, most: int) -> int:
-    """The smallest step above `failing` that is good, by doubling and halving; `most` is good."""
+    """The smallest step above `failing` that is good, by doubling and halving; `most` where none below it is."""
     base, stride = failing, 1
     while base + stride < most:
         if good(base + stride):
