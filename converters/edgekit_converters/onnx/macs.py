@@ -48,6 +48,10 @@ def macs(node: ir.Node, shapes: Shapes) -> int:
 def touched_bytes(node: ir.Node, shapes: Shapes) -> int:
     """How many of `weight_bytes` one run reads: the rows looked up (each as often as it is), else all."""
     total = weight_bytes(node)
+    if node.op_type == "Slice" and total:
+        return min(
+            total, math.prod(shape_of(node.outputs[0], shapes)) * total // math.prod(shape_of(node.inputs[0], shapes))
+        )
     if node.op_type != "Gather" or not total:
         return total
     table, ids = shape_of(node.inputs[0], shapes), shape_of(node.inputs[1], shapes)
@@ -57,7 +61,7 @@ def touched_bytes(node: ir.Node, shapes: Shapes) -> int:
 
 def weight_bytes(node: ir.Node) -> int:
     """Bytes of the operator's own constant weights; constants of fewer than two axes (biases, scalars) do not count."""
-    if node.op_type in ("Reshape", "Slice", "Pad", "Transpose", "Expand", "Tile", "Resize"):
+    if node.op_type in ("Reshape", "Pad", "Transpose", "Expand", "Tile", "Resize"):
         return 0
     found = [constant(value) for value in node.inputs]
     return sum(

@@ -4,7 +4,7 @@ The family of an operator follows from where its input comes from, found by walk
 
     image, spectrum ──► Conv ──► Relu ──► MaxPool ──► Flatten ──► Gemm      static: one scale a tensor, calibrated
     Gather ──► LayerNormalization ──► MatMul ──► Gelu ──► MatMul            dynamic_row: one scale a row, at run time
-    Gather(table)                                                           weight_row: one scale a row of the table
+    Gather(table), Slice(table)                                             weight_row: one scale a row of the table
     Gather ──► LSTM ──► LSTM ──► Gemm                                       dynamic_tensor inside LSTM, rows after it
 """
 
@@ -119,7 +119,7 @@ def _kept_float(node: ir.Node, facts: Facts) -> tuple[Scheme, str] | None:
 
 
 def _decide(node: ir.Node) -> tuple[Scheme, str]:
-    deciders = {"Conv": _conv, "Gemm": _dense, "MatMul": _dense, "Gather": _table, "LSTM": _lstm}
+    deciders = {"Conv": _conv, "Gemm": _dense, "MatMul": _dense, "Gather": _table, "Slice": _places, "LSTM": _lstm}
     decider = deciders.get(node.op_type)
     if decider is not None:
         return decider(node)
@@ -193,6 +193,20 @@ def _table(node: ir.Node) -> tuple[Scheme, str]:
     if table.size < SMALL_TABLE:
         return "float", f"only {table.size:,} values: scales and look-up cost more than int8 saves"
     return "weight_row", "embedding table: int8 rows with one scale each, dequantized after the look-up"
+
+
+def _places(node: ir.Node) -> tuple[Scheme, str]:
+    """Rows of a table from one place to another, as position embeddings are taken."""
+    table = constant(node.inputs[0])
+    axes = constant(node.inputs[3]) if len(node.inputs) > 3 else None
+    if table is None or table.ndim != 2 or axes is None or axes.tolist() != [0]:
+        return "float", "no rows of a table: a constant that is sliced some other way"
+    if table.size < SMALL_TABLE:
+        return "float", f"only {table.size:,} values: scales and slices cost more than int8 saves"
+    return (
+        "weight_row",
+        "a table whose first rows are taken: int8 rows with one scale each, dequantized after the slice",
+    )
 
 
 def _lstm(node: ir.Node) -> tuple[Scheme, str]:

@@ -1,4 +1,4 @@
-"""Embedding tables in int8 with a scale a row.
+"""Embedding tables in int8 with a scale a row; what picks rows is Gather, or Slice (places from 0 to T).
 
 before: ids ──► Gather(table float32 [V,D]) ──► rows
 after:  ids ──► Gather(table int8 [V,D]) ──► Cast ──┐
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 
 def apply(editor: Editor, nodes: list[ir.Node]) -> None:
-    """Rewrites Gather nodes on constant tables [V, D]; edits the graph."""
+    """Rewrites Gather and Slice nodes that take rows of constant tables [V, D]; edits the graph."""
     import onnx_ir as ir
 
     for node in nodes:
         table = constant(node.inputs[0])
         assert table is not None
         codes, scale = quantize_weight(table, 0)
-        picked = editor.one(node, "Gather", editor.constant(codes), node.inputs[1], axis=0)
-        scales = editor.one(node, "Gather", editor.constant(scale[:, None]), node.inputs[1], axis=0)
+        which, how = node.inputs[1:], {"axis": 0} if node.op_type == "Gather" else {}
+        picked = editor.one(node, node.op_type, editor.constant(codes), *which, **how)
+        scales = editor.one(node, node.op_type, editor.constant(scale[:, None]), *which, **how)
         rows = editor.one(node, "Cast", picked, to=int(ir.DataType.from_numpy(np.dtype(table.dtype))))
         editor.replace(node.outputs[0], editor.one(node, "Mul", rows, scales))
         editor.remove(node)
