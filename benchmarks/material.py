@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import resnet
-from edgekit.students import picture_tasks, registry, train
+from edgekit.students import data, minilm, picture_tasks, registry, train
 
 Arrays = dict[str, np.ndarray]
 CALIBRATION, EVALUATION = 48, 200
@@ -82,10 +82,26 @@ def material(name: str, folder: Path, trained: bool) -> Material:
     if trained and name in REFERENCE:
         return Material(student, picture_tasks.reference_weights(name), *REFERENCE[name](), True)
     module = student.build()
+    if trained and name == "minilm":
+        calibration, evaluation = (
+            [{"ids": one["input_ids"], "mask": one["attention_mask"]} for one in sentences(part, count)]
+            for part, count in (("train", 64), ("dev", EVALUATION))
+        )
+        return Material(student, module, calibration, evaluation, True, {"metric": "cosine", "max_drop": "0.005"})
     full = timed_sizes(student)
     lengths = [full, {**full, **{a.symbol: max(a.min, full[a.symbol] // 2) for a in student.axes if a.role != "batch"}}]
     samples = [inputs_at(student, lengths[seed % 2], seed) for seed in range(CALIBRATION + EVALUATION)]
     return Material(student, module, samples[:CALIBRATION], samples[CALIBRATION:], False)
+
+
+def sentences(part: str, count: int) -> list[Arrays]:
+    """Sentences of SST-2 as MiniLM reads them, one a sample."""
+    from edgekit_runtime import text
+    from edgekit_runtime.preprocess import TextInput
+
+    encoder = text.load(minilm.package_folder())
+    rule = TextInput(mask="attention_mask", max_length=LONGEST)
+    return [text.encode("input_ids", rule, encoder, [line]) for line in data.sst2(part).texts[:count]]
 
 
 def _learnt(student: registry.Student, place: Path) -> Material:

@@ -11,6 +11,7 @@ import numpy as np
 import edgekit
 import edgekit_runtime as er
 from benchmarks.alternate import alternate, ratio, told
+from benchmarks.material import sentences
 from benchmarks.page import table
 from benchmarks.rivals import openvino_int8
 from edgekit.students import data, minilm
@@ -129,17 +130,7 @@ def _rivals(work: Path, ids: dict[str, np.ndarray], sessions: list[er.Session]) 
     sessions.append(lite)
     renamed = dict(zip([t.name for t in lite.inputs], (ids["input_ids"], ids["attention_mask"]), strict=True))
     calls["litert-torch + ai-edge-quantizer"] = lambda: lite.run(renamed)
-    openvino = openvino_int8(work / "rival.fp32.onnx", _samples())
+    openvino = openvino_int8(work / "rival.fp32.onnx", sentences("train", 64))
     if openvino is not None:
         calls["OpenVINO + NNCF"] = lambda: openvino(ids)
     return calls
-
-
-def _samples(count: int = 64) -> list[dict[str, np.ndarray]]:
-    """Real sentences for NNCF's calibration."""
-    from edgekit_runtime import text
-    from edgekit_runtime.preprocess import TextInput
-
-    encoder = text.load(minilm.package_folder())
-    rule = TextInput(mask="attention_mask", max_length=LENGTH)
-    return [text.encode("input_ids", rule, encoder, [line]) for line in data.sst2("train").texts[:count]]

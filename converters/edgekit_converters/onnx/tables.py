@@ -10,7 +10,7 @@ word its digits. Looked-up rows only are dequantized, so the table itself may st
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,8 @@ def apply(editor: Editor, nodes: list[ir.Node]) -> None:
         table = constant(node.inputs[0])
         assert table is not None
         codes, scale = quantize_weight(table, 0)
-        which, how = node.inputs[1:], {"axis": 0} if node.op_type == "Gather" else {}
+        which = node.inputs[1:]
+        how: dict[str, Any] = {"axis": 0} if node.op_type == "Gather" else {}
         picked = editor.one(node, node.op_type, editor.constant(codes), *which, **how)
         scales = editor.one(node, node.op_type, editor.constant(scale[:, None]), *which, **how)
         rows = editor.one(node, "Cast", picked, to=int(ir.DataType.from_numpy(np.dtype(table.dtype))))
