@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgekit.students import bert, data, resnet_cifar
+from edgekit.students import bert, data, resnet_cifar, word_pieces
 from edgekit.students.fit import Plan, fit
 from edgekit.students.multi_exit import MultiExitCNN
 from edgekit.students.sampling import seeded, settle_batch_norm
-from edgekit.students.train import LONGEST_SENTENCE, bert_task, mnist_task
+from edgekit.students.train import mnist_task
 from edgekit.training import views
 from edgekit.training.exits import FirstWordHead, attach_exits
 from edgekit.training.heads import Teaching, copied, pool_of, teach_heads
 
 Arrays = dict[str, np.ndarray]
-BERT_ROWS = 30_522
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +118,15 @@ def bert_small(folder: Path, body_weights: Path, size: str = "full", epochs: int
     with seeded(0):
         body = bert.bert_small(size)
         body.head.reset_parameters()
-    task = bert_task(BERT_ROWS)
+    task = word_pieces.sentences_task(0)
     train, held = task.train, task.held
     trained = body_weights.is_file()
     if trained:
         from safetensors.torch import load_file
 
         body.load_state_dict(load_file(body_weights))
+    elif size == "full":
+        word_pieces.begin(body)
     taps = {f"exit_{layer}": f"bert.encoder.layer.{layer}" for layer in range(3)}
     example = {name: torch.from_numpy(array[:2]) for name, array in train.items()}
     with seeded(0):
@@ -133,7 +134,7 @@ def bert_small(folder: Path, body_weights: Path, size: str = "full", epochs: int
     plan = Plan(epochs=epochs if trained else 2, batch=64, peak_rate=1e-4 if trained else 3e-4)
     kept(module, folder / "bert_small.safetensors", lambda: _teach_words(module, train, task.labels, plan))
     chosen = {name: array[:1000] for name, array in train.items()}
-    dynamic = tuple(f"{name}:{at}" for name in train for at in ("0=B:1-64", f"1=T:1-{LONGEST_SENTENCE + 1}"))
+    dynamic = tuple(f"{name}:{at}" for name in train for at in ("0=B:1-64", f"1=T:1-{word_pieces.LONGEST}"))
     return Material(module, (*taps, "output"), chosen, held, task.held_labels, dynamic)
 
 

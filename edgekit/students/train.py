@@ -28,6 +28,7 @@ from edgekit.students import (
     picture_tasks,
     recurrent_tasks,
     text_tasks,
+    word_pieces,
 )
 from edgekit.students.fit import Augment, Fitted, Plan, Progress, accuracy, fit, predict
 from edgekit.students.sampling import seeded
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, np.ndarray]
 CALIBRATION_SAMPLES = 200
-BERT_ROWS = 30_522
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Recipe:
         augment: Changes a batch before it is learnt from.
         trained: Builds the student with weights that exist already.
         taught: Makes of a student what is trained in its place, with the same weights.
+        begun: Writes what is known beforehand over a student's seeded weights.
     """
 
     source: str
@@ -64,6 +65,7 @@ class Recipe:
     augment: Augment | None = None
     trained: Callable[[], nn.Module] | None = None
     taught: Callable[[nn.Module], nn.Module] | None = None
+    begun: Callable[[Any], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,17 +117,6 @@ def sst2_task(rows: int) -> Task:
     )
 
 
-def bert_task(rows: int) -> Task:
-    """SST-2 for students that read ids and mask and answer from the first word: [CLS] is the last row of the table."""
-    plain = sst2_task(BERT_ROWS - 1)
-
-    def marked(arrays: Arrays) -> Arrays:
-        ids = np.pad(arrays["ids"], ((0, 0), (1, 0)), constant_values=BERT_ROWS - 1)
-        return {"ids": ids, "mask": (ids != 0).astype(ids.dtype)}
-
-    return dataclasses.replace(plain, train=marked(plain.train), held=marked(plain.held), vocabulary=None)
-
-
 def mnist_task(rows: int) -> Task:
     """MNIST: 10,000 pictures to train on, the last 2,000 held back. `rows` means nothing here."""
     digits = data.mnist()
@@ -157,7 +148,9 @@ def without_padding(batch: dict[str, torch.Tensor], generator: torch.Generator) 
 
 
 def _bert(size: str, plan: Plan) -> Recipe:
-    return Recipe(f"edgekit.students.bert:bert_{size}", bert_task, plan, without_padding)
+    return Recipe(
+        f"edgekit.students.bert:bert_{size}", word_pieces.sentences_task, plan, without_padding, begun=word_pieces.begin
+    )
 
 
 RECIPES: dict[str, Recipe] = {
@@ -259,6 +252,8 @@ def train(
     form = recipe.taught(module) if recipe.taught else module
     if recipe.plan is not None:
         _restart_heads(module, seed)
+        if recipe.begun is not None:
+            recipe.begun(module)
         plan = dataclasses.replace(recipe.plan, seed=seed)
         fit(form, task.train, task.labels, plan, augment=recipe.augment, progress=progress)
     return save(recipe.source, module.eval(), task, Path(folder), form=form)
