@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks import resnet
 from edgekit.students import data, minilm, picture_tasks, registry, train
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Arrays = dict[str, np.ndarray]
 CALIBRATION, EVALUATION = 48, 200
@@ -25,6 +29,10 @@ METRICS = {
     "truecaser": ("f1", "0.01"),
     "bilstm_tagger": ("f1", "0.01"),
 }
+# Frozen bodies that read real sentences.
+SENTENCES = ("minilm", "few_shot")
+# Streaming forms, and whose weights and data they take, one step a sample.
+STEPS = {"lrcn_step": "lrcn", "gated_cnn_step": "gated_cnn"}
 # Inputs whose numbers are places on an axis: where that is cut, they must lie within it.
 INDEXES = {"gcn": {"edges": "N"}}
 
@@ -82,7 +90,9 @@ def material(name: str, folder: Path, trained: bool) -> Material:
     if trained and name in REFERENCE:
         return Material(student, picture_tasks.reference_weights(name), *REFERENCE[name](), True)
     module = student.build()
-    if trained and name == "minilm":
+    if trained and name in STEPS and (folder / f"{STEPS[name]}.material" / "eval.npz").is_file():
+        return _stepwise(student, folder / f"{STEPS[name]}.material")
+    if trained and name in SENTENCES:
         calibration, evaluation = (
             [{"ids": one["input_ids"], "mask": one["attention_mask"]} for one in sentences(part, count)]
             for part, count in (("train", 64), ("dev", EVALUATION))
@@ -111,6 +121,50 @@ def _learnt(student: registry.Student, place: Path) -> Material:
     module.load_state_dict(load_file(place / "weights.safetensors"))
     judged_by = dict(zip(("metric", "max_drop"), METRICS[student.name], strict=True)) if student.name in METRICS else {}
     return Material(student, module, place / "calib.npz", place / "eval.npz", True, judged_by)
+
+
+def _stepwise(student: registry.Student, place: Path) -> Material:
+    """Steps of real sequences, each with the state that the steps before have left."""
+    from safetensors.torch import load_file
+
+    module = student.build()
+    # A streaming form is the student itself, or holds it.
+    getattr(module, "model", module).load_state_dict(load_file(place / "weights.safetensors"))
+    calibration, evaluation = (
+        steps_of(student, module, np.load(place / f"{part}.npz"), count)
+        for part, count in (("calib", CALIBRATION), ("eval", EVALUATION))
+    )
+    return Material(student, module, calibration, evaluation, True)
+
+
+def steps_of(student: registry.Student, module: nn.Module, data: Mapping[str, np.ndarray], count: int) -> list[Arrays]:
+    """Inputs of `count` steps, some of each sequence, evenly over its length.
+
+    Args:
+        student: Its first input is the step, the others are states that begin with zeros.
+        module: Takes and gives the states by the names of `student.states`.
+        data: Sequences [N, T, ...] under the first name that is no label.
+        count: Of samples.
+    """
+    import torch
+
+    step, *kept = student.inputs
+    sequences = next(array for name, array in data.items() if name not in ("labels", "slice"))
+    each = 4
+    found: list[Arrays] = []
+    for sequence in sequences[: -(-count // each)]:
+        states = {state.name: np.zeros((1, *state.shape[1:]), state.dtype) for state in kept}  # type: ignore[arg-type]
+        length = len(sequence) if sequence.ndim > 1 else max(each, int(np.count_nonzero(sequence)))
+        wanted = set(np.linspace(0, length - 1, each).round().astype(int).tolist())
+        for place in range(length):
+            one = sequence[place].reshape(1, *(1 if isinstance(n, str) else n for n in step.shape[1:]))
+            inputs = {step.name: one, **states}
+            if place in wanted:
+                found.append(inputs)
+            with torch.no_grad():
+                outputs = module(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+            states = {before: outputs[after].numpy() for before, after in student.states}
+    return found[:count]
 
 
 def recipe_of(student: registry.Student) -> str | None:

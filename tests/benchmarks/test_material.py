@@ -42,3 +42,14 @@ def test_five_sizes_of_each_axis_reach_from_the_least_to_the_largest(name: str) 
         sizes = material.sizes_of(student)[axis.symbol]
         assert len(sizes) >= 5
         assert (sizes[0], sizes[-1]) == (axis.min, axis.max)
+
+
+def test_a_streaming_form_is_shown_steps_of_whole_sequences_with_the_states_before_them() -> None:
+    student = registry.get("lrcn_step")
+    module = student.build(size="tiny")
+    example = student.example(1, 1, size="tiny")
+    frames = np.repeat(example["frame"][:, None], 6, axis=1)
+    found = material.steps_of(student, module, {"frames": np.repeat(frames, 3, axis=0), "labels": np.zeros(3)}, 8)
+    assert len(found) == 8
+    assert not found[0]["h"].any() and found[1]["h"].any()  # the first step of a sequence begins with nothing
+    np.testing.assert_array_equal(found[1]["h"], found[5]["h"])  # every sequence begins anew
