@@ -17,7 +17,7 @@ TOGETHER = 64
 RESAMPLES = 2000
 
 
-def held(module: torch.nn.Module, data: Samples, metric: str, output: str) -> Held | None:
+def held(module: torch.nn.Module, data: Samples, metric: str, output: str, *, together: bool = True) -> Held | None:
     """Judges a student in torch on its labelled data.
 
     Args:
@@ -25,13 +25,15 @@ def held(module: torch.nn.Module, data: Samples, metric: str, output: str) -> He
         data: Held-back samples.
         metric: A key of the converters' metrics.
         output: The judged output.
+        together: Whether the student has a batch axis, the first of every input.
 
     Returns:
         Value and 95 % percentile bootstrap interval over samples; None without labels.
     """
     if data.labels is None:
         return None
-    return from_outputs([answer[output] for answer in answers(module, data.inputs)], data.labels, METRICS[metric])
+    found = answers(module, data.inputs) if together else [run(module, sample) for sample in data.inputs]
+    return from_outputs([answer[output] for answer in found], data.labels, METRICS[metric])
 
 
 def from_outputs(outputs: Sequence[np.ndarray], labels: np.ndarray, metric: Metric) -> Held:

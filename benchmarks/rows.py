@@ -76,7 +76,10 @@ def convert_step(name: str, folder: Path, trained: bool) -> dict[str, object]:
 
 
 def _held(made: Material, bundle: er.Bundle, metric: str) -> Held | None:
-    return held.held(made.module, load_samples(made.evaluation, role="evaluation"), metric, _judged(bundle))  # type: ignore[arg-type]
+    example = inputs_at(made.student, timed_sizes(made.student), 0)
+    samples = load_samples(made.evaluation, role="evaluation", example=example)
+    together = any(axis.role == "batch" for axis in made.student.axes)
+    return held.held(made.module, samples, metric, _judged(bundle), together=together)  # type: ignore[arg-type]
 
 
 def _cell(bundle: er.Bundle, made: Material, kind: str) -> Cell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -63,11 +64,13 @@ def command(
             bundle, graph, engine, threads, server=server, policy=read_policy(policy or []), **remote
         ) as adaptive:
             results = requests(adaptive, arrays, repeat, output.err if watch else None)
+            left_out = dict(adaptive.left_out)
         answers, rows = results[-1].outputs, [_decided(result) for result in results]
         written = _written(out, bundle, answers)
         shown = str(written) if written else {name: a.tolist() for name, a in answers.items()}
         output.result(
-            {"outputs": shown, "decisions": rows}, lambda console: _render(console, answers, rows[-1], written)
+            {"outputs": shown, "decisions": rows, "left_out": left_out},
+            lambda console: _render(console, answers, rows[-1], written, left_out),
         )
         return
     with open_session(bundle, graph=graph, engine=engine, threads=threads) as session:
@@ -104,7 +107,13 @@ def _decided(result: Any) -> dict[str, Any]:
     return {**result.decision.document(), "timing": timing, "total_ms": result.timing.total_ms}
 
 
-def _render(console: Console, answers: Arrays, decision: dict[str, Any], written: Path | None) -> None:
+def _render(
+    console: Console,
+    answers: Arrays,
+    decision: dict[str, Any],
+    written: Path | None,
+    left_out: Mapping[str, str] | None = None,
+) -> None:
     for name, array in answers.items():
         text = "" if written else f" {np.array2string(array, precision=4, max_line_width=76)}"
         console.print(f"{name} {array.dtype}{list(array.shape)}{text}", markup=False)
@@ -114,6 +123,8 @@ def _render(console: Console, answers: Arrays, decision: dict[str, Any], written
     console.print(f"{who}, {decision['total_ms']:.3f} ms", markup=False)
     for reason in decision["reasons"]:
         console.print(f"  {reason}", markup=False)
+    for action, why in (left_out or {}).items():
+        console.print(f"  not offered: {action}: {why}", markup=False)
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:

@@ -55,6 +55,7 @@ def test_run_chooses_for_each_request_and_why_tells_it(served, bundle, tmp_path,
     assert run([*base, "--repeat", "20", "--log", str(log), "--policy", "deadline_ms=900", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert len(document["decisions"]) == 20
+    assert document["left_out"] == {}  # a student without exits or pictures has nothing that could be withheld
     assert {"action", "kind", "predicted_ms", "reasons", "timing"} <= set(document["decisions"][0])
     assert run(["why", str(log), "19"]) == 0
     assert "because" in capsys.readouterr().out
