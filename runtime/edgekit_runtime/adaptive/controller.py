@@ -293,6 +293,9 @@ class Controller:
         theta, _ = costs.state(_brighter(link, stale, self.link.usual_rtt_ms), _brighter_load(load))
         times = (actions.terms[others] @ theta) + admitted(actions, self.policy)[others]
         worth = others[times < (1 - self.settings.race_gain) * decision.predicted_ms]
+        if load.device_wait_ms:  # what a race takes of a busy device, every request that waits there pays
+            light = self.settings.race_gain * actions.terms[actions.fallback, DEVICE]
+            worth = worth[actions.terms[worth, DEVICE] <= light]
         if not len(worth):
             return ""
         self._races.take(now_s)
