@@ -1,6 +1,7 @@
 """Back-tests of prediction: this machine from its own calibration, boards against published figures, order of energy.
 
-Bundles of the reference students are kept in build/prediction/ and taken again while they are there.
+Bundles of the reference students are those of the matrix, where it has made them; the others are kept in
+build/prediction/ and taken again while they are there.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from edgekit_runtime import engines
 from edgekit_runtime.errors import EdgekitError
 
 BUNDLES = Path("build") / "prediction"
+MATRIX = Path("build") / "matrix"
 _Z80 = 1.2816
 # The students that were looked at while the calibration's kernels and sizes were chosen or mistakes in sizing found;
 # nothing was chosen on the others.
@@ -157,6 +159,9 @@ def _measured(job: targets.Job) -> tuple[float, float]:
 
 def _bundle(student: registry.Student) -> Path:
     path = BUNDLES / f"{student.name}.edge"
+    made = MATRIX / path.name
+    if made.is_dir():
+        return made
     if path.is_dir():
         return path
     BUNDLES.mkdir(parents=True, exist_ok=True)
