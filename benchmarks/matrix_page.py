@@ -131,7 +131,8 @@ def _of_int8(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, str]]:
     texts = [(cell.size, f"{row.name} {TITLES[kind]}") for row, kind, cell, _ in shipped if row.text]
     if texts:
         most, where = max(texts)
-        told = f"{most:.3f}x ({where})"
+        above = sum(size > TEXT_SIZE for size, _ in texts)
+        told = f"{most:.3f}x ({where}); {above} of {len(texts)} graphs above"
         yield _line("bytes of text students against fp32, most", f"≤ {TEXT_SIZE}x", told, most <= TEXT_SIZE)
     groups = [part for _, _, cell, _ in shipped for part in cell.slices]
     if groups:
