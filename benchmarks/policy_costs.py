@@ -68,7 +68,10 @@ def main() -> int:
                 slower = local_ms(rows) / local_ms(actions_of(bundle, here, here))
                 found.setdefault(name, {}).setdefault(device, {})[server] = tuple(kept(rows, slower))
         print(name, {device: round(local_ms(row["x86"]), 2) for device, row in found[name].items()}, flush=True)
-    FILE.write_bytes(msgspec.json.format(msgspec.json.encode(Costs(f"edgekit {edgekit.__version__}", found)), indent=1))
+    costs = Costs(f"edgekit {edgekit.__version__}", found)
+    part = FILE.with_suffix(".part")  # an interrupted run leaves no half a file
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(costs), indent=1))
+    part.replace(FILE)
     return 0
 
 

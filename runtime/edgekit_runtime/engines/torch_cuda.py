@@ -2,9 +2,9 @@
 
     file (onnx) ─► steps, one a node, each with torch's function ─► run: numpy ─► card ─► steps in order ─► numpy
 
-The graph runs as the file states it: an fp16 graph in fp16, an fp32 one in fp32 (torch's own
-settings hold: convolutions may use TF32). Nothing falls back to
-the CPU: an operator that the tables do not have is refused at opening, with all of its kind, and int8 graphs are, too.
+The graph runs as the file states it: an fp16 graph in fp16, an fp32 one in fp32 (torch's own settings hold:
+convolutions may use TF32). Nothing falls back to the CPU: an operator that the tables do not have is refused at
+opening, with all of its kind, and int8 graphs are, too.
 Shapes are computed on the host, as every engine does, so that reading them does not wait for the card. A run includes
 the copies to the card and back, as an application sees them.
 """
