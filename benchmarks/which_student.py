@@ -91,8 +91,10 @@ def run(words: Sequence[str] = ()) -> str:
     PICTURE.write_text(picture(_points(candidates, here)), encoding="utf-8")
     return "\n\n".join(
         [
-            "SST-2, all trained from scratch on its 6,920 training sentences, judged on the 872 development "
-            f"sentences. ms: one sentence of {WORDS} words, one thread; here measured in alternation, on the devices "
+            "SST-2, all trained on its 6,920 training sentences, judged on the 872 development sentences. The BERT "
+            "students begin with MiniLM's table of word pieces (few sentences teach a Transformer no words), "
+            "the others with nothing. "
+            f"ms: one sentence of {WORDS} words, one thread; here measured in alternation, on the devices "
             "predicted from their profiles (an interval of 80 % spans about a factor of 2 either way). MB: the graph's "
             "file. Peak: resident memory of a process that opens and runs it.",
             table(header, rows),
