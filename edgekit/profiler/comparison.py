@@ -195,8 +195,8 @@ def conclude(
             ratio=float(np.exp(np.median(np.log(turns.a) - np.log(turns.b)))),
             pairs=len(turns.a),
             foreign_cores=turns.foreign_seconds / turns.seconds if turns.seconds else 0.0,
-            a_blocks_ms=tuple(turns.a),
-            b_blocks_ms=tuple(turns.b),
+            a_blocks_ms=tuple(map(float, turns.a)),
+            b_blocks_ms=tuple(map(float, turns.b)),
         )
         for turns in rounds
     )
