@@ -9,7 +9,7 @@ Who looks after every round and stops at the first clear answer is wrong more of
 of the 5 % (Lan and DeMets, Discrete sequential boundaries for clinical trials, Biometrika 1983, with their first
 function), and its interval is drawn with that part alone. By the union bound all intervals that could have been shown
 hold the true ratio together in 95 % of comparisons (repeated confidence intervals: Jennison and Turnbull, Journal of
-the Royal Statistical Society B, 1989), whatever rule ends a comparison. The bound ignores that looks share their rounds:
+the Royal Statistical Society B, 1989), whatever rule ends a comparison. The bound ignores that looks share rounds:
 intervals are up to a tenth wider than they need be. The last look gets all that is left; that it is the last one is
 decided by the clock, before its figures are seen.
 """
