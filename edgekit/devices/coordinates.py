@@ -62,7 +62,8 @@ def run(op: OpCost) -> int:
             continue
         if "STRIDED" in op.kind and _is_every(theirs, mine):  # taken one by one
             return 1
-        joined = len(several) > 1 and sum(map(math.prod, several)) == math.prod(whole)
+        parts = len(several) if "PAD" not in op.kind.upper() else 1  # widths of a padding are no part of it
+        joined = parts > 1 and sum(map(math.prod, several)) == math.prod(whole)
         return max(length * mine // len(several), 1) if joined else length * min(mine, theirs)
     return length
 
