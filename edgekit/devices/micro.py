@@ -100,7 +100,9 @@ _RECURRENT = (
 STREAM_WIDTH = 512  # of the square weights whose reading is timed
 STREAM_BYTES = 4 * STREAM_WIDTH**2
 # Rows at once, and layers of 1 MiB each
-_STREAMS = ((1, 1), (1, 2), (1, 8), (1, 24), (1, 64), (8, 2), (8, 24), (8, 64), (64, 2), (64, 24), (64, 64))
+_STREAMS = (
+    (1, 1), (1, 2), (1, 8), (1, 24), (1, 64), (8, 2), (8, 8), (8, 24), (8, 64), (64, 2), (64, 8), (64, 24), (64, 64),
+)  # fmt: skip
 LINKS = 6  # links of a chain of element-wise kernels
 _PRODUCTS_OF_A_GRAPH = 4
 _ELEMENTS = (256, 4096, 32768, 131072, 524_288)
