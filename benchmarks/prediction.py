@@ -104,10 +104,10 @@ def this_machine(students: Sequence[registry.Student]) -> list[str]:
         "## This machine from its own calibration",
         "Full size, one thread. Measured is the processor time of the thread (10th percentile of batches), which on a "
         "quiet machine is what passes; wall is the median that passed meanwhile. Kernels and sizes of the calibration "
-        "were chosen, and mistakes in sizing operators found, on the students without a mark. Of those marked * no time "
-        "of an operator was looked at and no number chosen, but the names of their operators were, for kernels that the "
-        "calibration lacked (scattering, pooling, one step of a convolution), after earlier pages had shown their "
-        "errors: that half no longer counts as unseen by whoever mended the calibration.",
+        "were chosen, and mistakes in sizing operators found, on the students without a mark. Of those marked * no "
+        "time of an operator was looked at and no number chosen, but the names of their operators were, for kernels "
+        "that the calibration lacked (scattering, pooling, one step of a convolution), after earlier pages had shown "
+        "their errors: that half no longer counts as unseen by whoever mended the calibration.",
         table(("target", ""), goals),
         table(header, rows),
         *(["Left out:\n\n" + "\n".join(f"- {line}" for line in refused)] if refused else []),
