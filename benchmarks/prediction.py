@@ -1,17 +1,19 @@
 """Back-tests of prediction: this machine from its own calibration, boards against published figures, order of energy.
 
 Bundles of the reference students are those of the matrix, where it has made them; the others are kept in
-build/prediction/ and taken again while they are there.
+build/prediction/ and taken again while they are there. A page that was interrupted goes on where it was: calibration
+and measured graphs lie in build/prediction/run/ until the page is written; delete the folder to begin anew.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 import shutil
 import statistics
-import tempfile
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +35,9 @@ from edgekit_runtime.errors import EdgekitError
 
 BUNDLES = Path("build") / "prediction"
 MATRIX = Path("build") / "matrix"
+RUN = BUNDLES / "run"
+_PASSES, _BLOCK_S = 3, 0.25  # each graph of a student in turns
+_MOST_WALL_S = 0.2
 _Z80 = 1.2816
 # The students that were looked at while the calibration's kernels and sizes were chosen or mistakes in sizing found;
 # nothing was chosen on the others.
@@ -65,18 +70,17 @@ class Seen:
 def run(names: Sequence[str] = ()) -> str:
     """The page; of this machine for some students only where they are named."""
     students = [registry.get(name) for name in names] or list(registry.TABLE)
-    return "\n\n".join((*this_machine(students), *published(), *energy_order()))
+    page = "\n\n".join((*this_machine(students), *published(), *energy_order()))
+    shutil.rmtree(RUN, ignore_errors=True)
+    return page
 
 
 def this_machine(students: Sequence[registry.Student]) -> list[str]:
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as name:
-        profile = devices.load(str(devices.calibrate(Path(name))))
-    seconds = time.monotonic() - start
+    profile, seconds = _calibrated()
     found, refused = [], []
     for student in students:
         try:
-            found += _student(profile, student)
+            found += _kept(profile, student)
         except EdgekitError as error:
             refused.append(f"{student.name}: {error.message}")
     rows = [
@@ -100,8 +104,10 @@ def this_machine(students: Sequence[registry.Student]) -> list[str]:
         "## This machine from its own calibration",
         "Full size, one thread. Measured is the processor time of the thread (10th percentile of batches), which on a "
         "quiet machine is what passes; wall is the median that passed meanwhile. Kernels and sizes of the calibration "
-        "were chosen, and mistakes in sizing operators found, on the students without a mark; nothing was on those "
-        "marked *.",
+        "were chosen, and mistakes in sizing operators found, on the students without a mark. Of those marked * no "
+        "time of an operator was looked at and no number chosen, but the names of their operators were, for kernels "
+        "that the calibration lacked (scattering, pooling, one step of a convolution), after earlier pages had shown "
+        "their errors: that half no longer counts as unseen by whoever mended the calibration.",
         table(("target", ""), goals),
         table(header, rows),
         *(["Left out:\n\n" + "\n".join(f"- {line}" for line in refused)] if refused else []),
@@ -121,14 +127,35 @@ def _goals(found: Sequence[Seen], which: str) -> list[tuple[str, str]]:
     ]
 
 
+def _calibrated() -> tuple[DeviceProfile, float]:
+    """A calibration of this machine and the seconds it took, or that of an interrupted run."""
+    told, folder = RUN / "seconds.json", RUN / "profile"
+    if not told.exists():
+        start = time.monotonic()
+        path = devices.calibrate(folder)
+        told.write_text(json.dumps({"path": str(path), "seconds": time.monotonic() - start}))
+    kept = json.loads(told.read_text())
+    return devices.load(kept["path"]), kept["seconds"]
+
+
+def _kept(profile: DeviceProfile, student: registry.Student) -> list[Seen]:
+    path = RUN / f"{student.name}.json"
+    if path.exists():
+        return msgspec.json.decode(path.read_bytes(), type=list[Seen])
+    print(f"{student.name}", file=sys.stderr, flush=True)
+    rows = _student(profile, student)
+    path.write_bytes(msgspec.json.encode(rows))
+    return rows
+
+
 def _student(profile: DeviceProfile, student: registry.Student) -> list[Seen]:
     rows = []
     jobs, _ = targets.plan(targets.resolve(_bundle(student)))
-    for job in jobs:
+    times = _measured(jobs)
+    for job, (measured, wall) in zip(jobs, times, strict=True):
         work = of_job(job)
         made = estimate(profile, work.ops, engine=job.engine, precision="fp32")
         low, high = made.interval(_Z80)
-        measured, wall = _measured(job)
         rows.append(
             Seen(
                 student.name,
@@ -136,25 +163,37 @@ def _student(profile: DeviceProfile, student: registry.Student) -> list[Seen]:
                 measured,
                 wall,
                 made.ms,
-                low <= measured <= high,
+                bool(low <= measured <= high),
                 made.uncovered_macs_fraction,
             )
         )
     return rows
 
 
-def _measured(job: targets.Job) -> tuple[float, float]:
-    graph = engines.get(job.engine).load(job.target.path, threads=1, signature=job.signature)
-    inputs = job.inputs(msgspec.to_builtins(graph.inputs))
-    assert inputs is not None
-    best = min(bench.run_us(graph, inputs, block_s=0.4) for _ in range(3)) / 1e3
-    times = []
-    for _ in range(max(9, min(200, int(300 / best)))):
-        begin = time.perf_counter_ns()
-        graph.run(inputs)
-        times.append((time.perf_counter_ns() - begin) / 1e6)
-    graph.close()
-    return best, statistics.median(times)
+def _measured(jobs: Sequence[targets.Job]) -> list[tuple[float, float]]:
+    """Processor time and median wall time of one run in ms, of all graphs of a student in turns.
+
+    The least of several passes that lie apart in time: what disturbs a second disturbs one pass of each.
+    """
+    opened = []
+    for job in jobs:
+        graph = engines.get(job.engine).load(job.target.path, threads=1, signature=job.signature)
+        inputs = job.inputs(msgspec.to_builtins(graph.inputs))
+        assert inputs is not None
+        opened.append((graph, inputs))
+    best = [math.inf] * len(opened)
+    walls: list[list[float]] = [[] for _ in opened]
+    for _ in range(_PASSES):
+        for number, (graph, inputs) in enumerate(opened):
+            best[number] = min(best[number], bench.run_us(graph, inputs, block_s=_BLOCK_S) / 1e3)
+            end = time.monotonic() + _MOST_WALL_S / _PASSES
+            while time.monotonic() < end or len(walls[number]) < 3:
+                begin = time.perf_counter_ns()
+                graph.run(inputs)
+                walls[number].append((time.perf_counter_ns() - begin) / 1e6)
+    for graph, _ in opened:
+        graph.close()
+    return [(ms, statistics.median(wall)) for ms, wall in zip(best, walls, strict=True)]
 
 
 def _bundle(student: registry.Student) -> Path:

@@ -18,12 +18,13 @@ from typing import Any
 import msgspec
 
 from edgekit.devices import bench, micro_onnx, micro_tflite, store, toml
+from edgekit.devices import profile as profiles
 from edgekit.devices.families import PRODUCTS
 from edgekit.devices.micro import STREAM_BYTES, Micro
 from edgekit.devices.profile import Bandwidth, DeviceProfile, Figure, Overhead, Rate
 from edgekit.devices.table import STREAM, Kernels, Point, Predictor
 from edgekit_runtime import engines
-from edgekit_runtime.errors import EngineMissing, UsageError
+from edgekit_runtime.errors import EngineMissing, Refused, UsageError
 from edgekit_runtime.machine import Machine, this_machine
 
 
@@ -49,7 +50,7 @@ def calibrate(
     engine: Sequence[str] = (),
     progress: bench.Progress = lambda label: None,
 ) -> Path:
-    """Measures this machine and writes its profile.
+    """Measures this machine and writes its profile. One that was interrupted goes on where it was, within the hour.
 
     Args:
         folder: Where to; None: `device_profiles` in the working folder.
@@ -73,12 +74,17 @@ def calibrate(
     if not chosen:
         raise EngineMissing("no engine to calibrate is installed", remedy=engines.pip_lines({"onnx", "tflite"}))
     bare = basis(name, this_machine())
+    folder = folder or Path.cwd() / store.FOLDER
+    kept = [folder / f".{name or bare.name}.{each}.partial" for each in chosen]
     measured = []
-    for each in chosen:
+    for each, partial in zip(chosen, kept, strict=True):
         suite = SUITES[each]
-        measured.append(bench.measure(each, suite.suffix, tuple(suite.plan()), suite.build, progress=progress))
-    profile = summarise(bare, tuple(measured), name)
-    return write(profile, folder or Path.cwd() / store.FOLDER)
+        plan = tuple(suite.plan())
+        measured.append(bench.measure(each, suite.suffix, plan, suite.build, progress=progress, kept=partial))
+    path = write(summarise(bare, tuple(measured), name), folder)
+    for partial in kept:
+        partial.unlink(missing_ok=True)
+    return path
 
 
 def basis(name: str, machine: Machine) -> DeviceProfile:
@@ -88,9 +94,13 @@ def basis(name: str, machine: Machine) -> DeviceProfile:
         UsageError: The profile is of a device with another instruction set.
     """
     own = name or machine.id
-    if own not in store.known():
+    path = store.find(own)
+    if path is None:
         return store.describe(machine)
-    found = store.load(own)
+    try:
+        found = profiles.read(path)
+    except Refused:  # of an earlier format or absent: it is measured anew; what else is wrong is said again here
+        found = profiles.read_bare(path)
     missing = sorted(set(found.isa.value) - set(machine.isa))
     if found.architecture != machine.architecture or missing:
         lacks = f" without {', '.join(missing)}" if missing and found.architecture == machine.architecture else ""
@@ -155,7 +165,7 @@ def _rates(kernels: Kernels) -> list[Rate]:
         if family not in PRODUCTS or kind == STREAM:
             continue
         for point in points:
-            gmacs = math.prod(point.sizes) / point.us / 1e3
+            gmacs = (point.macs or math.prod(point.sizes)) / point.us / 1e3
             at = (family, "int8" if number == "int8" else "fp32")
             if gmacs > best.get(at, (0.0, point))[0]:
                 best[at] = (gmacs, point)
@@ -175,10 +185,10 @@ def _rates(kernels: Kernels) -> list[Rate]:
 def _bandwidth(measured: Sequence[Kernels]) -> tuple[Bandwidth, ...]:
     """Reading of weights by the size of all of them, of the first engine that has it; the largest is main memory's."""
     for kernels in measured:
-        points = kernels.points.get(f"dense/{STREAM}/float", ())
+        points = [each for each in kernels.points.get(f"dense/{STREAM}/float", ()) if each.sizes[0] == 1]
         source = f"edgekit devices --calibrate, {kernels.engine} {kernels.engine_version}, one row times weights"
         rows = [
-            Bandwidth(working_set_bytes=point.sizes[0], gb_per_s=_figure(STREAM_BYTES / point.us / 1e3, source))
+            Bandwidth(working_set_bytes=point.sizes[1], gb_per_s=_figure(STREAM_BYTES / point.us / 1e3, source))
             for point in points
         ]
         if rows:

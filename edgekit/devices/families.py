@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from edgekit.devices import coordinates
 from edgekit_runtime.measurement import OpCost
 
 Family = Literal[
@@ -37,22 +38,26 @@ SAME: dict[str, str] = {
     **dict.fromkeys(("FusedConv", "NhwcFusedConv", "NhwcConv"), "Conv"),
     **dict.fromkeys(("Gemm", "FusedGemm", "FusedMatMul", "TransposeMatMul", "FusedMatMulActivation"), "MatMul"),
     **dict.fromkeys(("QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm"), "MatMulIntegerToFloat"),
-    **dict.fromkeys(("Sub", "Max", "Min", "Relu", "Clip", "Abs", "Neg", "Not", "Equal", "Less"), "Add"),
-    **dict.fromkeys(("MAXIMUM", "MINIMUM", "SUB", "RELU", "ABS", "NEG", "SQUARED_DIFFERENCE"), "ADD"),
+    **dict.fromkeys(("Sub", "Max", "Min", "Not", "Equal", "Less", "Where", "BitwiseAnd", "And", "Or"), "Add"),
+    **dict.fromkeys(("Clip", "Abs", "Neg", "Sqrt", "Reciprocal"), "Relu"),
+    **dict.fromkeys(("MAXIMUM", "MINIMUM", "SUB", "SQUARED_DIFFERENCE"), "ADD"),
+    **dict.fromkeys(("ABS", "NEG", "RELU6"), "RELU"),
     **dict.fromkeys(("Squeeze", "Unsqueeze", "Identity", "Flatten"), "Reshape"),
     **dict.fromkeys(("SQUEEZE", "EXPAND_DIMS"), "RESHAPE"),
-    **dict.fromkeys(("Sigmoid", "Exp", "Erf", "Pow", "Gelu", "FastGelu"), "Tanh"),
-    **dict.fromkeys(("EXP", "POW"), "LOGISTIC"),
-    **dict.fromkeys(("RSQRT",), "SQRT"),
+    **dict.fromkeys(("Sigmoid", "Exp", "Erf", "Pow", "Gelu", "FastGelu", "Log"), "Tanh"),
+    **dict.fromkeys(("EXP", "POW", "LOG"), "LOGISTIC"),
+    **dict.fromkeys(("RSQRT", "SQRT"), "DIV"),
+    **dict.fromkeys(("QLinearMul", "QLinearSigmoid"), "QLinearAdd"),
     **dict.fromkeys(("Split", "Expand", "Tile", "ReorderInput", "ReorderOutput"), "Concat"),
     **dict.fromkeys(("Shape", "Range"), "Reshape"),
     **dict.fromkeys(("DequantizeLinear", "DynamicQuantizeLinear", "Cast"), "QuantizeLinear"),
     **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMin", "GlobalAveragePool", "GlobalMaxPool"), "ReduceMax"),
-    **dict.fromkeys(("MaxPool", "NhwcMaxPool", "AveragePool"), "ReduceMax"),
-    **dict.fromkeys(("SUM", "AVERAGE_POOL_2D", "MAX_POOL_2D"), "MEAN"),
+    **dict.fromkeys(("QLinearGlobalAveragePool",), "ReduceMax"),
+    **dict.fromkeys(("AveragePool",), "MaxPool"),
+    **dict.fromkeys(("SUM",), "MEAN"),
     **dict.fromkeys(("REDUCE_MIN", "REDUCE_PROD"), "REDUCE_MAX"),
     **dict.fromkeys(("SLICE", "SPLIT", "PACK", "UNPACK", "BROADCAST_TO"), "CONCATENATION"),
-    **dict.fromkeys(("GATHER", "GATHER_ND"), "EMBEDDING_LOOKUP"),
+    **dict.fromkeys(("GATHER_ND",), "GATHER"),
     **dict.fromkeys(("DEQUANTIZE",), "QUANTIZE"),
     **dict.fromkeys(("EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "LOGICAL_AND"), "NOT_EQUAL"),
     **dict.fromkeys(
@@ -64,8 +69,14 @@ SAME: dict[str, str] = {
 _FAMILIES: dict[Family, tuple[str, ...]] = {
     "recurrent": ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF"),
     "attention": ("Attention", "QAttention", "MultiHeadAttention"),
-    "gather": ("Gather", "GatherND", "GatherBlockQuantized", "EMBEDDING_LOOKUP", "GATHER", "GATHER_ND"),
-    "normalize": ("LayerNormalization", "SkipLayerNormalization", "Softmax", "SOFTMAX", "BatchNormalization"),
+    "gather": (
+        "Gather", "GatherND", "GatherBlockQuantized", "EMBEDDING_LOOKUP", "GATHER", "GATHER_ND", "ScatterND",
+        "ScatterElements", "SCATTER_ND",
+    ),
+    "normalize": (
+        "LayerNormalization", "SkipLayerNormalization", "Softmax", "SOFTMAX", "BatchNormalization", "LogSoftmax",
+        "LOG_SOFTMAX",
+    ),
     "elementwise": ("CAST", "REDUCE_ALL", "REDUCE_ANY"),
     "reduce": (
         "ReduceMax", "ReduceSum", "ReduceMean", "ReduceMin", "GlobalAveragePool", "QLinearGlobalAveragePool", "MaxPool",
@@ -81,6 +92,8 @@ _FAMILIES: dict[Family, tuple[str, ...]] = {
 }  # fmt: skip
 _BY_KIND: dict[str, Family] = {kind: family for family, kinds in _FAMILIES.items() for kind in kinds}
 _WEIGHTS_AT = {"QLinearConv": 3}
+MOVED_BY_RUNS = ("Concat", "Slice", "Pad", "CONCATENATION", "STRIDED_SLICE", "PAD")
+BINARY = ("Add", "Mul", "ADD", "MUL")
 PRODUCTS: tuple[Family, ...] = ("conv", "pointwise", "depthwise", "dense", "matmul", "recurrent", "attention")
 
 
@@ -95,6 +108,7 @@ class Cell:
         sizes: rows, inner, columns of a product; elements otherwise.
         macs: Multiply-accumulates.
         bytes: Bytes read and written, of a table only the rows that are read.
+        grid: What a calibrated table is looked up by (`coordinates`).
     """
 
     family: Family
@@ -103,6 +117,7 @@ class Cell:
     sizes: tuple[int, ...]
     macs: int
     bytes: int
+    grid: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -117,20 +132,52 @@ def cell(op: OpCost) -> Cell:
     outputs = sum(math.prod(shape) for shape in op.outputs)
     family = _family(op, macs)
     kind = SAME.get(op.kind, op.kind)
-    if family in ("conv", "pointwise") and _is_narrow(op):
+    if "DEPTHWISE" in kind and family == "conv":
+        kind = "CONV_2D"
+    if (family == "conv" or (family == "pointwise" and not _is_tflite(op))) and _is_narrow(op):
         kind += "1d"  # blocked kernels are for pictures
     if family in PRODUCTS and macs and op.outputs:
         sizes = _product(op, family, macs)
+        if family in ("dense", "conv") and sizes[0] == 1:
+            kind += coordinates.VECTOR
     else:
         # A table counts with the rows that are read, a reduction with what goes in.
-        read = 0 if family == "gather" else max((math.prod(shape) for shape in op.inputs if shape), default=0)
-        sizes = (max(outputs, read, 1),)
+        counts = outputs if _is_counted_by_outputs(op, family) else max(map(math.prod, op.inputs), default=0)
+        sizes = (max(outputs, counts, 1),)
     moved = (op.bytes or 0) // calls
     # There and back cost the same; rows are copied as they are, but where they are made floating point on the way.
     int8 = op.int8 and family not in ("quantize", "gather")
-    if op.kind == "EMBEDDING_LOOKUP":
+    if family == "gather" and "catter" not in op.kind.lower():
         int8 = _has_int8_table(op)
-    return Cell(family, kind, int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved)
+    grid = _grid(op, family, kind, int8, sizes)
+    return Cell(family, kind, int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved, grid)
+
+
+def _is_counted_by_outputs(op: OpCost, family: Family) -> bool:
+    """A table counts with the rows that are read, a part with what is taken; others with what goes in, too."""
+    return (family == "gather" and "catter" not in op.kind.lower()) or op.kind in ("Slice", "SLICE", "STRIDED_SLICE")
+
+
+def _grid(op: OpCost, family: Family, kind: str, int8: bool, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(sizes) == 3 and family == "matmul":
+        batch = max(math.prod(op.outputs[0][:-2]), 1)
+        return batch, max(sizes[0] // batch, 1), sizes[1], coordinates.product(kind, False, sizes, 1)[2]
+    if len(sizes) == 3 and family != "recurrent":
+        if family == "depthwise":
+            return coordinates.product(kind, False, sizes, 1)
+        taps = 1 if family != "conv" or len(_kernel(op)) < 3 else math.prod(_taps(op))
+        return coordinates.product(kind, int8, sizes, max(sizes[1] // taps, 1))
+    if kind in MOVED_BY_RUNS:
+        return *sizes, min(coordinates.run(op), *sizes)
+    if kind in BINARY:
+        return *sizes, min(coordinates.binary_run(op), *sizes)
+    if family == "gather":
+        return *sizes, min(coordinates.row(op), *sizes)
+    return sizes
+
+
+def _taps(op: OpCost) -> Sequence[int]:
+    return _kernel(op)[1:-1] if _is_tflite(op) else _kernel(op)[2:]
 
 
 def _family(op: OpCost, macs: int) -> Family:
@@ -139,7 +186,8 @@ def _family(op: OpCost, macs: int) -> Family:
     if not macs:
         return "elementwise"
     if "DEPTHWISE" in op.kind:
-        return "depthwise"
+        # Of one channel everything that comes out is made: that is a convolution like others, and runs as one.
+        return "conv" if op.inputs and op.inputs[0][-1] == 1 < op.outputs[0][-1] else "depthwise"
     if op.calls > 1 and op.kind == "FULLY_CONNECTED" and math.prod(op.outputs[0][:-1]) <= 2:
         return "recurrent"  # in the body that is called once a step; with more rows it is a product like others
     if "Conv" in op.kind or "CONV" in op.kind:
@@ -156,7 +204,7 @@ def _convolution(op: OpCost) -> Family:
     # One channel goes into each that comes out. Where that is the only channel there is, less goes in than comes out.
     if not _is_tflite(op) and weights[1] == 1 and 2 * math.prod(op.inputs[0]) >= math.prod(op.outputs[0]):
         return "depthwise"
-    return "pointwise" if math.prod(weights[1:-1] if _is_tflite(op) else weights[2:]) == 1 else "conv"
+    return "pointwise" if math.prod(_taps(op)) == 1 else "conv"
 
 
 def _kernel(op: OpCost) -> Sequence[int]:
@@ -173,6 +221,8 @@ def _is_narrow(op: OpCost) -> bool:
     """A convolution over one axis."""
     if not _is_tflite(op):
         return len(_kernel(op)) == 3
+    if len(_kernel(op)) == 4 and max(_taps(op)) > 1:
+        return min(_taps(op)) == 1
     spatial = op.outputs[0][1:-1] if op.outputs else ()
     return len(spatial) < 2 or min(spatial) == 1 < max(spatial)
 

@@ -13,7 +13,8 @@ from edgekit.devices.micro import Micro
 from edgekit.devices.table import STREAM
 
 _ADD, _RESHAPE = "elementwise/Add/float", "move/Reshape/float"
-_ROW = 128  # elements of the last axis of the element-wise kernels
+_ROW = micro.ROW
+_TABLE = 4096  # rows of what is gathered from
 _OPSET, _IR = 17, 9
 
 
@@ -23,19 +24,22 @@ def plan() -> Iterator[Micro]:
     yield from micro.elements("elementwise", "Mul")
     yield from micro.elements("elementwise", "Div")
     yield from micro.elements("elementwise", "Sum")
+    yield from micro.elements("elementwise", "Relu")
     yield from micro.elements("elementwise", "Tanh")
     yield from micro.elements("elementwise", "BiasGelu")
     yield from micro.elements("elementwise", "QLinearAdd", int8=True)
     yield from micro.elements("normalize", "Softmax")
+    yield from micro.elements("normalize", "LogSoftmax")
     yield from micro.elements("normalize", "LayerNormalization")
     yield from micro.elements("reduce", "ReduceMax", helpers=(_ADD,))
     yield from micro.elements("move", "Reshape", helpers=(_ADD,))
     yield from micro.elements("move", "Transpose", helpers=(_ADD, _RESHAPE, _RESHAPE))
-    yield from micro.elements("move", "Concat")
-    yield from micro.elements("move", "Slice")
-    yield from micro.elements("move", "Pad")
-    yield from micro.elements("gather", "Gather", helpers=(_ADD,))
+    for kind in ("Concat", "Slice", "Pad"):
+        yield from micro.moves(kind)
     yield from micro.elements("quantize", "QuantizeLinear", helpers=("elementwise/Tanh/float",), per_link=2)
+    yield from micro.rows_of_tables("Gather", helpers=(_ADD,))
+    yield from micro.rows_of_tables("Gather", int8=True, helpers=("quantize/QuantizeLinear/float", _ADD))
+    yield from micro.rows_of_tables("ScatterND")
     yield from micro.streams(STREAM)
     yield from micro.dense("MatMul", False)
     yield from micro.dense("MatMulIntegerToFloat", True, helper="quantize/QuantizeLinear/float")
@@ -43,9 +47,12 @@ def plan() -> Iterator[Micro]:
     # Its kernels want channels last: alone, a layer stands between two transpositions.
     quantized: dict[Family, str] = {"conv": "QLinearConv", "pointwise": "QLinearConv", "depthwise": "QLinearConv"}
     yield from micro.convolutions(quantized, True, around="move/Transpose/float")
-    yield from micro.matmuls("MatMul")
+    yield from micro.matmuls("MatMul", ("elementwise/Mul/float", 4), ("reduce/ReduceMax/float", 4))
     yield from micro.recurrent("LSTM", False)
     yield from micro.recurrent("DynamicQuantizeLSTM", True)
+    yield from micro.recurrent("GRU", False)
+    yield from micro.pools("MaxPool", around="pointwise/Conv/float")
+    yield from micro.pools("NhwcMaxPool")
 
 
 def build(wanted: Micro | None) -> bytes:
@@ -57,7 +64,7 @@ def build(wanted: Micro | None) -> bytes:
     if wanted.kind == STREAM:
         width = micro.STREAM_WIDTH
         net.chain("x", [("MatMul", [net.floats(width, width)], {}) for _ in range(wanted.repeats)])
-        return net.save((1, width))
+        return net.save((wanted.sizes[0], width))
     if wanted.family == "dense":
         return _dense(net, wanted)
     if wanted.family in ("conv", "pointwise", "depthwise"):
@@ -66,6 +73,10 @@ def build(wanted: Micro | None) -> bytes:
         return _matmul(net, wanted)
     if wanted.family == "recurrent":
         return _recurrent(net, wanted)
+    if wanted.family == "gather":
+        return _tables(net, wanted)
+    if wanted.kind in ("MaxPool", "NhwcMaxPool"):
+        return _pools(net, wanted)
     return _elements(net, wanted)
 
 
@@ -109,7 +120,7 @@ class _Net:
             [onnx_file.node(*each) for each in self.nodes],
             self.constants,
             ("x", np.dtype(dtype).name, shape),
-            ("y", "uint8" if kind in ("QLinearConv", "QLinearAdd") else "float32"),
+            ("y", "uint8" if kind in ("QLinearConv", "QLinearAdd", "NhwcMaxPool") else "float32"),
             opsets={"": _OPSET, "com.microsoft": 1},
             ir_version=_IR,
         )
@@ -135,7 +146,7 @@ def _dense(net: _Net, wanted: Micro) -> bytes:
 def _convolution(net: _Net, wanted: Micro) -> bytes:
     columns = wanted.sizes[2]
     height, width, channels, *kernel = micro.picture(wanted)
-    narrow = wanted.kind.endswith("1d")
+    narrow = micro.is_narrow(wanted)
     kernel = kernel[1:] if narrow else kernel
     depthwise = wanted.family == "depthwise"
     before = [side // 2 for side in kernel]
@@ -157,8 +168,7 @@ def _convolution(net: _Net, wanted: Micro) -> bytes:
 
 
 def _matmul(net: _Net, wanted: Micro) -> bytes:
-    batch, rows = micro.matrices(wanted)
-    _, inner, columns = wanted.sizes
+    batch, rows, inner, columns = wanted.sizes
     # The second operand is an activation: made from the input, so that no kernel packs it ahead of time.
     left = net.node("Reshape", ["x", net.constant(np.array([1, batch, rows, inner]))])
     gate = net.node("ReduceMax", ["x"], keepdims=0)
@@ -178,8 +188,9 @@ def _recurrent(net: _Net, wanted: Micro) -> bytes:
         given = ["x", *weights, bias, "", "", "", "", scales[0], zeros[0], scales[1], zeros[1]]
         net.node("DynamicQuantizeLSTM", given, domain="com.microsoft", hidden_size=hidden)
     else:
-        weights = [net.floats(1, 4 * hidden, features), net.floats(1, 4 * hidden, hidden)]
-        net.node("LSTM", ["x", *weights, bias], hidden_size=hidden)
+        gates = 3 if wanted.kind == "GRU" else 4
+        weights = [net.floats(1, gates * hidden, features), net.floats(1, gates * hidden, hidden)]
+        net.node(wanted.kind, ["x", *weights, net.floats(1, 2 * gates * hidden)], hidden_size=hidden)
     return net.save((steps, 1, features))
 
 
@@ -187,8 +198,46 @@ def _elements(net: _Net, wanted: Micro) -> bytes:
     rows = max(wanted.sizes[0] // _ROW, 1)
     value = "x"
     for _ in range(micro.LINKS):
-        value = _CHAINS[wanted.kind](net, value, rows)
+        value = _chain(wanted)(net, value, rows)
     return net.save((rows, _ROW), np.uint8 if wanted.int8 else np.float32)
+
+
+def _chain(wanted: Micro) -> Callable[[_Net, str, int], str]:
+    """The link of a kernel; of one that goes by runs, that of its run."""
+    long = len(wanted.sizes) == 2 and wanted.sizes[1] > _ROW
+    return _AT_ONCE[wanted.kind] if long else _CHAINS[wanted.kind]
+
+
+def _tables(net: _Net, wanted: Micro) -> bytes:
+    size, width = wanted.sizes
+    rows, value = size // width, "x"
+    table = net.int8(_TABLE, width) if wanted.int8 else net.floats(_TABLE, width)
+    scale, zero = net.scalar(0.05), net.scalar(0, np.int8)
+    # Indices that come from the input: constants would be looked up once, when the graph is opened.
+    still = net.node("Cast", [net.node("Mul", [net.node("ReduceMax", ["x"], keepdims=0), net.scalar(0.0)])], to=7)
+    for _ in range(micro.LINKS):
+        if wanted.kind == "ScatterND":
+            ids = net.constant(net.rng.integers(0, rows, (rows, 1)))
+            value = net.node("ScatterND", [net.floats(rows, width), ids, value], reduction="add")
+            continue
+        ids = net.node("Add", [still, net.constant(net.rng.integers(0, _TABLE, rows))])
+        found = net.node("Gather", [table, ids])
+        value = net.node("Add", [value, net.node("DequantizeLinear", [found, scale, zero]) if wanted.int8 else found])
+    return net.save((rows, width))
+
+
+def _pools(net: _Net, wanted: Micro) -> bytes:
+    side, channels = micro.pooled(wanted)
+    value = "x"
+    options: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [1, 1]}
+    quantized = wanted.kind == "NhwcMaxPool"
+    if not quantized:  # behind a convolution it keeps that one's layout
+        value = net.node("Conv", [value, net.floats(channels, channels, 1, 1)], kernel_shape=[1, 1])
+    for _ in range(micro.LINKS):
+        value = net.node(wanted.kind, [value], domain="com.microsoft" if quantized else "", **options)
+    if quantized:
+        return net.save((1, side, side, channels), np.uint8)
+    return net.save((1, channels, side, side))
 
 
 def _quantized(net: _Net, value: str, rows: int) -> str:
@@ -231,13 +280,6 @@ def _padded(net: _Net, value: str, rows: int) -> str:
     return net.node("Pad", [value, net.constant(np.array([0, 0, 0, 1]))])
 
 
-def _gathered(net: _Net, value: str, rows: int) -> str:
-    # Indices that come from the input: constants would be looked up once, when the graph is opened.
-    zero = net.node("Cast", [net.node("Mul", [net.node("ReduceMax", ["x"], keepdims=0), net.scalar(0.0)])], to=7)
-    ids = net.node("Add", [zero, net.constant(net.rng.integers(0, 4096, rows))])
-    return net.node("Add", [value, net.node("Gather", [net.floats(4096, _ROW), ids])])
-
-
 _CHAINS: dict[str, Callable[[_Net, str, int], str]] = {
     "Add": lambda net, value, rows: net.node("Add", [value, net.floats(_ROW)]),
     "Mul": lambda net, value, rows: net.node("Mul", [value, net.floats(_ROW)]),
@@ -245,6 +287,9 @@ _CHAINS: dict[str, Callable[[_Net, str, int], str]] = {
     "Sum": lambda net, value, rows: net.node("Sum", [value, "x", net.floats(_ROW)]),
     "Tanh": lambda net, value, rows: net.node("Tanh", [value]),
     "BiasGelu": lambda net, value, rows: net.node("BiasGelu", [value, net.floats(_ROW)], domain="com.microsoft"),
+    # Neg costs what a Relu does, and is not made one with its like
+    "Relu": lambda net, value, rows: net.node("Neg", [value]),
+    "LogSoftmax": lambda net, value, rows: net.node("LogSoftmax", [value], axis=-1),
     "Softmax": lambda net, value, rows: net.node("Softmax", [value], axis=-1),
     "LayerNormalization": lambda net, value, rows: net.node(
         "LayerNormalization", [value, net.floats(_ROW), net.floats(_ROW)], axis=-1
@@ -259,5 +304,14 @@ _CHAINS: dict[str, Callable[[_Net, str, int], str]] = {
     "Concat": _joined,
     "Slice": _sliced,
     "Pad": _padded,
-    "Gather": _gathered,
+}
+# The same for whole tensors: operands of one size, a row more or less.
+_AT_ONCE: dict[str, Callable[[_Net, str, int], str]] = {
+    "Add": lambda net, value, rows: net.node("Add", [value, "x"]),
+    "Mul": lambda net, value, rows: net.node("Mul", [value, net.scalar(0.9)]),
+    "Concat": lambda net, value, rows: net.node("Concat", [value, net.floats(1, _ROW)], axis=0),
+    "Slice": lambda net, value, rows: net.node(
+        "Slice", [value, *(net.constant(np.array([number])) for number in (1, 1 << 30, 0))]
+    ),
+    "Pad": lambda net, value, rows: net.node("Pad", [value, net.constant(np.array([0, 0, 1, 0]))]),
 }

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from edgekit.devices import micro
+from edgekit.devices.coordinates import VECTOR
 from edgekit.devices.micro import Micro
 from edgekit.devices.table import STREAM
 from edgekit.devices.tflite_net import Net
 
 _ADD, _ADD_INT8 = "elementwise/ADD/float", "elementwise/ADD/int8"
-_ROW = 128
+_ROW = micro.ROW
+_TABLE = 4096  # rows of what is gathered from
 _HIDDEN = (32, 64, 128, 256)  # units of the recurrences
 _STEPS = 16
 _CALLED = (128, 512, 2048)  # elements of the tensor that a called subgraph takes
@@ -23,11 +25,14 @@ def plan() -> Iterator[Micro]:
     """What is measured, helpers first."""
     yield from micro.elements("elementwise", "ADD")
     yield from micro.elements("elementwise", "MUL")
+    yield from micro.elements("elementwise", "RELU")
+    yield from micro.elements("elementwise", "DIV")
     yield from micro.elements("elementwise", "LOGISTIC")
     yield from micro.elements("elementwise", "TANH")
     yield from micro.elements("elementwise", "GELU")
     yield from micro.elements("elementwise", "ADD", int8=True)
     yield from micro.elements("normalize", "SOFTMAX")
+    yield from micro.elements("normalize", "LOG_SOFTMAX")
     yield from micro.elements("reduce", "MEAN", helpers=(_ADD,))
     yield from micro.elements("reduce", "REDUCE_MAX", helpers=(_ADD,))
     yield from micro.elements("reduce", "MEAN", int8=True, helpers=(_ADD_INT8,))
@@ -35,22 +40,25 @@ def plan() -> Iterator[Micro]:
     yield from micro.elements("move", "TRANSPOSE", helpers=(_ADD,))
     yield from micro.elements("move", "TRANSPOSE", int8=True, helpers=(_ADD_INT8,))
     for int8 in (False, True):
-        yield from micro.elements("move", "CONCATENATION", int8)
-        yield from micro.elements("move", "STRIDED_SLICE", int8)
-        yield from micro.elements("move", "PAD", int8)
-    yield from micro.elements("gather", "EMBEDDING_LOOKUP", helpers=(_ADD,))
-    yield from micro.elements("gather", "EMBEDDING_LOOKUP", int8=True, helpers=(_ADD,))
+        for kind in ("CONCATENATION", "STRIDED_SLICE", "PAD"):
+            yield from micro.moves(kind, int8)
+        yield from micro.rows_of_tables("EMBEDDING_LOOKUP", int8, (_ADD,))
+        yield from micro.rows_of_tables("GATHER", int8)
+    yield from micro.rows_of_tables("SCATTER_ND")
     yield from micro.elements("elementwise", "NOT_EQUAL", per_link=2)
     yield from micro.elements("quantize", "QUANTIZE", per_link=2)
     for size in _CALLED:
-        yield Micro("move", "IF", False, (size,), 12, ((_ADD, (size,), 12),))
+        yield Micro("move", "IF", False, (size,), 12, ((_ADD, micro.beside(_ADD, size), 12),))
     yield from micro.streams(STREAM)
     yield from micro.dense("FULLY_CONNECTED", False)
     yield from micro.dense("FULLY_CONNECTED", True)
     kinds: dict[Any, str] = {"conv": "CONV_2D", "pointwise": "CONV_2D", "depthwise": "DEPTHWISE_CONV_2D"}
     yield from micro.convolutions(kinds, False)
     yield from micro.convolutions(kinds, True)
-    yield from micro.matmuls("BATCH_MATMUL")
+    yield from micro.matmuls("BATCH_MATMUL", ("elementwise/MUL/float", 1), (_ADD, 3))
+    for int8 in (False, True):
+        yield from micro.pools("MAX_POOL_2D", int8)
+        yield from micro.pools("AVERAGE_POOL_2D", int8)
     yield from _steps(False)
     yield from _steps(True)
 
@@ -72,15 +80,20 @@ def build(wanted: Micro | None) -> bytes:
         return _convolution(wanted)
     if wanted.family == "matmul":
         return _matmul(wanted)
+    if wanted.family == "gather":
+        return _tables(wanted)
+    if wanted.kind.endswith("_POOL_2D"):
+        return _pools(wanted)
     return _elements(wanted)
 
 
 def _stream(wanted: Micro) -> bytes:
     width = micro.STREAM_WIDTH
-    net = Net((1, width))
+    shape = (wanted.sizes[0], width)
+    net = Net(shape)
     value = net.x
     for _ in range(wanted.repeats):
-        value = net.op("FULLY_CONNECTED", [value, net.floats(width, width), -1], (1, width), keepNumDims=True)
+        value = net.op("FULLY_CONNECTED", [value, net.floats(width, width), -1], shape, keepNumDims=True)
     return net.save(value)
 
 
@@ -105,7 +118,7 @@ def _convolution(wanted: Micro) -> bytes:
     for _ in range(wanted.repeats):
         weights = net.int8(shape, 3 if depthwise else 0) if wanted.int8 else net.floats(*shape)
         value = net.op(
-            wanted.kind.removesuffix("1d"),
+            wanted.kind.removesuffix(VECTOR).removesuffix("1d"),
             [value, weights, net.bias(columns, int8=wanted.int8)],
             (1, height, width, columns),
             "int8" if wanted.int8 else "float32",
@@ -122,10 +135,12 @@ def _steps(int8: bool) -> Iterator[Micro]:
     """The products of an LSTM's step, two directions at a time, in a subgraph that is called once a step."""
     for hidden in _HIDDEN:
         wide, narrow = 8 * hidden, 2 * hidden
-        around = [("move/IF/float", wide, 1), ("move/CONCATENATION/float", wide, 1), (_ADD, wide, 1)]
-        around += [("elementwise/LOGISTIC/float", wide, 1), ("move/CONCATENATION/float", wide, 1)]
+        join = "move/CONCATENATION/float"
+        around = [("move/IF/float", wide, 1), (join, wide, 1), (_ADD, wide, 1)]
+        around += [("elementwise/LOGISTIC/float", wide, 1), (join, wide, 1)]
         around += [("elementwise/MUL/float", narrow, 5), (_ADD, narrow, 1), ("elementwise/TANH/float", narrow, 1)]
-        helpers = tuple((key, (size,), count * _STEPS) for key, size, count in around)
+        sizes = [(size, size // 2) if key == join else micro.beside(key, size) for key, size, _ in around]
+        helpers = tuple((key, at, count * _STEPS) for (key, _, count), at in zip(around, sizes, strict=True))
         yield Micro("recurrent", "FULLY_CONNECTED", int8, (1, hidden, 4 * hidden), 2 * _STEPS, helpers)
 
 
@@ -159,8 +174,7 @@ def _step(wanted: Micro) -> bytes:
 
 
 def _matmul(wanted: Micro) -> bytes:
-    batch, rows = micro.matrices(wanted)
-    _, inner, columns = wanted.sizes
+    batch, rows, inner, columns = wanted.sizes
     net = Net((batch, rows, inner))
     value = net.x
     # The second operand is an activation: made from the input, so that no kernel packs it ahead of time.
@@ -192,11 +206,44 @@ def _called(wanted: Micro) -> bytes:
 def _elements(wanted: Micro) -> bytes:
     rows = max(wanted.sizes[0] // _ROW, 1)
     shape = (1, rows, 8, _ROW // 8) if wanted.kind == "STRIDED_SLICE" else (rows, _ROW)
+    net = Net(shape, int8=wanted.int8)
+    value = net.x
+    # Of a kernel that goes by runs, the link of its run.
+    long = len(wanted.sizes) == 2 and wanted.sizes[1] > _ROW
+    link = _AT_ONCE[wanted.kind] if long else _CHAINS[wanted.kind]
+    for _ in range(micro.LINKS):
+        value = link(net, value, rows, "int8" if wanted.int8 else "float32")
+    return net.save(value)
+
+
+def _tables(wanted: Micro) -> bytes:
+    size, width = wanted.sizes
+    shape, dtype = (size // width, width), "int8" if wanted.int8 else "float32"
     looked_up = wanted.kind == "EMBEDDING_LOOKUP"  # int8 is its table then; what comes out is floating point
     net = Net(shape, int8=wanted.int8 and not looked_up)
     value = net.x
+    codes = net.rng.integers(-127, 128, (_TABLE, width), dtype=np.int8)
+    table = net.tensor((_TABLE, width), "int8", codes) if wanted.int8 else net.floats(_TABLE, width)
     for _ in range(micro.LINKS):
-        value = _CHAINS[wanted.kind](net, value, rows, "int8" if wanted.int8 else "float32")
+        limit = shape[0] if wanted.kind == "SCATTER_ND" else _TABLE
+        ids = net.tensor((shape[0],), "int32", net.rng.integers(0, limit, shape[0], dtype=np.int32))
+        if wanted.kind == "SCATTER_ND":
+            rows = net.tensor((shape[0], 1), "int32", net.rng.integers(0, limit, (shape[0], 1), dtype=np.int32))
+            value = net.op("SCATTER_ND", [rows, value, net.shape(*shape)], shape)
+        elif looked_up:
+            value = net.op("ADD", [value, net.op("EMBEDDING_LOOKUP", [ids, table], shape)], shape)
+        else:  # one beside the other: the interpreter runs unused ones, too
+            value = net.op("GATHER", [table, ids], shape, dtype)
+    return net.save(value)
+
+
+def _pools(wanted: Micro) -> bytes:
+    side, channels = micro.pooled(wanted)
+    shape, dtype = (1, side, side, channels), "int8" if wanted.int8 else "float32"
+    net = Net(shape, int8=wanted.int8)
+    value = net.x
+    for _ in range(micro.LINKS):
+        value = net.op(wanted.kind, [value], shape, dtype, strideH=1, strideW=1, filterHeight=3, filterWidth=3)
     return net.save(value)
 
 
@@ -255,14 +302,6 @@ def _compared(net: Net, value: int, rows: int, dtype: str) -> int:
     return net.op("CAST", [truth], (rows, _ROW), inDataType=kinds.BOOL, outDataType=kinds.FLOAT32)
 
 
-def _looked_up(net: Net, value: int, rows: int, dtype: str) -> int:
-    ids = net.tensor((rows,), "int32", net.rng.integers(0, 4096, rows, dtype=np.int32))
-    codes = net.rng.integers(-127, 128, (4096, _ROW), dtype=np.int8)
-    rows_of = net.tensor((4096, _ROW), "int8", codes) if dtype == "int8" else net.floats(4096, _ROW)
-    found = net.op("EMBEDDING_LOOKUP", [ids, rows_of], (rows, _ROW))
-    return net.op("ADD", [value, found], (rows, _ROW))
-
-
 def _round_trip(net: Net, value: int, rows: int, dtype: str) -> int:
     codes = net.op("QUANTIZE", [value], (rows, _ROW), "int8")
     return net.op("DEQUANTIZE", [codes], (rows, _ROW))
@@ -275,6 +314,9 @@ def _plain(kind: str, **options: Any) -> Callable[[Net, int, int, str], int]:
 _CHAINS: dict[str, Callable[[Net, int, int, str], int]] = {
     "ADD": _added,
     "MUL": lambda net, value, rows, dtype: net.op("MUL", [value, net.floats(_ROW)], (rows, _ROW)),
+    "RELU": _plain("ABS"),  # costs the same, and is not made one with its like
+    "DIV": lambda net, value, rows, dtype: net.op("DIV", [value, net.floats(_ROW)], (rows, _ROW)),
+    "LOG_SOFTMAX": _plain("LOG_SOFTMAX"),
     "LOGISTIC": _plain("LOGISTIC"),
     "TANH": _plain("TANH"),
     "GELU": _plain("GELU"),
@@ -287,6 +329,36 @@ _CHAINS: dict[str, Callable[[Net, int, int, str], int]] = {
     "STRIDED_SLICE": _sliced,
     "PAD": _padded,
     "NOT_EQUAL": _compared,
-    "EMBEDDING_LOOKUP": _looked_up,
     "QUANTIZE": _round_trip,
+}
+
+
+def _longer(net: Net, value: int, rows: int, dtype: str) -> int:
+    more = net.int8((1, _ROW), 0) if dtype == "int8" else net.floats(1, _ROW)
+    if dtype == "int8":
+        net.into.tensors[more].quantization = net.into.tensors[value].quantization
+    return net.op("CONCATENATION", [value, more], (_rows(net, value) + 1, _ROW), dtype, axis=0)
+
+
+def _padded_below(net: Net, value: int, rows: int, dtype: str) -> int:
+    around = net.tensor((2, 2), "int32", np.array([[0, 1], [0, 0]], np.int32))
+    return net.op("PAD", [value, around], (_rows(net, value) + 1, _ROW), dtype)
+
+
+def _shortened(net: Net, value: int, rows: int, dtype: str) -> int:
+    ends = [net.shape(*places) for places in ((0, 0, 0, 0), (1, rows - 1, 8, _ROW // 8), (1, 1, 1, 1))]
+    return net.op("STRIDED_SLICE", [net.x, *ends], (1, rows - 1, 8, _ROW // 8), dtype)
+
+
+def _rows(net: Net, value: int) -> int:
+    return int(net.into.tensors[value].shape[0])
+
+
+# The same for whole tensors: operands of one size, a row more or less.
+_AT_ONCE: dict[str, Callable[[Net, int, int, str], int]] = {
+    "ADD": lambda net, value, rows, dtype: net.op("ADD", [value, net.x], (rows, _ROW), dtype),
+    "MUL": lambda net, value, rows, dtype: net.op("MUL", [value, net.floats(1)], (rows, _ROW)),
+    "CONCATENATION": _longer,
+    "STRIDED_SLICE": _shortened,
+    "PAD": _padded_below,
 }

@@ -13,8 +13,8 @@ import numpy as np
 
 # onnx.proto, TensorProto.DataType
 _TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7}
-_FLOAT, _INT, _INTS = 1, 2, 7  # AttributeProto.AttributeType
-Option = int | float | Sequence[int]
+_FLOAT, _INT, _STRING, _INTS = 1, 2, 3, 7  # AttributeProto.AttributeType
+Option = int | float | str | Sequence[int]
 
 
 def node(
@@ -64,6 +64,8 @@ def _option(name: str, value: Option) -> bytes:
         return _text(1, name) + _varint(2 << 3 | 5) + struct.pack("<f", value) + _number(20, _FLOAT)
     if isinstance(value, int):
         return _text(1, name) + _number(3, value) + _number(20, _INT)
+    if isinstance(value, str):
+        return _text(1, name) + _text(4, value) + _number(20, _STRING)
     return _text(1, name) + b"".join(_number(8, item) for item in value) + _number(20, _INTS)
 
 

@@ -158,7 +158,7 @@ def _from_calibration(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpC
             us.append(0.0)
             continue
         apart = CONV_ROWS_APART if each.family == "conv" else 1.0
-        time = surface(found, apart).us(each.sizes) + _streaming_us(kernels, each, footprint)
+        time = surface(found, apart).us(each.grid) + _streaming_us(kernels, each, footprint)
         time *= max(op.calls, 1) / (gain if each.macs else 1.0)
         alike += 0.0 if own else time
         us.append(time)
@@ -177,5 +177,5 @@ def _streaming_us(kernels: Kernels, each: Cell, footprint: int) -> float:
     weights = weights_bytes(each)
     if not points or not weights or footprint <= _STREAMED_BYTES:
         return 0.0
-    read = surface(points)
-    return max(read.us((footprint,)) - read.us((_STREAMED_BYTES,)), 0.0) * weights / (1 << 20)
+    read, rows = surface(points), each.sizes[0] if each.family != "recurrent" else 1
+    return max(read.us((rows, footprint)) - read.us((rows, _STREAMED_BYTES)), 0.0) * weights / (1 << 20)

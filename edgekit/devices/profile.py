@@ -207,7 +207,20 @@ class DeviceProfile(Base, frozen=True, kw_only=True):
 
 
 def read(path: Path) -> DeviceProfile:
-    """Reads and checks one profile.
+    """Reads and checks one profile, with its predictor.
+
+    Raises:
+        Refused: Not TOML, an unknown key, a figure without source, a name that is not the file's, a predictor that is
+            absent or of another format.
+    """
+    profile = read_bare(path)
+    if not profile.predictor:
+        return profile
+    return msgspec.structs.replace(profile, kernels=table.read(path.parent / profile.predictor).kernels)
+
+
+def read_bare(path: Path) -> DeviceProfile:
+    """Reads and checks one profile and leaves its predictor alone.
 
     Raises:
         Refused: Not TOML, an unknown key, a figure without source, a name that is not the file's.
@@ -223,6 +236,4 @@ def read(path: Path) -> DeviceProfile:
         raise Refused(f"{path.name} is not TOML: {error}", remedy="correct the file") from error
     if profile.name != path.stem:
         raise Refused(f"{path.name} calls itself {profile.name!r}", remedy="a profile has the name of its file")
-    if not profile.predictor:
-        return profile
-    return msgspec.structs.replace(profile, kernels=table.read(path.parent / profile.predictor).kernels)
+    return profile

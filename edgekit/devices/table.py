@@ -28,10 +28,11 @@ STREAM = "stream"  # kind under which the reading of weights stands, by the byte
 
 
 class Point(Base, frozen=True, kw_only=True):
-    """One measured call: its sizes (see `families.Cell`), its work, and microseconds."""
+    """One measured call: where it lies (`families.Cell.grid`), microseconds, and its multiply-accumulates."""
 
     sizes: tuple[int, ...]
     us: float
+    macs: int = 0
 
 
 class Kernels(Base, frozen=True, kw_only=True):
@@ -47,7 +48,7 @@ class Kernels(Base, frozen=True, kw_only=True):
 class Predictor(Base, frozen=True, kw_only=True):
     """A calibration of one machine, as JSON beside its profile."""
 
-    schema: Literal["edgekit.predictor/1"] = "edgekit.predictor/1"
+    schema: Literal["edgekit.predictor/2"] = "edgekit.predictor/2"
     device: str
     kernels: tuple[Kernels, ...]
 
@@ -80,7 +81,9 @@ class Surface:
         self._at = np.log2(np.array([point.sizes for point in points], float))
         time = np.log2(np.array([point.us for point in points], float))
         self._low, self._high = self._at.min(0), self._at.max(0)
-        self._trend = _trend(self._at, time)
+        # Of two sizes the second is no work: a run, or what all weights have. It bends time, and ends with the points.
+        self._work = np.array([1.0, 0.0]) if self._at.shape[1] == 2 else np.ones(self._at.shape[1])
+        self._trend = _trend(self._at, time, self._work)
         rest = time - self._line(self._at)
         distances = np.linalg.norm((self._at[:, None] - self._at[None]) * self._apart, axis=-1)
         # A linear kernel turned positive: near points share their correction, far ones share none.
@@ -93,23 +96,24 @@ class Surface:
         wanted = np.log2(np.maximum(np.array(sizes, float), 1.0))
         inside = np.clip(wanted, self._low, self._high)
         near = np.maximum(0.0, 1.0 - np.linalg.norm((self._at - inside) * self._apart, axis=1) / self._reach)
-        beyond = float((wanted - inside).clip(0.0).sum())  # above: in proportion to the work
-        below = float((wanted - inside).clip(None, 0.0).sum()) * 0.5  # below: overhead does not shrink with it
+        outside = (wanted - inside) * self._work
+        beyond = float(outside.clip(0.0).sum())  # above: in proportion to the work
+        below = float(outside.clip(None, 0.0).sum()) * 0.5  # below: overhead does not shrink with it
         return float(2.0 ** (self._line(inside) + near @ self._weights + beyond + below))
 
     def _line(self, at: np.ndarray) -> np.ndarray:
         return np.asarray(at @ self._trend[1:] + self._trend[0])
 
 
-def _trend(at: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Coefficients of a straight line, drawn towards time in proportion to every size.
+def _trend(at: np.ndarray, time: np.ndarray, work: np.ndarray) -> np.ndarray:
+    """Coefficients of a straight line, drawn towards time in proportion to every size that is work.
 
     Few points may lie in a plane, and what they leave open is then what more work costs at the same rate.
     """
     design = np.column_stack([np.ones(len(at)), at])
     pull = np.diag([0.0, *[0.05] * at.shape[1]]) * len(at)
-    rest = np.linalg.solve(design.T @ design + pull, design.T @ (time - at.sum(axis=1)))
-    return np.asarray(rest + np.array([0.0, *[1.0] * at.shape[1]]))
+    rest = np.linalg.solve(design.T @ design + pull, design.T @ (time - at @ work))
+    return np.asarray(rest + np.array([0.0, *work]))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -121,13 +125,13 @@ def surface(points: tuple[Point, ...], rows_apart: float = 1.0) -> Surface:
 def closest(kernels: Kernels, cell: Cell) -> tuple[tuple[Point, ...], bool]:
     """The points to predict a call from, and whether they are of its own kernel; () where there is nothing alike."""
     own = kernels.points.get(cell.key)
-    if own is not None and len(own[0].sizes) == len(cell.sizes):
+    if own is not None and len(own[0].sizes) == len(cell.grid):
         return own, True
     kind = "int8" if cell.int8 else "float"
     alike = [
         points
         for key, points in kernels.points.items()
-        if key.startswith(f"{cell.family}/") and len(points[0].sizes) == len(cell.sizes)
+        if key.startswith(f"{cell.family}/") and len(points[0].sizes) == len(cell.grid)
     ]
     same = [points for key, points in kernels.points.items() if points in alike and key.endswith(kind)]
     found = same or alike

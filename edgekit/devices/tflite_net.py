@@ -29,6 +29,13 @@ _OPTIONS = {
     "DEQUANTIZE": "DequantizeOptions",
     "IF": "IfOptions",
     "CAST": "CastOptions",
+    "DIV": "DivOptions",
+    "GATHER": "GatherOptions",
+    "SCATTER_ND": "ScatterNdOptions",
+    "MAX_POOL_2D": "Pool2DOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+    "LOG_SOFTMAX": "LogSoftmaxOptions",
+    "ABS": "AbsOptions",
 }
 # Versions that the operand types need (TFLite's register.cc).
 _VERSIONS = {
@@ -43,6 +50,9 @@ _VERSIONS = {
     "TRANSPOSE": 2,
     "CONCATENATION": 2,
     "MEAN": 2,
+    "GATHER": 2,
+    "MAX_POOL_2D": 2,
+    "AVERAGE_POOL_2D": 2,
 }
 
 

@@ -5,7 +5,8 @@
     B ▁▁██▁ ▁▁██▁ ▁▁██▁          B ▁██▁▁ ▁██▁▁                      ABBA cancels a drift of the machine
 
 What happens to the machine in a second touches both; what differs from process to process (where memory lies, which
-kernels were chosen) is seen between rounds, and the interval is resampled by round.
+kernels were chosen) is seen between rounds, and the interval is resampled by round. A clear answer ends a comparison
+early at one of a few looks, each of which has its share of the 5 % (`sequential`).
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from edgekit.profiler import statistics
+from edgekit.profiler import environment, sequential, statistics
 from edgekit.profiler.process import Worker
+from edgekit.profiler.sequential import FEWEST_ROUNDS, MOST_ROUNDS
 from edgekit.profiler.targets import Job, plan, resolve, split_spec
 from edgekit.profiler.trial import begin, finish
 from edgekit_runtime.errors import GateFailed, UsageError
 from edgekit_runtime.manifest import Base
+from edgekit_runtime.measurement import Environment
 
 Progress = Callable[[str], None]
 
@@ -32,9 +36,6 @@ BUDGET_S = 22.0
 MARGIN = 0.02
 _ROUND_S = 0.9  # sampling in one round, at most
 _BLOCK_S = 0.02
-_FEWEST_ROUNDS, MOST_ROUNDS = 4, 12
-_CLEAR = 0.10  # an interval this far beyond the margin ends the comparison early
-_EARLY_ROUNDS = 6
 
 
 class Round(Base, frozen=True, kw_only=True):
@@ -46,6 +47,8 @@ class Round(Base, frozen=True, kw_only=True):
         ratio: A over B in this round, from adjacent blocks.
         pairs: Number of adjacent block pairs.
         foreign_cores: CPU time of other processes meanwhile, in cores.
+        a_blocks_ms: Median latency of each block of A, in pairs with those of B.
+        b_blocks_ms: As `a_blocks_ms`.
     """
 
     a_ms: float
@@ -53,6 +56,8 @@ class Round(Base, frozen=True, kw_only=True):
     ratio: float
     pairs: int
     foreign_cores: float
+    a_blocks_ms: tuple[float, ...] = ()
+    b_blocks_ms: tuple[float, ...] = ()
 
 
 class Comparison(Base, frozen=True, kw_only=True):
@@ -63,13 +68,15 @@ class Comparison(Base, frozen=True, kw_only=True):
         b: What B is.
         verdict: A against B: `faster` means that A takes less time.
         ratio: Time of A over time of B; below 1 A is faster.
-        interval_95: 95 % interval of the ratio.
+        interval_95: Interval of the ratio, which holds the truth in 95 % of comparisons although they may end early.
+        alpha: The share of the 5 % that this interval was drawn with (`sequential`).
         margin_fraction: A difference within this margin does not count.
         a_ms: Median of A over rounds.
         b_ms: Median of B over rounds.
         runs: The rounds.
         seconds: How long the comparison took.
         reasons: The verdict in words, and what stood in its way.
+        environment: The machine when it ended; None: not told.
     """
 
     a: str
@@ -77,12 +84,14 @@ class Comparison(Base, frozen=True, kw_only=True):
     verdict: statistics.CompareVerdict
     ratio: float
     interval_95: tuple[float, float]
+    alpha: float
     margin_fraction: float
     a_ms: float
     b_ms: float
     runs: tuple[Round, ...]
     seconds: float
     reasons: tuple[str, ...]
+    environment: Environment | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,18 +136,57 @@ def compare(
     start = time.monotonic()
     job_a, job_b = _job(a, engine, threads), _job(b, engine, threads)
     job_a, job_b = _same_inputs(job_a, job_b)
-    rounds: list[Turns] = []
+    before = environment.before()
+    sampling_s = min(_ROUND_S, duration_s / MOST_ROUNDS)
     with tempfile.TemporaryDirectory(prefix="edgekit-compare-") as name:
-        while _another(rounds, margin, time.monotonic() - start, duration_s):
-            progress(f"round {len(rounds) + 1}: two fresh processes in turns")
-            sampling_s = min(_ROUND_S, duration_s / MOST_ROUNDS)
-            rounds.append(_round(job_a, job_b, Path(name), sampling_s, flip=len(rounds) % 2 == 1))
-    return conclude(job_a.label, job_b.label, rounds, margin, time.monotonic() - start)
+
+        def measure(number: int) -> Turns:
+            progress(f"round {number + 1}: two fresh processes in turns")
+            return _round(job_a, job_b, Path(name), sampling_s, flip=number % 2 == 1)
+
+        rounds, alpha = take_rounds(measure, margin, lambda: time.monotonic() - start, duration_s)
+    found = conclude(job_a.label, job_b.label, rounds, margin, time.monotonic() - start, alpha=alpha)
+    return msgspec.structs.replace(found, environment=environment.read(before.throttles))
 
 
-def conclude(a: str, b: str, rounds: Sequence[Turns], margin: float, seconds: float) -> Comparison:
-    """The answer from the rounds (pure)."""
-    ratio, low, high = statistics.ratio_interval([(turns.a, turns.b) for turns in rounds])
+def take_rounds(
+    measure: Callable[[int], Turns], margin: float, elapsed_s: Callable[[], float], duration_s: float
+) -> tuple[list[Turns], float]:
+    """Rounds until the answer is clear at a look, the time is over, or there are enough.
+
+    Args:
+        measure: Makes one round; gets the number of rounds before it.
+        margin: As in `compare`.
+        elapsed_s: Seconds since the comparison began.
+        duration_s: As in `compare`.
+
+    Returns:
+        The rounds, and the error that the interval over them may make.
+    """
+    rounds: list[Turns] = []
+    while True:
+        rounds.append(measure(len(rounds)))
+        last = _is_last(len(rounds), elapsed_s(), duration_s)
+        alpha = sequential.share(len(rounds), last=last)
+        if last or (alpha > 0 and _is_clear(rounds, margin, alpha)):
+            return rounds, alpha
+
+
+def conclude(
+    a: str, b: str, rounds: Sequence[Turns], margin: float, seconds: float, *, alpha: float | None = None
+) -> Comparison:
+    """The answer from the rounds (pure).
+
+    Args:
+        a: What A is.
+        b: What B is.
+        rounds: At least two.
+        margin: As in `compare`.
+        seconds: How long they took.
+        alpha: Error that the interval may make, from `take_rounds`; None: what the last look has after so many rounds.
+    """
+    alpha = sequential.share(len(rounds), last=True) if alpha is None else alpha
+    ratio, low, high = statistics.ratio_interval([(turns.a, turns.b) for turns in rounds], alpha=alpha)
     verdict = statistics.decide((low, high), margin)
     runs = tuple(
         Round(
@@ -147,6 +195,8 @@ def conclude(a: str, b: str, rounds: Sequence[Turns], margin: float, seconds: fl
             ratio=float(np.exp(np.median(np.log(turns.a) - np.log(turns.b)))),
             pairs=len(turns.a),
             foreign_cores=turns.foreign_seconds / turns.seconds if turns.seconds else 0.0,
+            a_blocks_ms=tuple(map(float, turns.a)),
+            b_blocks_ms=tuple(map(float, turns.b)),
         )
         for turns in rounds
     )
@@ -168,6 +218,7 @@ def conclude(a: str, b: str, rounds: Sequence[Turns], margin: float, seconds: fl
         verdict=verdict,
         ratio=ratio,
         interval_95=(low, high),
+        alpha=alpha,
         margin_fraction=margin,
         a_ms=float(np.median([run.a_ms for run in runs])),
         b_ms=float(np.median([run.b_ms for run in runs])),
@@ -217,18 +268,15 @@ def _same_inputs(a: Job, b: Job) -> tuple[Job, Job]:
     return dataclasses.replace(a, given=shared), dataclasses.replace(b, given=shared)
 
 
-def _another(rounds: Sequence[Turns], margin: float, elapsed_s: float, budget_s: float) -> bool:
-    """Whether one more round is worth it: the fewest always, then while time lasts and the answer is not clear."""
-    done = len(rounds)
-    if done < _FEWEST_ROUNDS:
-        return True
-    if done >= MOST_ROUNDS or elapsed_s * (done + 1) / done > budget_s:
-        return False
-    if done < _EARLY_ROUNDS:
-        return True
-    _, low, high = statistics.ratio_interval([(turns.a, turns.b) for turns in rounds])
-    apart = low > (1 + margin) * (1 + _CLEAR) or high * (1 + margin) * (1 + _CLEAR) < 1
-    return not (apart or equivalent((low, high), margin))
+def _is_last(done: int, elapsed_s: float, budget_s: float) -> bool:
+    """Whether no round follows: decided by the number of rounds and the clock alone, never by what was measured."""
+    return done >= MOST_ROUNDS or (done >= FEWEST_ROUNDS and elapsed_s * (done + 1) / done > budget_s)
+
+
+def _is_clear(rounds: Sequence[Turns], margin: float, alpha: float) -> bool:
+    """Whether the interval at this look lies beyond the margin, or within it."""
+    _, low, high = statistics.ratio_interval([(turns.a, turns.b) for turns in rounds], alpha=alpha)
+    return low > 1 + margin or high * (1 + margin) < 1 or equivalent((low, high), margin)
 
 
 def _round(a: Job, b: Job, folder: Path, sampling_s: float, *, flip: bool) -> Turns:

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from edgekit.profiler.sequential import ALPHA, t_quantile
 from edgekit_runtime.measurement import Latency, Verdict
 
 PERCENTILES: dict[str, float] = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
@@ -23,9 +24,6 @@ INVALID_SPREAD = 0.25  # ... and a bad measurement above
 NOISY_DRIFT = 0.05  # median of the second half against the first
 NOISY_FOREIGN_CORES = 0.15  # CPU time of others while measuring, in cores
 NOISY_PROCESSES = 0.10  # medians of fresh processes: largest against smallest
-
-# Student's t, 97.5 %, by degrees of freedom; the last serves for more (1.96 in the limit).
-_T975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120)
 
 CompareVerdict = Literal["faster", "slower", "no_difference_shown", "too_noisy"]
 
@@ -229,9 +227,13 @@ def assess(
 
 
 def ratio_interval(
-    rounds: Sequence[tuple[Sequence[float], Sequence[float]]], *, seed: int = 0, resamples: int = 2000
+    rounds: Sequence[tuple[Sequence[float], Sequence[float]]],
+    *,
+    alpha: float = ALPHA,
+    seed: int = 0,
+    resamples: int = 2000,
 ) -> tuple[float, float, float]:
-    """Ratio of the medians of A and B with a 95 % interval: a cluster bootstrap over rounds.
+    """Ratio of the medians of A and B with an interval at 1 - alpha: a cluster bootstrap over rounds.
 
     A round is one pair of fresh processes that took turns; its figures are the latencies of adjacent blocks, so what
     the machine did in that second touches both. Rounds are drawn with replacement, and block pairs within a drawn
@@ -240,6 +242,7 @@ def ratio_interval(
 
     Args:
         rounds: For each pair of processes: latencies of A and of B in ms, one entry a pair of blocks.
+        alpha: How often the interval may miss the truth: 0.05 for 95 %, less for one look of several.
         seed: Seed of the resampling.
         resamples: Number of bootstrap resamples.
 
@@ -254,7 +257,7 @@ def ratio_interval(
     inner = np.stack([np.median(log[generator.integers(0, len(log), (resamples, len(log)))], axis=1) for log in logs])
     drawn = generator.integers(0, count, (resamples, count))
     means = inner[drawn, np.arange(resamples)[:, None]].mean(axis=1)
-    t = _T975[min(count - 1, len(_T975)) - 1]
+    t = t_quantile(1 - alpha / 2, count - 1)
     tail = NormalDist().cdf(-math.sqrt(count / (count - 1)) * t)
     low, high = np.quantile(means, [tail, 1 - tail])
     centres = [float(np.median(log)) for log in logs]

@@ -44,16 +44,23 @@ class Point:
     doubtful: bool = False
 
 
-def histogram(samples: Sequence[float], median: float | None, interval: tuple[float, float] | None) -> Markup:
+def histogram(
+    samples: Sequence[float],
+    median: float | None,
+    interval: tuple[float, float] | None,
+    *,
+    over: Sequence[float] | None = None,
+) -> Markup:
     """Latency distribution from raw samples in ms, its longest tail cut off and counted.
 
     Args:
         samples: ms.
         median: Drawn as a line; None: withheld.
         interval: Drawn as a band.
+        over: Samples whose range is drawn, where several charts share one; None: these.
     """
-    values = np.asarray(samples)
-    low, most, high = float(values.min()), *map(float, np.quantile(values, (0.9, 0.97)))
+    values, shared = np.asarray(samples), np.asarray(samples if over is None else over)
+    low, most, high = float(shared.min()), *map(float, np.quantile(shared, (0.9, 0.97)))
     high = min(high, most + 3 * (most - low))  # a few interrupted runs would press all others into one bar
     high = max(high + (high - low) * 0.05, low * 1.001)
     beyond = int((values > high).sum())
@@ -83,10 +90,50 @@ def histogram(samples: Sequence[float], median: float | None, interval: tuple[fl
     parts += _axis(low, high, base, x, "ms")
     if beyond:
         longest = f"{beyond} more up to {significant(float(values.max()))} ms"
-        parts.append(_text(WIDTH - 10, top + 14, longest, "end"))
+        # On the side that the bars leave free.
+        free = (WIDTH - 10, "end") if x(float(np.median(values))) < WIDTH / 2 else (10, "start")
+        parts.append(_text(free[0], top + 14, longest, free[1]))
     tail = f"; {beyond} longer samples up to {significant(float(values.max()))} ms are not drawn" if beyond else ""
     label = f"Distribution of {len(values)} samples between {significant(low)} and {significant(high)} ms{tail}"
     return _svg("".join(parts), 166, label)
+
+
+def ratios(rounds: Sequence[float], ratio: float, interval: tuple[float, float], margin: tuple[float, float]) -> Markup:
+    """Ratios round by round on a logarithmic axis: a band for the interval, dashed lines for the margin.
+
+    Args:
+        rounds: Ratio of each round, in order.
+        ratio: Of all.
+        interval: Of `ratio`.
+        margin: Ratios that do not count as a difference.
+    """
+    logs = [math.log(value) for value in (*rounds, ratio, *interval, *margin)]
+    low, high = min(logs), max(logs)
+    low, high = low - (high - low) * 0.06, high + (high - low) * 0.06
+    top, base = 26, 40 + 14 * len(rounds)
+
+    def x(value: float) -> float:
+        return 10 + (math.log(value) - low) / (high - low) * (WIDTH - 20)
+
+    left, right = x(interval[0]), x(interval[1])
+    parts = [f'<rect class="band" x="{left:.1f}" y="{top}" width="{right - left:.1f}" height="{base - top}"/>']
+    parts += [_line("limit", x(end), x(end), top, base) for end in margin]
+    parts.append(_line("mark", x(ratio), x(ratio), top - 16, base))
+    place, (side, shift) = x(ratio), (("end", -5) if x(ratio) > WIDTH - 120 else ("start", 5))
+    parts.append(_text(place + shift, top - 8, f"A / B {ratio:.3f}", side))
+    for number, value in enumerate(rounds):
+        title = f"<title>round {number + 1}: {value:.3f}</title>"
+        at = f'cx="{x(value):.1f}" cy="{top + 14 + 14 * number}"'
+        parts.append(f'<circle class="dot int8 front" {at} r="4">{title}</circle>')
+    parts += [_line("axis", 10, WIDTH - 10, base, base)]
+    for place, side in ((low, "start"), ((low + high) / 2, "middle"), (high, "end")):
+        parts.append(_text(x(math.exp(place)), base + 18, f"{math.exp(place):.3f}", side))
+    told = ", ".join(f"{value:.3f}" for value in rounds)
+    label = (
+        f"Time of A over time of B: {ratio:.3f}, interval {interval[0]:.3f} to {interval[1]:.3f}, margin "
+        f"{margin[0]:.3f} to {margin[1]:.3f}; rounds {told}"
+    )
+    return _svg("".join(parts), base + 26, label)
 
 
 def timeline(samples: Sequence[float], processes: Sequence[int] = (), most: int = 600) -> Markup:

@@ -47,7 +47,7 @@ def write_report(sources: Sequence[Bundle | Measurement], folder: str | Path) ->
         Refused: The package that makes the pages is not installed.
     """
     pages = gather(sources)
-    templates = _environment()
+    templates = environment()
     folder = Path(folder)
     files = {
         "index.html": templates.get_template("index.html.j2").render(pages=pages),
@@ -70,7 +70,12 @@ def write_report(sources: Sequence[Bundle | Measurement], folder: str | Path) ->
     return tuple(folder / name for name in files)
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates, with the filters that all pages share.
+
+    Raises:
+        Refused: The package that makes the pages is not installed.
+    """
     try:
         import jinja2
     except ModuleNotFoundError as error:
@@ -80,14 +85,14 @@ def _environment() -> jinja2.Environment:
         for entry in resources.files("edgekit.report").joinpath("templates").iterdir()
         if entry.is_file()
     }
-    environment = jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.DictLoader(found),
         autoescape=lambda name: name is None or not name.endswith(".md.j2"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    made.filters.update(
         ms=numbers.significant,
         bytes=numbers.bytes_,
         interval=numbers.interval,
@@ -97,7 +102,7 @@ def _environment() -> jinja2.Environment:
         times=numbers.times,
         placed=placed,
     )
-    environment.globals.update(
+    made.globals.update(
         {
             name: getattr(views, name)
             for name in (
@@ -113,7 +118,7 @@ def _environment() -> jinja2.Environment:
             )
         }
     )
-    return environment
+    return made
 
 
 def shapes(inputs: dict[str, tuple[int, ...]]) -> str:

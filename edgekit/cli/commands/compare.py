@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -26,6 +27,7 @@ def command(
     engine: Annotated[str | None, typer.Option(help="Engine for both; the first installed one.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of each.")] = 1,
     duration: Annotated[float, typer.Option(metavar="S", help="Seconds after which no new round begins.")] = 22.0,
+    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a page of the comparison there.")] = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> int:
@@ -34,7 +36,7 @@ def command(
     Says faster, slower, no_difference_shown or too_noisy, with a 95 % interval of A's time over B's.
     `too_noisy` does not fail the gate: run it again on a quiet machine.
 
-    Example:  edgekit compare new.edge:onnx.int8 old.edge:onnx.int8 --fail-if-slower 5%
+    Example:  edgekit compare new.edge:onnx.int8 old.edge:onnx.int8 --fail-if-slower 5% --report page/
     """
     from edgekit.profiler import comparison
 
@@ -52,6 +54,11 @@ def command(
             progress=steps.advance,
         )
     document = msgspec.to_builtins(found)
+    if report is not None:
+        from edgekit.report import write_comparison
+
+        document["report"] = str(write_comparison(found, report)[0])
+        output.note(f"report: {document['report']}")
     refusal: GateFailed | None = None
     try:
         if limit is not None:

@@ -20,7 +20,7 @@ from edgekit_runtime.errors import UsageError
 def command(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A profile, `local`, or a .toml file.")] = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Measure this machine and write its profile (about two minutes).")
+        bool, typer.Option("--calibrate", help="Measure this machine and write its profile (two to four minutes).")
     ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for it; ./device_profiles.")

@@ -56,3 +56,11 @@ def test_percentages_and_fractions_are_read():
     for text in ("x", "-1%", "nan", "inf", ""):
         with pytest.raises(UsageError):
             fraction("--margin", text)
+
+
+def test_a_report_is_written_and_named(slower_by_ten_percent, tmp_path: Path, capsys):
+    pytest.importorskip("jinja2")
+    assert run(["compare", "a", "b", "--report", str(tmp_path / "page"), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert Path(document["report"]) == tmp_path / "page" / "index.html"
+    assert "A is slower than B" in Path(document["report"]).read_text()
