@@ -23,7 +23,7 @@ from edgekit_runtime.manifest import Tensor
 from edgekit_runtime.remote.answers import Expected, Result, Timing, check, sizes_of
 from edgekit_runtime.remote.call import Call, Late, Reply
 from edgekit_runtime.remote.client import Client
-from edgekit_runtime.remote.offers import Offer
+from edgekit_runtime.remote.offer import Offer
 from edgekit_runtime.remote.ways import Begun, joined
 
 _LONGEST_CALL_S = 30.0
