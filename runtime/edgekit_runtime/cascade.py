@@ -142,9 +142,7 @@ class FirstStudent:
         assert self.session.bundle is not None
         found = self.session.bundle.golden_inputs()
         if not found:
-            raise Refused(
-                f"{self.first.name} has no golden inputs to measure its time with", remedy="convert it again"
-            )
+            raise Refused(f"{self.first.name} has no golden inputs to measure its time with", remedy="convert it again")
         places = {tensor.name: batch_place(tensor, self._axes.values()) for tensor in self.session.inputs}
         return {
             name: np.asarray(_rows(found[name], place, np.zeros(1, np.int64)), self._dtype(name))

@@ -107,7 +107,9 @@ def plain(action: ActionCost) -> str:
         return f"the head here up to {action.split_point}, the tail on the server{wire}{risk}"
     if action.kind == "offload":
         return f"the inputs to the server, which runs all{wire}{risk}"
-    return {"local": "all here", "cascade": "all here, a cheaper student first", "variant": "another graph"}[action.kind] + risk
+    return {"local": "all here", "cascade": "all here, a cheaper student first", "variant": "another graph"}[
+        action.kind
+    ] + risk
 
 
 def document(decision: Decision) -> dict[str, Any]:
