@@ -109,7 +109,7 @@ def read_policy(rows: list[str]) -> Any:
         name, separator, value = row.partition("=")
         if not separator:
             raise UsageError(f"--policy {row} is not KEY=VALUE", remedy="--policy deadline_ms=80")
-        keys[name] = _number(value)
+        keys[name] = tuple(value.split(",")) if name == "without" else _number(value)
     return parse_policy(keys)
 
 

@@ -8,6 +8,7 @@
     offers.py             what it can do with a bundle, with costs measured here: offer_*.py one kind each, offer.py
                           what they share; ways.py the device's part of each
     leaving.py            a chain with exits that hands over to a tail
+    watch.py              early answers checked against the full student, and exits closed when they drift
     exchange.py           one request: sent, hedged, the first valid answer; answers.py what is valid
 
 Needs `edgekit[remote]` (grpcio, protobuf, lz4, zstandard). Nothing here is imported before a server is named.
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from edgekit_runtime.remote.session import AdaptiveSession
     from edgekit_runtime.session import Session
 
-_OPTIONS = ("policy", "ca", "cert", "key", "token", "log", "ours", "first")
+_OPTIONS = ("policy", "ca", "cert", "key", "token", "log", "ours", "first", "check_fraction")
 
 
 def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
@@ -37,7 +38,8 @@ def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
         server: `grpc://HOST:PORT` or `grpcs://HOST:PORT`.
         options: `policy` (a `Policy`), `ca`, `cert`, `key` (paths of PEM files), `token`, `log` (a file that every
             decision is written to), `ours` (False: a V2 server of somebody else, which gets plain tensors only),
-            `first` (path of the cheaper student's bundle: cascades are then offered, too).
+            `first` (path of the cheaper student's bundle: cascades are then offered, too), `check_fraction` (share of
+            early answers that the full student checks beside the requests: 0.02).
 
     Raises:
         UsageError: An option that does not exist, or one that cannot be.
@@ -69,6 +71,7 @@ def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
                 ours=options.get("ours", True),
                 log=_path(options.get("log")),
                 first=first,
+                check_fraction=options.get("check_fraction", 0.02),
             )
         except BaseException:
             if first is not None:

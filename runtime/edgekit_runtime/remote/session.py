@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from edgekit_runtime.remote.offer import Given
 from edgekit_runtime.remote.offers import offers
 from edgekit_runtime.remote.pieces import batch_symbol, first_sample
 from edgekit_runtime.remote.probe import LoadProbe, SystemProbe
+from edgekit_runtime.remote.watch import Watch
 
 if TYPE_CHECKING:
     from edgekit_runtime.cascade import FirstStudent
@@ -45,7 +46,7 @@ class AdaptiveSession:
     Attributes:
         local: The session that answers here.
         controller: Decides; its estimates can be read.
-        left_out: Id of each action that is not offered, and why.
+        left_out: Id of each action that is not offered, or no longer, and why.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class AdaptiveSession:
         probe: LoadProbe | None = None,
         log: Path | None = None,
         first: FirstStudent | None = None,
+        check_fraction: float = 0.02,
     ) -> None:
         """Opens a channel; nothing is sent before the first request.
 
@@ -73,11 +75,14 @@ class AdaptiveSession:
             probe: Reads the device; None: from the system.
             log: Every decision is written there (`edgekit why`).
             first: The cheaper student of the bundle's cascades; closed with the session.
+            check_fraction: Share of early answers that the full student checks beside the requests (`watch`).
 
         Raises:
             UsageError: A bare file, an address or a policy that cannot be.
             Refused: The bundle has no golden inputs, or gRPC is not installed.
         """
+        if not 0 <= check_fraction <= 1:
+            raise UsageError(f"check_fraction is {check_fraction}", remedy="a share from 0 (never) to 1")
         if local.bundle is None:
             raise UsageError("a bare file has no name on a server", remedy="convert it: edgekit convert FILE -o X.edge")
         manifest = local.bundle.manifest
@@ -118,6 +123,15 @@ class AdaptiveSession:
             outputs=tuple(tensor for tensor in local.outputs if tensor.name in made.answer),
             batch=batch_symbol(manifest),
             ours=ours,
+        )
+        self._line.watch = Watch(
+            made.offers,
+            local.inputs,
+            manifest.axes,
+            fraction=check_fraction,
+            full=lambda inputs: run_here(self._line, self._line.local, inputs)[0],
+            submit=self._line.workers.submit,
+            close=self._closed_by_alarm,
         )
 
     def infer(self, inputs: Mapping[str, Any]) -> Result:
@@ -191,6 +205,11 @@ class AdaptiveSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _closed_by_alarm(self, ids: Sequence[str], why: str) -> None:
+        with self._line.lock:
+            self.controller.close(ids)
+            self.left_out.update(dict.fromkeys(ids, why))
 
     def _ping(self) -> None:
         try:

@@ -173,3 +173,53 @@ def test_another_full_student_of_the_same_name_is_refused_by_hash(start, pair, t
         result = session.infer(inputs)
         assert "another version" in result.timing.fallback
         assert np.allclose(result.outputs["y"], inputs["x"] @ WEIGHTS, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("action", [HERE, THERE])
+def test_drift_closes_every_action_of_the_certificate_and_the_session_goes_on(start, pair, action) -> None:
+    with start((pair[1],)) as (address, _), opened(pair, address, check_fraction=1.0) as session:
+        only(session, action)
+        rng = np.random.default_rng(5)
+        for _ in range(60):
+            x = samples(16, int(rng.integers(1 << 30)))
+            # The world has changed: the small student's numbers have nothing to do with the full one's any more.
+            session.infer({"x": x, "first.x": rng.permutation(x)[:, :SEEN]})
+        session._line.workers.submit(lambda: None).result()
+        ids = {name for name in session._offers if name.startswith("cascade")}
+        assert len(ids) == 2 and set(session.controller.policy.without) == ids
+        assert all("differ from the full one" in session.left_out[name] for name in ids)
+        del session.controller.plan  # as it chooses by itself
+        inputs = requests(8, 6)
+        result = session.infer(inputs)
+        assert result.decision.kind != "cascade" and "switched off" in result.decision.explain()
+        assert np.allclose(result.outputs["y"], inputs["x"] @ WEIGHTS, rtol=1e-4, atol=1e-5)
+
+
+def test_without_drift_nothing_is_closed_and_only_the_asked_share_is_checked(pair) -> None:
+    with opened(pair, "127.0.0.1:1", check_fraction=0.5) as session:
+        only(session, HERE)
+        for seed in range(100, 130):
+            session.infer(requests(16, seed))
+        session._line.workers.shutdown(wait=True)
+        alarm = session._line.watch.alarms[HERE]
+        assert not session.controller.policy.without and not alarm.closed
+        early = sum(int(wanted(session, requests(16, seed))[1].sum()) for seed in range(100, 130))
+        assert 0.35 * early < alarm.checked < 0.65 * early and alarm.disagreed <= 0.1 * alarm.checked
+    with opened(pair, "127.0.0.1:1", check_fraction=0.0) as session:
+        assert session._line.watch.alarms == {}
+    with pytest.raises(UsageError, match="check_fraction is 2"):
+        opened(pair, "127.0.0.1:1", check_fraction=2)
+
+
+def test_a_certificate_on_labels_is_not_watched(pair, tmp_path) -> None:
+    import shutil
+
+    import msgspec
+
+    shutil.copytree(pair[1], tmp_path / "big.edge")
+    with er.open_bundle(pair[1]) as bundle:
+        point = msgspec.structs.replace(bundle.manifest.operating_points[0], labels=True)
+        found = msgspec.structs.replace(bundle.manifest, operating_points=(point,))
+    (tmp_path / "big.edge" / "manifest.json").write_bytes(er.manifest.dump(found))
+    with opened((pair[0], tmp_path / "big.edge"), "127.0.0.1:1", check_fraction=1.0) as session:
+        assert HERE in session._offers and session._line.watch.alarms == {}
