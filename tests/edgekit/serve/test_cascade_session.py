@@ -15,7 +15,7 @@ from edgekit_runtime.adaptive.choose import Decision
 from edgekit_runtime.adaptive.explain import plain
 from edgekit_runtime.errors import InputMismatch, Refused, UsageError
 from edgekit_runtime.remote.session import AdaptiveSession
-from tests.edgekit.serve.cascade import ALL, RISK, SEEN, WEIGHTS, certified, requests, samples, student, students
+from tests.edgekit.serve.cascade import ALL, RISK, SEEN, WEIGHTS, certified, requests, samples, saved, student, students
 
 pytest.importorskip("grpc")
 HERE, THERE = f"cascade:{RISK:g}", f"cascade:{RISK:g}:offload"
@@ -223,3 +223,29 @@ def test_a_certificate_on_labels_is_not_watched(pair, tmp_path) -> None:
     (tmp_path / "big.edge" / "manifest.json").write_bytes(er.manifest.dump(found))
     with opened((pair[0], tmp_path / "big.edge"), "127.0.0.1:1", check_fraction=1.0) as session:
         assert HERE in session._offers and session._line.watch.alarms == {}
+
+
+def test_the_run_command_takes_the_small_student_and_says_why_a_cascade_is_left_out(
+    start, pair, tmp_path, capsys
+) -> None:
+    import json
+
+    from edgekit.cli.app import run
+
+    file = saved(tmp_path / "request.npz", requests(2, 1))
+    with start((pair[1],)) as (address, _):
+        asked = ["run", str(pair[1]), "--input", str(file), "--json", "--policy", "max_risk=0.5"]
+        assert run([*asked, "--server", f"grpc://{address}", "--first", str(pair[0])]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert any(row["kind"] == "cascade" for row in told["decisions"][0]["alternatives"])
+        assert HERE not in told["left_out"]
+        assert run([*asked, "--first", str(pair[0])]) == 2  # without a server there is nothing to choose
+        assert "--server" in json.loads(capsys.readouterr().out)["error"]["remedy"]
+
+
+def test_a_slim_bundle_keeps_the_cascade_of_the_graph_it_keeps(pair, tmp_path) -> None:
+    from edgekit_converters.slim import keep_graphs
+
+    slim = keep_graphs(pair[1], ("onnx.fp32",), tmp_path / "slim.edge")
+    with opened((pair[0], slim.root), "127.0.0.1:1") as session:
+        assert HERE in session._offers
