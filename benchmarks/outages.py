@@ -38,7 +38,7 @@ from edgekit_runtime.remote.offer import Offer
 from edgekit_runtime.remote.session import AdaptiveSession
 
 GRAPH, NAME, FIRST = "onnx.fp32", "image", "first.image"
-RISK, PICTURES, TURN, SLOW_S = 0.02, 64, 37, 0.004
+RISK, PICTURES, TURN, SLOW_S = 0.02, 64, 37, 0.006
 CLOSE = 2e-4  # of answers around 1: a batch of another size may round another way
 Expected = Mapping[str, np.ndarray]  # [PICTURES, classes] by action
 
