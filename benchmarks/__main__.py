@@ -33,6 +33,7 @@ NAMES = (
     "policies",
     "link",
     "serving",
+    "outages",
 )
 # Those whose `run` takes words of its own.
 WORDS = ("matrix", "prediction", "which_student", "exits", "bottleneck")

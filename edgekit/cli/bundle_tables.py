@@ -69,6 +69,8 @@ def operating_table(manifest: Manifest) -> Table:
         risk = f"{point.risk:g} {'of labels' if point.labels else 'disagreement'}"
         seen_risk = f"{point.empirical_risk:.4f}"
         chain = f"{point.of}, steps" if point.steps else point.of
+        if point.first is not None:
+            chain = f"{point.first.name} ({point.first.graph}, {point.first.bundle_id[:12]}…), then {point.of}"
         table.add_row(chain, risk, f"{point.confidence_level:g}", seen_risk, str(point.n), left)
     return table
 

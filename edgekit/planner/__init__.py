@@ -1,6 +1,7 @@
 """Which action wins where: from a bundle, device profiles, links and loads to a table, a picture and crossovers.
 
 bundle_actions.py  every way a bundle can answer a request -> ActionCost
+cascades.py        those with a cheaper student in front
 times.py           how long a graph takes on a device or a server: measured, or from its profile
 plan.py            the best action over a grid of links and loads, crossover bandwidths, the verdict
 page.py            the picture

@@ -9,9 +9,10 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from edgekit.planner.times import Timed, Times
+from edgekit.planner.cascades import cascades
+from edgekit.planner.times import Known, Timed, Times
 from edgekit_runtime import chain, codecs
-from edgekit_runtime.adaptive import ActionCost, early
+from edgekit_runtime.adaptive import ActionCost, early, names
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Action, Graph, Manifest, OperatingPoint, SplitPoint, Tensor, WireTensor
@@ -24,21 +25,24 @@ FRAMING_BYTES = 300  # of a request and of an answer: HTTP/2, gRPC and the V2 me
 _SERIALISE_MS_PER_MB = 0.5  # on the slowest board's memory; a copy or two
 
 
-def actions_of(bundle: Bundle, device: Times, server: Times) -> tuple[ActionCost, ...]:
+def actions_of(
+    bundle: Bundle, device: Times, server: Times, first: tuple[Bundle, Times] | None = None
+) -> tuple[ActionCost, ...]:
     """All actions of a bundle, the local ones first.
 
     Args:
         bundle: Opened.
         device: Times of the device.
         server: Times of the server.
+        first: The cheaper student of the bundle's cascades, and its times on the device; None: cascades are left out.
 
     Raises:
-        Refused: No full graph has a known time on the device.
+        Refused: No full graph has a known time on the device, or `first` is another bundle than the cascades name.
     """
     manifest = bundle.manifest
     graphs = {graph.id: graph for graph in manifest.graphs}
     sizes = _sizes(bundle)
-    known = _Known(graphs, device, server)
+    known = Known(graphs, device, server)
     full = [graph for graph in manifest.graphs if graph.role == "full" and known.on_device([graph.id])]
     if not full:
         raise Refused(
@@ -47,49 +51,28 @@ def actions_of(bundle: Bundle, device: Times, server: Times) -> tuple[ActionCost
         )
     down = FRAMING_BYTES + sum(_bytes(tensor, sizes) for tensor in manifest.outputs)
     rows = list(_locals(manifest, full, known))
+    local = _best(manifest, full, known)
     # A stream that ends early saves steps, not a part of a request: requests are what is planned here.
-    rows += [_chain(manifest, point, known) for point in manifest.operating_points if not point.steps]
+    rows += [_chain(manifest, point, known, local) for point in manifest.operating_points if point.in_depth]
     served = [graph for graph in manifest.graphs if graph.role == "full" and known.on_server([graph.id])]
     if served:
         tail = min(served, key=lambda graph: known.on_server([graph.id]).ms)  # type: ignore[union-attr]
         rows += _offloads(bundle, tail, known, down, sizes)
     order = sorted(manifest.split_points, key=lambda point: len(point.before))
     for depth, point in enumerate(order):
-        cut = _cut(manifest, point, depth, known, down, sizes)
+        cut = _cut(manifest, point, depth, known, down, sizes, local)
         if cut is not None:
-            rows += [cut, *_int8(manifest, point, cut, sizes), *_handed_over(manifest, point, cut, known)]
+            rows += [cut, *_int8(manifest, point, cut, sizes), *_handed_over(manifest, point, cut, known, local)]
+    if first is not None:
+        rows += cascades(manifest, first, known, local, rows)
     return tuple({row.id: row for row in rows}.values())
 
 
-class _Known:
-    """Summed times of graphs, None where one of them is not known."""
-
-    def __init__(self, graphs: Mapping[str, Graph], device: Times, server: Times) -> None:
-        self._graphs, self._device, self._server = graphs, device, server
-
-    def on_device(self, ids: Sequence[str]) -> Timed | None:
-        return self._sum(self._device, ids)
-
-    def on_server(self, ids: Sequence[str]) -> Timed | None:
-        return self._sum(self._server, ids)
-
-    def _sum(self, times: Times, ids: Sequence[str]) -> Timed | None:
-        try:
-            rows = [times.of(self._graphs[name]) for name in ids]
-        except Refused:
-            return None
-        basis = "measured" if all(row.basis == "measured" for row in rows) else "predicted"
-        return Timed(sum(row.ms for row in rows), math.hypot(*(row.sd_ms for row in rows)), basis)  # type: ignore[arg-type]
-
-
-def _locals(manifest: Manifest, full: Sequence[Graph], known: _Known) -> Iterator[ActionCost]:
+def _locals(manifest: Manifest, full: Sequence[Graph], known: Known) -> Iterator[ActionCost]:
     """The fastest graph whose gate passed is `local`; the others are variants."""
-    failed = {row.graph for row in manifest.quality if row.gate == "failed"}
-    timed = {graph.id: known.on_device([graph.id]) for graph in full if graph.id not in failed} or {
-        graph.id: known.on_device([graph.id]) for graph in full
-    }
-    best = min(timed, key=lambda name: timed[name].ms)  # type: ignore[union-attr]
-    for name, found in timed.items():
+    best = _best(manifest, full, known)
+    for name in _passed(manifest, full):
+        found = known.on_device([name])
         assert found is not None
         drop, high = _drop(manifest, name)
         yield ActionCost(
@@ -103,6 +86,17 @@ def _locals(manifest: Manifest, full: Sequence[Graph], known: _Known) -> Iterato
         )
 
 
+def _passed(manifest: Manifest, full: Sequence[Graph]) -> list[str]:
+    """The full graphs whose gate passed; all of them where none did."""
+    failed = {row.graph for row in manifest.quality if row.gate == "failed"}
+    return [graph.id for graph in full if graph.id not in failed] or [graph.id for graph in full]
+
+
+def _best(manifest: Manifest, full: Sequence[Graph], known: Known) -> str:
+    """The graph of the action `local`."""
+    return min(_passed(manifest, full), key=lambda name: known.on_device([name]).ms)  # type: ignore[union-attr]
+
+
 def _drop(manifest: Manifest, graph: str) -> tuple[float | None, float | None]:
     """What the gate saw for a graph; 0 for fp32, which is the reference."""
     rows = [row for row in manifest.quality if row.graph == graph and row.slice == "all"]
@@ -112,12 +106,12 @@ def _drop(manifest: Manifest, graph: str) -> tuple[float | None, float | None]:
     return (0.0, 0.0) if precision == "fp32" else (None, None)
 
 
-def _chain(manifest: Manifest, point: OperatingPoint, known: _Known) -> ActionCost:
+def _chain(manifest: Manifest, point: OperatingPoint, known: Known, local: str) -> ActionCost:
     """A chain of segments and exits on the device."""
     leave_ms, basis = _ways_out(manifest, point, known)
     mean_ms, sd_ms = early.spent(leave_ms, point.exit_fractions)
     return ActionCost(
-        id=f"exit:{point.id}",
+        id=names.certified(point, local),
         kind="exit",
         head_ms=mean_ms,
         head_sd_ms=sd_ms,
@@ -127,7 +121,7 @@ def _chain(manifest: Manifest, point: OperatingPoint, known: _Known) -> ActionCo
     )
 
 
-def _ways_out(manifest: Manifest, point: OperatingPoint, known: _Known) -> tuple[list[float], Basis]:
+def _ways_out(manifest: Manifest, point: OperatingPoint, known: Known) -> tuple[list[float], Basis]:
     """Time until each exit and until the full answer, ms, and where it is from."""
     roles = {graph.id: graph.role for graph in manifest.graphs}
     spent_ms, leave_ms = 0.0, []
@@ -141,11 +135,13 @@ def _ways_out(manifest: Manifest, point: OperatingPoint, known: _Known) -> tuple
     return [*leave_ms, spent_ms], basis
 
 
-def _handed_over(manifest: Manifest, point: SplitPoint, cut: ActionCost, known: _Known) -> Iterator[ActionCost]:
+def _handed_over(
+    manifest: Manifest, point: SplitPoint, cut: ActionCost, known: Known, local: str
+) -> Iterator[ActionCost]:
     """Exits up to a split point here, its tail on the server for whoever is not sure."""
     for certified in manifest.operating_points:
         last = _exit_at(manifest, certified, point)
-        if certified.steps or last is None or not hands_over(certified):
+        if not certified.in_depth or last is None or not hands_over(certified):
             continue
         going = early.going_on(certified.exit_fractions, last)
         if going in (0.0, 1.0):
@@ -154,7 +150,7 @@ def _handed_over(manifest: Manifest, point: SplitPoint, cut: ActionCost, known: 
         mean_ms, sd_ms = early.spent(leave_ms[: last + 1], certified.exit_fractions)
         yield msgspec.structs.replace(
             cut,
-            id=f"exit:{certified.id}:{cut.id}",
+            id=names.handed_over(certified, local, point),
             kind="exit",
             head_ms=mean_ms,
             head_sd_ms=sd_ms,
@@ -173,7 +169,7 @@ def _exit_at(manifest: Manifest, certified: OperatingPoint, point: SplitPoint) -
     return found[0] if found else None
 
 
-def _offloads(bundle: Bundle, tail: Graph, known: _Known, down: int, sizes: Mapping[str, int]) -> Iterator[ActionCost]:
+def _offloads(bundle: Bundle, tail: Graph, known: Known, down: int, sizes: Mapping[str, int]) -> Iterator[ActionCost]:
     """The whole input to the server: as it is, and with the codec that measures smallest on the golden input."""
     manifest = bundle.manifest
     served = known.on_server([tail.id])
@@ -226,7 +222,7 @@ def _picture(plain: ActionCost, row: Action, golden: Mapping[str, np.ndarray], l
 
 
 def _cut(
-    manifest: Manifest, point: SplitPoint, depth: int, known: _Known, down: int, sizes: Mapping[str, int]
+    manifest: Manifest, point: SplitPoint, depth: int, known: Known, down: int, sizes: Mapping[str, int], local: str
 ) -> ActionCost | None:
     """The head here and the tail there, with every bit of what crosses; None where one of them has no known time."""
     head, tail = known.on_device(point.before), known.on_server(point.after)
@@ -235,7 +231,7 @@ def _cut(
     graphs = {graph.id: graph for graph in manifest.graphs}
     crossing = sum(_bytes(tensor, sizes) for tensor in point.tensors) + _again(manifest, point, sizes)
     return ActionCost(
-        id=f"split:{point.id}",
+        id=names.cut(point, local),
         kind="split",
         head_ms=head.ms,
         head_sd_ms=head.sd_ms,

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -117,6 +119,29 @@ class Times:
                 remedy=f"edgekit profile BUNDLE --device {self.profile.name}, or edgekit devices --calibrate there",
             )
         return _OF_PEAK * peak
+
+
+class Known:
+    """Summed times of graphs, None where one of them is not known."""
+
+    def __init__(self, graphs: Mapping[str, Graph], device: Times, server: Times) -> None:
+        self._graphs, self._device, self._server = graphs, device, server
+
+    def on_device(self, ids: Sequence[str]) -> Timed | None:
+        """Of graphs run one after the other on the device."""
+        return self._sum(self._device, ids)
+
+    def on_server(self, ids: Sequence[str]) -> Timed | None:
+        """The same on the server."""
+        return self._sum(self._server, ids)
+
+    def _sum(self, times: Times, ids: Sequence[str]) -> Timed | None:
+        try:
+            rows = [times.of(self._graphs[name]) for name in ids]
+        except Refused:
+            return None
+        basis = "measured" if all(row.basis == "measured" for row in rows) else "predicted"
+        return Timed(sum(row.ms for row in rows), math.hypot(*(row.sd_ms for row in rows)), basis)  # type: ignore[arg-type]
 
 
 @functools.lru_cache(maxsize=1024)  # device and server ask for the same graphs; a trace costs a run with the tracer

@@ -271,7 +271,7 @@ class DriftAlarm:
         self._bets = [self._growth(times) for times in (2.0, 5.0)]
         self._capital = [0.5, 0.5]
         self.checked = 0
-        self.disagreed = 0
+        self.disagreed = 0.0
         self.closed = False
 
     def _growth(self, times: float) -> float:
@@ -283,11 +283,16 @@ class DriftAlarm:
         """Whether this early answer should be checked against the full one."""
         return not self.closed and self._random.random() < self._sampled
 
-    def tell(self, agreed: bool) -> bool:
-        """Takes one check in and returns whether exits are closed now."""
+    def tell(self, agreed: float) -> bool:
+        """Takes one check in and returns whether exits are closed now.
+
+        Args:
+            agreed: Whether the answers were the same; of an answer of many parts, the share of them that was.
+        """
+        loss = 1.0 - float(agreed)
         self.checked += 1
-        self.disagreed += not agreed
+        self.disagreed += loss
         for index, bet in enumerate(self._bets):
-            self._capital[index] *= max(1.0 + bet * (float(not agreed) - self._mean), 0.0)
+            self._capital[index] *= max(1.0 + bet * (loss - self._mean), 0.0)
         self.closed = self.closed or sum(self._capital) >= self._limit
         return self.closed

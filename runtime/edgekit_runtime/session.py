@@ -206,7 +206,7 @@ def open(
         keep: When a short measurement had to decide (at most 1.5 s), keep it in the bundle for the next time.
         target: Name of a device profile: only graphs made for it (or for all).
         server: `grpc://HOST:PORT` or `grpcs://HOST:PORT`: the session then has `infer`, which chooses for each request.
-        remote: With a server: `policy=`, `ca=`, `cert=`, `key=`, `token=`, `log=`, `ours=`
+        remote: With a server: `policy=`, `ca=`, `cert=`, `key=`, `token=`, `log=`, `ours=`, `first=`
             (`edgekit_runtime.remote.connect`).
 
     Raises:

@@ -15,8 +15,11 @@ from edgekit_runtime.errors import UsageError
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="A bundle converted with --exits.")],
-    data: Annotated[Path, typer.Option("--data", help="Samples to certify on, .npz; `labels` may be among them.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle converted with --exits; with --first any classifier.")],
+    data: Annotated[
+        Path,
+        typer.Option("--data", help="Samples to certify on, .npz with or without `labels`; with --first also .jsonl."),
+    ],
     out: Annotated[Path, typer.Option("-o", "--output", help="The new bundle, NAME.edge.")],
     risk: Annotated[str, typer.Option(help="Shares of wrong early answers to certify.")] = "0.005,0.01,0.02",
     confidence: Annotated[float, typer.Option(help="With which each risk holds.")] = 0.95,
@@ -29,7 +32,11 @@ def command(
     steps: Annotated[
         str, typer.Option(help="A streaming student ends early; its answer: last (step) or mean (of the steps so far).")
     ] = "",
-    answer: Annotated[str, typer.Option(help="With --steps: the output that holds the logits.")] = "",
+    answer: Annotated[str, typer.Option(help="With --steps or --first: the output that holds the logits.")] = "",
+    first: Annotated[
+        Path | None, typer.Option(metavar="SMALL.edge", help="A cascade: this cheaper student answers first.")
+    ] = None,
+    first_graph: Annotated[str, typer.Option(help="With --first: its graph.")] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -37,6 +44,7 @@ def command(
     """Finds exit thresholds whose risk is certified, one operating point a risk, for each chain of graphs.
 
     Example: edgekit calibrate-exits student.edge --data calib.npz --risk 0.01 -o certified.edge
+    A cascade: edgekit calibrate-exits big.edge --first small.edge --data texts.jsonl --risk 0.01 -o certified.edge
     """
     from edgekit_converters.exits.calibrate import Request, calibrate_exits
 
@@ -50,6 +58,8 @@ def command(
         rule=score_rule,
         steps=steps,
         answer=answer,
+        first=first,
+        first_graph=first_graph,
     )
     output = Output(json=json, quiet=quiet)
     with output.steps(f"certifying {bundle.name}", total=4) as shown:
@@ -83,7 +93,7 @@ def _render(console: Console, document: dict[str, Any]) -> None:
         if row["reason"]:
             continue
         table.add_row(
-            row["of"],
+            f"{row['first']['name']}, then {row['of']}" if row["first"] else row["of"],
             f"{row['risk']:g}",
             f"{row['empirical_risk']:.4f}",
             str(row["n"]),

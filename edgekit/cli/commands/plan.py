@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,9 @@ def command(
     load: Annotated[str, typer.Option(metavar="device=..,server=..", help="Only this utilisation by others.")] = "",
     device: Annotated[str, typer.Option(help="Device profile.")] = "local",
     server_profile: Annotated[str, typer.Option(help="Device profile of the server.")] = "x86-vnni",
+    first: Annotated[
+        Path | None, typer.Option(metavar="SMALL.edge", help="The cheaper student of the bundle's cascades.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the picture here, one HTML file.")] = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
@@ -35,7 +39,7 @@ def command(
     Example: edgekit plan student.edge --device pi4 --server-profile x86-vnni --link rtt=20,mbps=8
     """
     from edgekit.devices import load as load_profile
-    from edgekit.planner import Grid, actions_of, plan
+    from edgekit.planner import Grid, actions_of, cascades, plan
     from edgekit.planner.times import Times
     from edgekit.simulate.traces import read_link, read_load
     from edgekit_runtime import open_bundle
@@ -56,8 +60,10 @@ def command(
             device_load=_thinned(sorted(set(loads.device.mbps))),
             server_load=_thinned(sorted(set(loads.server.mbps))),
         )
-    with open_bundle(bundle) as opened:
-        rows = actions_of(opened, Times(opened, load_profile(device)), Times(opened, load_profile(server_profile)))
+    own, there = load_profile(device), load_profile(server_profile)
+    with open_bundle(bundle) as opened, cascades.opened(first, own) as small:
+        rows = actions_of(opened, Times(opened, own), Times(opened, there), small)
+        left_out = {} if first else cascades.left_out(opened.manifest)
     found = plan(rows, grid)
     if report is not None:
         from edgekit.planner.page import page
@@ -66,7 +72,8 @@ def command(
             report.write_text(page(found, f"{bundle.name}: {device} with {server_profile}"), encoding="utf-8")
         except OSError as error:
             raise UsageError(f"--report {report} cannot be written: {error.strerror}", remedy="another file") from error
-    output.result(found.document(), lambda console: _render(console, found, report))
+    document = found.document() | {"left_out": left_out}
+    output.result(document, lambda console: _render(console, found, report, left_out))
 
 
 def _thinned(values: list[float], most: int = 40) -> tuple[float, ...]:
@@ -74,7 +81,7 @@ def _thinned(values: list[float], most: int = 40) -> tuple[float, ...]:
     return tuple(dict.fromkeys((*values[::step], values[-1])))
 
 
-def _render(console: Console, found: Any, report: Path | None) -> None:
+def _render(console: Console, found: Any, report: Path | None, left_out: Mapping[str, str]) -> None:
     document = found.document()
     at = document["at"]
     console.print(found.verdict, markup=False)
@@ -90,6 +97,8 @@ def _render(console: Console, found: Any, report: Path | None) -> None:
     console.print(table)
     _more(console, len(document["actions"]), "actions, with the reasons of each")
     _render_crossovers(console, found.crossovers)
+    for name, why in left_out.items():
+        console.print(f"left out: {name}: {why}", markup=False)
     if report is not None:
         console.print(f"picture: {report}", markup=False)
 

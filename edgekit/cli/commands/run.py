@@ -36,6 +36,9 @@ def command(
     key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="Its first line is the token.")] = None,
     policy: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="As er.Policy; repeatable.")] = None,
+    first: Annotated[
+        Path | None, typer.Option(metavar="SMALL.edge", help="With a server: the cheaper student of its cascades.")
+    ] = None,
     log: Annotated[Path | None, typer.Option(help="Write every decision here, for edgekit why.")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="So many requests, with a server.")] = 1,
     watch: Annotated[bool, typer.Option("--watch", help="Show estimates, choices and latency as they change.")] = False,
@@ -52,7 +55,7 @@ def command(
     if not inputs.is_file():
         raise UsageError(f"--input {inputs}: no such file", remedy="an .npz with arrays named as the inputs")
     arrays = read_arrays(inputs)
-    if server is None and (ca or cert or key or token_file or policy or log or watch or repeat > 1):
+    if server is None and (ca or cert or key or token_file or policy or first or log or watch or repeat > 1):
         raise UsageError("there is nothing to choose without a server", remedy="--server grpc://HOST:8001")
     if server is not None:
         from edgekit.cli.commands.serve import read_token
@@ -60,6 +63,7 @@ def command(
         from edgekit.cli.live import requests
 
         remote: dict[str, Any] = {"ca": ca, "cert": cert, "key": key, "token": read_token(token_file), "log": log}
+        remote["first"] = first
         with open_session(
             bundle, graph, engine, threads, server=server, policy=read_policy(policy or []), **remote
         ) as adaptive:

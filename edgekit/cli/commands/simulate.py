@@ -23,6 +23,9 @@ def command(
     load: Annotated[str, typer.Option(help="A recorded load (CSV), or device=..,server=...")] = "",
     device: Annotated[str, typer.Option(help="Device profile.")] = "local",
     server_profile: Annotated[str, typer.Option(help="Device profile of the server.")] = "x86-vnni",
+    first: Annotated[
+        Path | None, typer.Option(metavar="SMALL.edge", help="The cheaper student of the bundle's cascades.")
+    ] = None,
     requests: Annotated[
         int | None, typer.Option(min=1, help="Of each device on each trace: 1000, or as many as the log has.")
     ] = None,
@@ -46,6 +49,8 @@ def command(
     from edgekit.simulate.traces import LoadTrace, read_link, read_load
 
     output = Output(json=json, quiet=quiet)
+    if first is not None and bundle.suffix == ".jsonl":
+        raise UsageError("a log has its own actions", remedy="leave --first out, or name the bundle")
     if not trace and bundle.suffix != ".jsonl":
         raise UsageError("a bundle has no link of its own", remedy="--trace rtt=40,mbps=8, or a recorded one")
     logged = None if trace else replay.read(bundle)
@@ -55,7 +60,7 @@ def command(
         traces=(logged.link,) if logged else links,
         load=read_load(load) if load else own_load,
         policy=logged.policy if logged and not policy else read_policy(policy or []),
-        actions=logged.actions if logged else _actions(bundle, device, server_profile),
+        actions=logged.actions if logged else _actions(bundle, device, server_profile, first),
         requests=requests or (logged.requests if logged else 1000),
         interval_s=logged.interval_s if logged and interval is None else interval,
         devices=devices,
@@ -75,19 +80,20 @@ def command(
     output.result(document, lambda console: _render(console, document, report))
 
 
-def _actions(path: Path, device: str, server_profile: str) -> Any:
+def _actions(path: Path, device: str, server_profile: str, first: Path | None) -> Any:
     """Costs of a bundle's actions between a device and a server; those of a log as they stand in it."""
     if path.suffix == ".jsonl":
         from edgekit_runtime.adaptive import journal
 
         return journal.read_head(path).actions
     from edgekit.devices import load as load_profile
-    from edgekit.planner import actions_of
+    from edgekit.planner import actions_of, cascades
     from edgekit.planner.times import Times
     from edgekit_runtime import open_bundle
 
-    with open_bundle(path) as opened:
-        return actions_of(opened, Times(opened, load_profile(device)), Times(opened, load_profile(server_profile)))
+    own, there = load_profile(device), load_profile(server_profile)
+    with open_bundle(path) as opened, cascades.opened(first, own) as small:
+        return actions_of(opened, Times(opened, own), Times(opened, there), small)
 
 
 def read_policy(rows: list[str]) -> Any:
@@ -103,7 +109,7 @@ def read_policy(rows: list[str]) -> Any:
         name, separator, value = row.partition("=")
         if not separator:
             raise UsageError(f"--policy {row} is not KEY=VALUE", remedy="--policy deadline_ms=80")
-        keys[name] = _number(value)
+        keys[name] = tuple(value.split(",")) if name == "without" else _number(value)
     return parse_policy(keys)
 
 

@@ -1,6 +1,7 @@
 """Which action answers this request? Decided by pure functions of costs, link, load and policy.
 
     actions.py     what each action costs, as plain data; compiled once into matrices
+    names.py       ids of the actions that come from a manifest
     state.py       what is believed of the link and the load, and what the person wants (`Policy`)
     costs.py       time, spread, energy and probability of a miss: linear in the state
     choose.py      choose(actions, link, load, policy) -> Decision

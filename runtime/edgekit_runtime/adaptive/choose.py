@@ -176,9 +176,16 @@ def best(score: np.ndarray, times: np.ndarray, open_to: np.ndarray) -> int:
 
 
 def admitted(actions: ActionSet, policy: Policy) -> np.ndarray:
-    """0 where the policy allows an action and infinity where it does not [n]. Kept by policy."""
+    """0 where the policy allows an action and infinity where it does not [n]. Kept by policy.
+
+    Raises:
+        UsageError: `without` or `privacy` names what no action is or has.
+    """
     known = actions.admitted.get(policy)
     if known is None:
+        unknown = [name for name in policy.without if name not in actions.index]
+        if unknown:
+            raise UsageError(f"without {unknown[0]!r}: no such action", remedy=f"there are: {', '.join(actions.index)}")
         known = np.array([math.inf if forbidden(action, actions, policy) else 0.0 for action in actions.actions])
         # The full local run is what "never lose a request" rests on: it stays even where its risk is too large.
         known[actions.fallback] = 0.0
@@ -192,6 +199,8 @@ def forbidden(action: ActionCost, actions: ActionSet, policy: Policy) -> str:
     Raises:
         UsageError: `privacy` names a split point that no action has.
     """
+    if action.id in policy.without:
+        return "it is switched off (without)"
     if action.leaves and policy.privacy != "":
         if policy.privacy == "local":
             return "nothing may leave the device (privacy)"

@@ -159,6 +159,10 @@ class Controller:
             self._ping(now_s, link),
         )
 
+    def close(self, ids: Sequence[str]) -> None:
+        """Chooses these actions no more; what is on its way by them ends as it began."""
+        self.policy = msgspec.structs.replace(self.policy, without=(*self.policy.without, *ids))
+
     def running(self, now_s: float, action_id: str) -> None:
         """Says that a run on the device begins, or waits for those before it. `observe` or `stopped` ends it."""
         place = self.actions.place(action_id)

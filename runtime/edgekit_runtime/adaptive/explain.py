@@ -98,11 +98,18 @@ def plain(action: ActionCost) -> str:
         )
     if action.kind == "exit":
         return f"all here, leaving at the first exit that is sure{risk}"
+    if action.kind == "cascade" and action.leaves:
+        return (
+            f"a cheaper student here answers what it is sure of, the full one on the server the rest "
+            f"({action.offload_fraction:.0%} of requests){wire}{risk}"
+        )
     if action.kind == "split":
         return f"the head here up to {action.split_point}, the tail on the server{wire}{risk}"
     if action.kind == "offload":
         return f"the inputs to the server, which runs all{wire}{risk}"
-    return {"local": "all here", "cascade": "a smaller student first", "variant": "another graph"}[action.kind] + risk
+    return {"local": "all here", "cascade": "all here, a cheaper student first", "variant": "another graph"}[
+        action.kind
+    ] + risk
 
 
 def document(decision: Decision) -> dict[str, Any]:

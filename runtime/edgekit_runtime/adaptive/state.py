@@ -81,6 +81,7 @@ class Policy(Base, frozen=True, kw_only=True):
         privacy: What may leave the device: "" anything, "local" nothing, else the id of a split point (or its place in
             order of depth): only tensors from there on.
         min_battery: Below this fraction of the battery the objective is energy; None: never.
+        without: Ids of actions that are not to be used. A drift alarm adds those whose certificate no longer holds.
     """
 
     objective: Objective = "latency"
@@ -90,6 +91,7 @@ class Policy(Base, frozen=True, kw_only=True):
     max_bytes: int | None = None
     privacy: str | int = ""
     min_battery: float | None = None
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         allowed = Objective.__args__  # type: ignore[attr-defined]  # a Literal's members

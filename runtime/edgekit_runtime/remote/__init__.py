@@ -5,8 +5,10 @@
     client.py             one channel to one server: TLS, token
     call.py               one call: who reads its answer, errors of gRPC translated
     session.py            a session that chooses for each request and never loses one
-    offers.py             what it can do with a bundle, with costs measured here; ways.py the device's part of each
+    offers.py             what it can do with a bundle, with costs measured here: offer_*.py one kind each, offer.py
+                          what they share; ways.py the device's part of each
     leaving.py            a chain with exits that hands over to a tail
+    watch.py              early answers checked against the full student, and exits closed when they drift
     exchange.py           one request: sent, hedged, the first valid answer; answers.py what is valid
 
 Needs `edgekit[remote]` (grpcio, protobuf, lz4, zstandard). Nothing here is imported before a server is named.
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from edgekit_runtime.remote.session import AdaptiveSession
     from edgekit_runtime.session import Session
 
-_OPTIONS = ("policy", "ca", "cert", "key", "token", "log", "ours")
+_OPTIONS = ("policy", "ca", "cert", "key", "token", "log", "ours", "first", "check_fraction")
 
 
 def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
@@ -35,7 +37,9 @@ def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
         local: Open on a bundle.
         server: `grpc://HOST:PORT` or `grpcs://HOST:PORT`.
         options: `policy` (a `Policy`), `ca`, `cert`, `key` (paths of PEM files), `token`, `log` (a file that every
-            decision is written to), `ours` (False: a V2 server of somebody else, which gets plain tensors only).
+            decision is written to), `ours` (False: a V2 server of somebody else, which gets plain tensors only),
+            `first` (path of the cheaper student's bundle: cascades are then offered, too), `check_fraction` (share of
+            early answers that the full student checks beside the requests: 0.02).
 
     Raises:
         UsageError: An option that does not exist, or one that cannot be.
@@ -45,6 +49,7 @@ def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
         unknown = sorted(set(options) - set(_OPTIONS))
         if unknown:
             raise UsageError(f"open has no option {', '.join(unknown)}", remedy=f"with a server: {', '.join(_OPTIONS)}")
+        from edgekit_runtime.cascade import open_first
         from edgekit_runtime.remote.client import Credentials
         from edgekit_runtime.remote.session import AdaptiveSession
 
@@ -54,14 +59,24 @@ def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
             key=_path(options.get("key")),
             token=options.get("token") or "",
         )
-        return AdaptiveSession(
-            local,
-            server,
-            options.get("policy") or Policy(),
-            credentials=credentials,
-            ours=options.get("ours", True),
-            log=_path(options.get("log")),
-        )
+        if local.bundle is None and options.get("first") is not None:
+            raise UsageError("a bare file has no cascade", remedy="convert it: edgekit convert FILE -o X.edge")
+        first = None if options.get("first") is None else open_first(options["first"], local)
+        try:
+            return AdaptiveSession(
+                local,
+                server,
+                options.get("policy") or Policy(),
+                credentials=credentials,
+                ours=options.get("ours", True),
+                log=_path(options.get("log")),
+                first=first,
+                check_fraction=options.get("check_fraction", 0.02),
+            )
+        except BaseException:
+            if first is not None:
+                first.close()
+            raise
     except BaseException:
         local.close()
         raise

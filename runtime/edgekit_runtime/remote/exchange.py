@@ -23,7 +23,8 @@ from edgekit_runtime.manifest import Tensor
 from edgekit_runtime.remote.answers import Expected, Result, Timing, check, sizes_of
 from edgekit_runtime.remote.call import Call, Late, Reply
 from edgekit_runtime.remote.client import Client
-from edgekit_runtime.remote.offers import Offer
+from edgekit_runtime.remote.offer import Offer
+from edgekit_runtime.remote.watch import Watch
 from edgekit_runtime.remote.ways import Begun, joined
 
 _LONGEST_CALL_S = 30.0
@@ -43,6 +44,7 @@ class Line:
         outputs: Those that every answer has.
         batch: Symbol of the batch axis; empty: there is none.
         ours: The server understands parameters.
+        watch: Checks early answers.
         closed: Nothing is learned any more.
     """
 
@@ -55,6 +57,7 @@ class Line:
     outputs: tuple[Tensor, ...]
     batch: str
     ours: bool
+    watch: Watch | None = None
     closed: bool = False
 
 
@@ -107,6 +110,8 @@ def _run(line: Line, offer: Offer, inputs: Mapping[str, Any]) -> tuple[Arrays, f
         with line.lock:
             line.controller.stopped()
     _learn(line, offer.cost, begun, took_ms)
+    if line.watch is not None:
+        line.watch.saw(offer, inputs, begun)
     return begun.outputs, took_ms
 
 
@@ -191,6 +196,8 @@ class Exchange:
         head_start = time.perf_counter()
         begun = self._remote.way.begin(self._inputs)
         head_ms = since(head_start) if cost.head_ms else 0.0
+        if line.watch is not None:
+            line.watch.saw(self._remote, self._inputs, begun)
         if not begun.tensors:
             _learn(line, cost, begun, head_ms)
             if self._plan.race:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,14 @@ from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 from edgekit_runtime.remote.answers import Result, Timing
 from edgekit_runtime.remote.client import Client, Credentials
 from edgekit_runtime.remote.exchange import Exchange, Line, run_here, since
+from edgekit_runtime.remote.offer import Given
 from edgekit_runtime.remote.offers import offers
 from edgekit_runtime.remote.pieces import batch_symbol, first_sample
 from edgekit_runtime.remote.probe import LoadProbe, SystemProbe
+from edgekit_runtime.remote.watch import Watch
 
 if TYPE_CHECKING:
+    from edgekit_runtime.cascade import FirstStudent
     from edgekit_runtime.session import Session
 
 __all__ = ["AdaptiveSession", "Result", "Timing"]
@@ -43,7 +46,7 @@ class AdaptiveSession:
     Attributes:
         local: The session that answers here.
         controller: Decides; its estimates can be read.
-        left_out: Id of each action that is not offered, and why.
+        left_out: Id of each action that is not offered, or no longer, and why.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class AdaptiveSession:
         settings: Settings | None = None,
         probe: LoadProbe | None = None,
         log: Path | None = None,
+        first: FirstStudent | None = None,
+        check_fraction: float = 0.02,
     ) -> None:
         """Opens a channel; nothing is sent before the first request.
 
@@ -69,11 +74,15 @@ class AdaptiveSession:
             settings: Limits of the controller.
             probe: Reads the device; None: from the system.
             log: Every decision is written there (`edgekit why`).
+            first: The cheaper student of the bundle's cascades; closed with the session.
+            check_fraction: Share of early answers that the full student checks beside the requests (`watch`).
 
         Raises:
             UsageError: A bare file, an address or a policy that cannot be.
             Refused: The bundle has no golden inputs, or gRPC is not installed.
         """
+        if not 0 <= check_fraction <= 1:
+            raise UsageError(f"check_fraction is {check_fraction}", remedy="a share from 0 (never) to 1")
         if local.bundle is None:
             raise UsageError("a bare file has no name on a server", remedy="convert it: edgekit convert FILE -o X.edge")
         manifest = local.bundle.manifest
@@ -85,21 +94,22 @@ class AdaptiveSession:
         dtypes = {tensor.name: tensor.dtype for tensor in local.inputs}
         golden = {name: np.asarray(array, dtypes.get(name, array.dtype)) for name, array in golden.items()}
         try:
-            made = offers(
+            given = Given(
                 local.bundle,
                 local.graph.id,
-                local.run,
                 golden,
-                ours=ours,
+                ours,
                 engine=local.engine_name,
                 threads=local.threads,
-                policy=policy,
+                policy=policy or Policy(),
+                first=first,
             )
+            made = offers(given, local.run)
         except BaseException:
             client.close()
             raise
         self._offers = {offer.cost.id: offer for offer in made.offers}
-        self._opened, self.left_out = made.opened, dict(made.left_out)
+        self._opened, self.left_out, self._first = made.opened, dict(made.left_out), first
         self.controller = Controller([offer.cost for offer in made.offers], policy or Policy(), settings=settings)
         self._log = journal.Writer(log, self.controller.actions, local.bundle.bundle_id) if log else None
         self._probe: LoadProbe = probe or SystemProbe(local.threads)
@@ -114,18 +124,30 @@ class AdaptiveSession:
             batch=batch_symbol(manifest),
             ours=ours,
         )
+        self._line.watch = Watch(
+            made.offers,
+            local.inputs,
+            manifest.axes,
+            fraction=check_fraction,
+            full=lambda inputs: run_here(self._line, self._line.local, inputs)[0],
+            submit=self._line.workers.submit,
+            close=self._closed_by_alarm,
+        )
 
     def infer(self, inputs: Mapping[str, Any]) -> Result:
         """Answers a request, here or there. A student with exits answers with its full answer's name only.
 
         Args:
-            inputs: Arrays by name, as `Session.run` takes them.
+            inputs: Arrays by name, as `Session.run` takes them; with a cascade also those of its first student,
+                `first.NAME`, unless it takes the same. `encode` makes all of them.
 
         Raises:
             InputMismatch: The inputs do not fit the student.
         """
         start = time.perf_counter()
         now = time.monotonic()
+        if self._first is not None:
+            inputs = self._first.paired(inputs)
         line = self._line
         with line.lock:
             if line.closed:
@@ -152,6 +174,14 @@ class AdaptiveSession:
 
         return await asyncio.get_running_loop().run_in_executor(None, self.infer, inputs)
 
+    def encode(self, **items: object) -> Arrays:
+        """Raw items as the inputs of a request, those of a cascade's first student among them (`Session.encode`).
+
+        Raises:
+            Refused: A bundle does not say how, or an item cannot be read.
+        """
+        return self.local.encode(**items) | (self._first.encode(items) if self._first is not None else {})
+
     def run(self, inputs: Mapping[str, Any]) -> Arrays:
         """Outputs only."""
         return self.infer(inputs).outputs
@@ -164,6 +194,8 @@ class AdaptiveSession:
         self._line.workers.shutdown(wait=True)
         for piece in self._opened:
             piece.close()
+        if self._first is not None:
+            self._first.close()
         if self._log is not None:
             self._log.close()
         self.local.close()
@@ -173,6 +205,11 @@ class AdaptiveSession:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _closed_by_alarm(self, ids: Sequence[str], why: str) -> None:
+        with self._line.lock:
+            self.controller.close(ids)
+            self.left_out.update(dict.fromkeys(ids, why))
 
     def _ping(self) -> None:
         try:

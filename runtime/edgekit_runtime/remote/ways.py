@@ -5,6 +5,8 @@ EarlyHere       exits with certified thresholds                 answered
 Send            the inputs                                      to the full model
 Head            runs up to a split point                        to its tail
 EarlyThenSend   exits up to a split point                       answered, or the rest to its tail
+CascadeHere     a cheaper student first, then the full one      answered
+CascadeThenSend a cheaper student first                         answered, or the rest to the full model
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from edgekit_runtime import exits
+from edgekit_runtime.cascade import FirstStudent, Paired
 from edgekit_runtime.chain import Chain
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.manifest import Axis, OperatingPoint, Tensor
@@ -33,12 +37,14 @@ class Begun:
         tensors: To be sent; empty: the answer stands.
         rest: Numbers of the samples that are sent; None: all.
         idle_ms: What this very way is expected to take on an idle device; None: the action's own time.
+        early: Numbers of the samples that an exit, or the first student of a cascade, has answered.
     """
 
     outputs: Arrays
     tensors: Arrays
     rest: np.ndarray | None = None
     idle_ms: float | None = None
+    early: np.ndarray | None = None
 
 
 class Way(Protocol):
@@ -100,7 +106,8 @@ class EarlyHere:
     def begin(self, inputs: Mapping[str, Any]) -> Begun:
         """Answers; each sample at the first exit that is sure enough."""
         answered = self.chain.infer(inputs, self.point)
-        return Begun(answered.outputs, {}, idle_ms=self.leave_ms[int(answered.exits.max())])
+        idle_ms, last = self.leave_ms[int(answered.exits.max())], len(self.leave_ms) - 1
+        return Begun(answered.outputs, {}, idle_ms=idle_ms, early=np.flatnonzero(answered.exits < last))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +129,66 @@ class EarlyThenSend:
         left = self.chain.until(inputs, self.point, self.last)
         outputs = {self.chain.exits[-1].output: left.answers}
         idle_ms = self.leave_ms[min(int(left.exits.max()), self.last)]
+        early = np.flatnonzero(left.exits <= self.last)
         if not len(left.rest):
-            return Begun(outputs, {}, idle_ms=idle_ms)
+            return Begun(outputs, {}, idle_ms=idle_ms, early=early)
         tensors = {name: np.ascontiguousarray(array) for name, array in left.tensors.items()}
-        return Begun(outputs, tensors, left.rest, idle_ms)
+        return Begun(outputs, tensors, left.rest, idle_ms, early)
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeHere:
+    """Two students here.
+
+    Attributes:
+        leave_ms: Time until each of them has answered on an idle device, one sample.
+    """
+
+    first: FirstStudent
+    run: Run
+    point: OperatingPoint
+    leave_ms: Sequence[float]
+
+    def begin(self, inputs: Mapping[str, Any]) -> Begun:
+        """Answers; the full student only what the first is not sure of."""
+        request = _paired(inputs)
+        steps: tuple[exits.Step, ...] = (
+            lambda _: self.first.scores(request),
+            lambda rows: self.run(self.first.rest(request, rows))[self.point.output],
+        )
+        found = exits.answer_early(steps, self.point.thresholds, rule=self.point.score_rule)
+        idle_ms = self.leave_ms[int(found.exits.max())]
+        return Begun({self.point.output: found.answers}, {}, idle_ms=idle_ms, early=np.flatnonzero(found.exits == 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeThenSend:
+    """The cheaper student here.
+
+    Attributes:
+        first_ms: Its time on an idle device, one sample.
+    """
+
+    first: FirstStudent
+    send: Send
+    point: OperatingPoint
+    first_ms: float
+
+    def begin(self, inputs: Mapping[str, Any]) -> Begun:
+        """Answers what is sure, leaves the rest to the server."""
+        request = _paired(inputs)
+        scores = self.first.scores(request)
+        sure = exits.score(self.point.score_rule, scores) >= self.point.thresholds[0]
+        rest, outputs = np.flatnonzero(~sure), {self.point.output: scores}
+        if not len(rest):
+            return Begun(outputs, {}, idle_ms=self.first_ms, early=np.flatnonzero(sure))
+        tensors = self.send.begin(self.first.rest(request, rest)).tensors
+        return Begun(outputs, tensors, rest, self.first_ms, np.flatnonzero(sure))
+
+
+def _paired(inputs: Mapping[str, Any]) -> Paired:
+    assert isinstance(inputs, Paired)  # a session that offers cascades takes its inputs apart first
+    return inputs
 
 
 def joined(begun: Begun, answer: Arrays) -> Arrays:

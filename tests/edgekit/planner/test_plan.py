@@ -128,11 +128,11 @@ def test_every_way_of_a_cut_bundle_has_its_cost(tmp_path: Path) -> None:
         device, server = Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))
         rows = {row.id: row for row in actions_of(bundle, device, server)}
         whole = device.of(bundle.graph("onnx.fp32")).ms
-        assert set(rows) >= {"local", "exit:risk1", "offload", "split:onnx.fp32.middle"}
+        assert set(rows) >= {"local", "exit:0.01", "offload", "split:onnx.fp32.middle"}
         assert rows["local"].head_ms == pytest.approx(whole)
         parts = [device.of(bundle.graph(f"onnx.fp32.{name}")).ms for name in ("seg0", "exit0", "seg1")]
-        assert rows["exit:risk1"].head_ms == pytest.approx(parts[0] + parts[1] + 0.4 * parts[2])
-        assert rows["exit:risk1"].highest_drop == 0.01
+        assert rows["exit:0.01"].head_ms == pytest.approx(parts[0] + parts[1] + 0.4 * parts[2])
+        assert rows["exit:0.01"].highest_drop == 0.01
         split_row = rows["split:onnx.fp32.middle"]
         assert split_row.head_ms == pytest.approx(parts[0])
         assert split_row.bytes_up == 100 + 4 * 4 + 300  # the tensor, the input that the tail needs again, framing
@@ -152,7 +152,7 @@ def test_a_chain_that_hands_the_rest_to_the_server_costs_the_share_that_goes_on(
         device, server = Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))
         rows = {row.id: row for row in actions_of(bundle, device, server)}
         seg0, exit0 = (device.of(bundle.graph(f"onnx.fp32.{name}")).ms for name in ("seg0", "exit0"))
-    row, split_row = rows["exit:risk1:split:onnx.fp32.middle"], rows["split:onnx.fp32.middle"]
+    row, split_row = rows["exit:0.01:split:onnx.fp32.middle"], rows["split:onnx.fp32.middle"]
     assert (row.kind, row.split_point, row.highest_drop) == ("exit", "onnx.fp32.middle", 0.01)
     assert row.offload_fraction == pytest.approx(0.4)
     assert row.head_ms == pytest.approx(seg0 + exit0)

@@ -182,3 +182,13 @@ def test_a_policy_that_makes_no_sense_is_refused(keys) -> None:
 def test_an_unknown_policy_key_is_named_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"'deadlin'.*\n.*deadline_ms"):
         parse_policy({"deadlin": 5.0})
+
+
+def test_an_action_that_is_switched_off_is_never_chosen_and_one_that_does_not_exist_is_refused() -> None:
+    fast = Link(rtt_ms=1, uplink_mbps=1000, downlink_mbps=1000)
+    assert choose((LOCAL, OFFLOAD, SPLIT), fast, Load(), Policy()).action == "offload"
+    found = choose((LOCAL, OFFLOAD, SPLIT), fast, Load(), parse_policy({"without": ("offload", "local")}))
+    assert found.action == "split" and "switched off" in found.explain()
+    assert found.policy.without == ("offload", "local")  # and the local run stays as the net, though not wanted
+    with pytest.raises(UsageError, match="no such action"):
+        choose((LOCAL, OFFLOAD), fast, Load(), Policy(without=("offlaod",)))
