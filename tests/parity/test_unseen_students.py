@@ -51,7 +51,7 @@ def converted(unseen: Unseen, module: nn.Module, folder: Path) -> er.Bundle:
         module,
         out=folder / "student.edge",
         example=unseen.make(2, LENGTH, 0),
-        calibration=[unseen.make(1, (LENGTH, SHORT)[n % 2], 1 + n) for n in range(16)],
+        calibration=[unseen.make(1, unseen.lengths[n % len(unseen.lengths)], 1 + n) for n in range(16)],
         dynamic=unseen.dynamic,
         metric="cosine",  # an untrained student has no task; its classes are near-ties
     )

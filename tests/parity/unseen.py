@@ -308,6 +308,7 @@ class Unseen:
         module: Its class.
         make: Inputs from batch, length, seed.
         dynamic: As for `edgekit convert --dynamic`.
+        lengths: Of the calibration samples, in turn; the first is the example's.
         padded: The input whose zeros at the end change no answer; empty where the student promises no such thing.
         least_db: SQNR that its int8 graph must reach: widths of 32 leave a few per cent of noise, narrow feature maps
             with one scale more.
@@ -317,6 +318,7 @@ class Unseen:
     make: Callable[[int, int, int], Arrays]
     dynamic: Sequence[str]
     padded: str = ""
+    lengths: Sequence[int] = (12, 8)
     least_db: float = 25.0
 
 
@@ -333,9 +335,9 @@ STUDENTS: dict[str, Unseen] = {
     "causal_decoder": Unseen(CausalDecoder, words, _TEXT),
     "convnext": Unseen(ConvNext, image, ("image:0=B:1-8",)),
     "excite_residual": Unseen(ExciteResidual, signal, _SIGNAL),
-    "linformer_score": Unseen(LinformerScore, words, _RUNGS, "ids"),
+    "linformer_score": Unseen(LinformerScore, words, _RUNGS, "ids", (12, 8, 20)),
     "cross_attention": Unseen(CrossAttention, frames_and_words, _TWO, "ids"),
-    "stock_encoder": Unseen(StockEncoder, words, _RUNGS, "ids"),
+    "stock_encoder": Unseen(StockEncoder, words, _RUNGS, "ids", (12, 8, 20)),
     "cnn_lstm_video": Unseen(CnnLstmVideo, clip, ("clip:0=B:1-4", "clip:1=T:4-12")),
     "bag_and_conv": Unseen(BagAndConv, words, _TEXT),
 }
