@@ -272,9 +272,11 @@ def words(batch: int, length: int, seed: int) -> Arrays:
 
 
 def signal(batch: int, length: int, seed: int) -> Arrays:
-    """`signal` float32 [batch, 4, length]: a random walk, as sensors wander."""
-    steps = np.random.default_rng(seed).standard_normal((batch, 4, length))
-    return {"signal": (np.cumsum(steps, 2) / 4).astype(np.float32)}
+    """`signal` float32 [batch, 4, length]: waves of a sensor with a little noise."""
+    rng = np.random.default_rng(seed)
+    speed, phase = rng.uniform(0.3, 1.5, (batch, 4, 1)), rng.uniform(0, 6.3, (batch, 4, 1))
+    waves = np.sin(speed * np.arange(length) + phase) + 0.1 * rng.standard_normal((batch, 4, length))
+    return {"signal": waves.astype(np.float32)}
 
 
 def image(batch: int, length: int, seed: int) -> Arrays:
