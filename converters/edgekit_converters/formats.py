@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgekit_converters.capture.sequence import part_samples
-from edgekit_converters.captured import Captured
+from edgekit_converters.captured import Arrays, Captured
 from edgekit_converters.data import Samples
 from edgekit_converters.draft import Draft, FormatConverter, Progress
 from edgekit_converters.mixed.costs import Costs
@@ -67,8 +67,9 @@ def make_drafts(
         if reason:
             refused.append(Refusal(format=name, precision="all", reason=reason))
             continue
-        job = _Format(name, _converter(name, options), student, calibration, options, progress)
+        samples = (*(calibration.inputs if calibration else ()), *judging.data.inputs)
         try:
+            job = _Format(name, _converter(name, options, student, samples), student, calibration, options, progress)
             exported = job.export(work / name)
         except Refused as error:
             refused.append(Refusal(format=name, precision="all", reason=error.told))
@@ -217,23 +218,27 @@ def other_format(student: Captured, name: str) -> str:
     return ""
 
 
-def _converter(name: str, options: Options) -> FormatConverter:
-    return _MAKERS[name](options)
+def _converter(name: str, options: Options, student: Captured, samples: Sequence[Arrays]) -> FormatConverter:
+    return _MAKERS[name](options, student, samples)
 
 
-def _onnx(options: Options) -> FormatConverter:
+def _onnx(options: Options, student: Captured, samples: Sequence[Arrays]) -> FormatConverter:
     from edgekit_converters.onnx.converter import OnnxConverter
 
     return OnnxConverter(opset=options.opset)
 
 
-def _tflite(options: Options) -> FormatConverter:
+def _tflite(options: Options, student: Captured, samples: Sequence[Arrays]) -> FormatConverter:
     from edgekit_converters.tflite.converter import TfliteConverter
+    from edgekit_converters.tflite.ladder import sizes_of_data
 
-    return TfliteConverter()
+    return TfliteConverter(sizes_of_data(student, samples))
 
 
-_MAKERS: dict[str, Callable[[Options], FormatConverter]] = {"onnx": _onnx, "tflite": _tflite}
+_MAKERS: dict[str, Callable[[Options, Captured, Sequence[Arrays]], FormatConverter]] = {
+    "onnx": _onnx,
+    "tflite": _tflite,
+}
 
 
 def _check_engines(drafts: list[Draft], options: Options) -> None:

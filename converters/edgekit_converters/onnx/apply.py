@@ -76,7 +76,7 @@ def apply(
     static.apply(editor, plan, spans, np.int8 if recipe.variant == S8S8 else np.uint8, levels=levels)
     moves.apply(editor)
     sums = [node for node in chosen["dynamic_row"] if bags.looked_up(node) is not None]
-    bags.apply(editor, sums)
+    bags.apply(editor, sums, levels=levels)
     rows.apply(editor, [node for node in chosen["dynamic_row"] if node not in sums], largest, levels=levels)
     recurrent.apply_lstm(editor, chosen["dynamic_tensor"], ends=ends, levels=levels)
     recurrent.apply_storage(editor, chosen["weight_channel"])

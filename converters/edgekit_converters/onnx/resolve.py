@@ -106,7 +106,8 @@ def _bags(model: ir.Model, chosen: dict[str, tuple[Scheme, str]], facts: Facts) 
             and chosen.get(gather.name or "", ("", ""))[0] == "weight_row"
             and not _kept_float(node, facts)
         ):
-            reason = "a sum of rows of a table: the int8 rows are summed as they are, one scale a bag"
+            how = "row scales are whole multiples of one" if bags.summed_whole(node) else "one scale a bag"
+            reason = f"a sum of rows of a table: the int8 rows are summed as they are, {how}"
             chosen[node.name or ""] = ("dynamic_row", reason)
 
 

@@ -81,15 +81,23 @@ def activation_rows(
         signatures: Rungs, smallest first.
         samples: Named arrays.
         wanted: Tensor names without the signature's prefix.
+
+    Returns:
+        Rows by name; none for rows as long as the rung, which have no columns of their own.
     """
     kept: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     largest: dict[str, np.ndarray] = {}
+    moving: set[str] = set()
     for key, values in activations(path, inputs, signatures, samples[:ROW_SAMPLES], frozenset(wanted)):
         rows = values.reshape(-1, values.shape[-1])
         peak = np.abs(rows).max(axis=0)
+        if peak.shape != largest.get(key, peak).shape:
+            moving.add(key)
+            continue
         largest[key] = np.maximum(largest.get(key, peak), peak)
         kept[key].append(rows[:: max(1, len(rows) // ROWS_A_SAMPLE)].copy())
-    return {name: Rows(np.concatenate(found), largest[name]) for name, found in kept.items() if found}
+    still = {name: found for name, found in kept.items() if found and name not in moving}
+    return {name: Rows(np.concatenate(found), largest[name]) for name, found in still.items()}
 
 
 def activations(

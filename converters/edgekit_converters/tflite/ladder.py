@@ -4,15 +4,16 @@ LiteRT runs fixed shapes, so every dynamic axis becomes a size in each signature
 
     role batch    1: the runtime slices and concatenates
     role length   rungs: powers of two up to the axis's maximum; the runtime pads to the next rung
-    role other    the example's size; more only when the caller asks
+    role other    the example's size and, where there are few, those of the data; more only when the caller asks
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from edgekit_converters.captured import Captured
-from edgekit_runtime.errors import UsageError
+from edgekit_converters.captured import Arrays, Captured
+from edgekit_runtime.errors import InputMismatch, Refused, UsageError
+from edgekit_runtime.ladder import plan as choose
 from edgekit_runtime.manifest import Axis, Signature
 
 MAX_RUNGS = 6
@@ -63,6 +64,65 @@ def plan(student: Captured, asked: Mapping[str, Sequence[int]] | None = None) ->
     ]
     stepping = [symbol for symbol, sizes in choices.items() if len(sizes) > 1]
     return tuple(Signature(name=_name(sizes, stepping), sizes=sizes) for sizes in table)
+
+
+def sizes_of_data(student: Captured, samples: Iterable[Arrays]) -> dict[str, tuple[int, ...]]:
+    """Sizes to ask for, so that every sample finds a rung: those that axes which cannot be padded have in the data.
+
+    Args:
+        student: Gives axes, inputs and the example.
+        samples: Calibration and evaluation samples.
+
+    Returns:
+        Sizes by symbol, for `plan`; nothing for axes whose only size is the example's.
+
+    Raises:
+        Refused: The data have more sizes than a file gets rungs, or two axes that do not step together.
+    """
+    if student.parts or all(axis.role != "other" for axis in student.axes):
+        return {}
+    seen = [_sizes(student, sample) for sample in samples]
+    asked = {}
+    for axis in student.axes:
+        found = {sizes[axis.symbol] for sizes in seen if axis.symbol in sizes} | {example_size(student, axis.symbol)}
+        inside = tuple(sorted(size for size in found if axis.min <= size <= axis.max))
+        if axis.role == "other" and len(inside) > MAX_RUNGS:
+            raise Refused(
+                f"padding changes the answers along the axis {axis.symbol!r}, so in TFLite each of its sizes needs a "
+                f"graph of its own; the data have {len(inside)} ({inside[0]} to {inside[-1]}), a file gets {MAX_RUNGS}",
+                remedy=f"{_UNPADDABLE} at most {MAX_RUNGS} sizes",
+            )
+        if axis.role == "other" and len(inside) > 1:
+            asked[axis.symbol] = inside
+    if asked:
+        _check_rungs(plan(student, asked), {axis.symbol: axis for axis in student.axes}, seen)
+    return asked
+
+
+_UNPADDABLE = (
+    "mask padding in the student, so that it changes no answer; or --format onnx, which takes every size; or give "
+    "calibration and evaluation data of"
+)
+
+
+def _sizes(student: Captured, sample: Arrays) -> dict[str, int]:
+    return {
+        symbol: int(sample[tensor.name].shape[place])
+        for tensor in student.inputs
+        if tensor.name in sample
+        for place, symbol in enumerate(tensor.shape)
+        if isinstance(symbol, str)
+    }
+
+
+def _check_rungs(rungs: Sequence[Signature], axes: Mapping[str, Axis], seen: Sequence[Mapping[str, int]]) -> None:
+    for sizes in seen:
+        try:
+            choose(rungs, axes, sizes)
+        except InputMismatch as error:
+            raise Refused(
+                f"of the data's sizes, {error.message}", remedy=f"{_UNPADDABLE} one of those sizes"
+            ) from error
 
 
 def _choices(axis: Axis, student: Captured, asked: Sequence[int] | None) -> tuple[int, ...]:

@@ -40,8 +40,9 @@ def noise(fp32: Draft, int8: Draft, samples: Sequence[Arrays]) -> dict[str, floa
         for key, values in int8_run:
             want = wanted.get(key)
             if want is not None and want.shape == values.shape:
-                power[key] += float(np.sum(np.square(want, dtype=np.float64)))
-                error[key] += float(np.sum(np.square(want - values, dtype=np.float64)))
+                told = np.isfinite(want) & np.isfinite(values)  # masked scores are -inf in both
+                power[key] += float(np.sum(np.square(want[told], dtype=np.float64)))
+                error[key] += float(np.sum(np.square(want[told] - values[told], dtype=np.float64)))
     relative = {key: error[key] / power[key] for key in power if power[key]}
     sources = _sources(flatbuffer.read(fp32.path))
     return {

@@ -57,10 +57,12 @@ def plan(model: Model, recipe: Recipe, rows: Mapping[str, Rows]) -> dict[str, np
     factors = {}
     for name, pairs in readers(model, recipe).items():
         seen = rows.get(name)
-        weights = [data_of(model, subgraph.tensors[int(operator.inputs[1])]) for subgraph, operator in pairs]
-        matrix = np.concatenate([weight for weight in weights if weight is not None])
-        if seen is None or seen.sample.shape[-1] != matrix.shape[1]:
+        found = [data_of(model, subgraph.tensors[int(operator.inputs[1])]) for subgraph, operator in pairs]
+        weights = [weight for weight in found if weight is not None]
+        # A factor that is cut to the request's length (Linformer's projection) has a width of its own in each rung.
+        if seen is None or {weight.shape[1] for weight in weights} != {seen.sample.shape[-1]}:
             continue
+        matrix = np.concatenate(weights)
         factor = np.sqrt(np.maximum(seen.column_max, 1e-5) / np.maximum(np.abs(matrix).max(axis=0), 1e-5))
         factor = np.clip(factor / np.exp(np.log(factor).mean()), 1 / 64, 64).astype(np.float32)
         before = product_error(seen.sample, matrix)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit_converters.captured import Captured
-from edgekit_converters.tflite.ladder import MAX_RUNGS, plan, rung_sizes, shape_at
-from edgekit_runtime.errors import UsageError
+from edgekit_converters.tflite.ladder import MAX_RUNGS, plan, rung_sizes, shape_at, sizes_of_data
+from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.manifest import Axis, Tensor
 
 
@@ -75,3 +75,34 @@ def test_a_symbol_no_input_has_is_a_mistake() -> None:
 
 def test_shapes_take_the_sizes_of_a_rung() -> None:
     assert shape_at(("B", 3, "T"), {"B": 1, "T": 16}) == (1, 3, 16)
+
+
+def of_sizes(*sizes: tuple[int, ...]) -> list[dict[str, np.ndarray]]:
+    return [{"x": np.zeros(size, np.float32)} for size in sizes]
+
+
+def test_an_axis_that_cannot_be_padded_gets_the_sizes_of_the_data() -> None:
+    made = student(axis("B", "batch", 1, 8), axis("T", "other", 2, 64))  # its example has T = 7
+    asked = sizes_of_data(made, of_sizes((1, 9), (3, 5), (1, 9)))
+    assert asked == {"T": (5, 7, 9)}
+    assert [rung.sizes for rung in plan(made, asked)] == [{"B": 1, "T": size} for size in (5, 7, 9)]
+    assert sizes_of_data(made, of_sizes((1, 7))) == {}
+
+
+def test_an_axis_that_can_be_padded_keeps_its_ladder_whatever_the_data() -> None:
+    made = student(axis("B", "batch", 1, 8), axis("T", "length", 2, 64))
+    assert sizes_of_data(made, of_sizes((1, 9), (3, 5))) == {}
+
+
+def test_more_sizes_than_rungs_are_refused_with_the_way_out() -> None:
+    made = student(axis("T", "other", 2, 64))
+    with pytest.raises(Refused, match=r"'T'.*the data have 7 \(7 to 13\), a file gets 6") as refused:
+        sizes_of_data(made, of_sizes(*((size,) for size in range(8, 14))))
+    assert "--format onnx" in str(refused.value) and "mask padding" in str(refused.value)
+
+
+def test_two_axes_that_do_not_step_together_are_refused() -> None:
+    made = student(axis("T", "other", 2, 64), axis("S", "other", 2, 64))
+    assert sizes_of_data(made, of_sizes((9, 9), (7, 7))) == {"T": (7, 9), "S": (7, 9)}
+    with pytest.raises(Refused, match="no rung of the graph takes T 9, S 7"):
+        sizes_of_data(made, of_sizes((9, 7), (7, 9)))
