@@ -4,17 +4,20 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check -q
 
-.PHONY: demo test quick lint types benchmark matrix foreign clean
+.PHONY: demo test quick long lint types benchmark matrix foreign clean
 
 demo: $(VENV)/.demo
 	@$(VENV)/bin/edgekit demo
 
 test: $(VENV)/.dev lint types
 	@echo "== tests"
-	@$(PY) -m pytest tests
+	@$(PY) -m pytest tests -m "not long"
 
 quick: $(VENV)/.dev
-	@$(PY) -m pytest tests -m "not slow"
+	@$(PY) -m pytest tests -m "not slow and not long"
+
+long: $(VENV)/.dev
+	@$(PY) -m pytest tests -m long
 
 lint: $(VENV)/.dev
 	@echo "== lint"

@@ -101,8 +101,14 @@ def check_laws(unseen: Unseen, session: er.Session) -> None:
         assert cosine(plain, padded) >= ALIKE
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", STUDENTS)
+# Enough to see that the way of a user holds; the others ask the same of other pieces.
+ALWAYS = ("bilstm_attention", "cross_attention")
+LONG = (pytest.mark.slow, pytest.mark.long)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in ALWAYS else LONG) for name in STUDENTS]
+)
 def test_a_student_nobody_knows_converts_as_a_user_asks(name: str, tmp_path: Path) -> None:
     unseen = STUDENTS[name]
     module = settled(unseen)
