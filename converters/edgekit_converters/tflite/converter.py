@@ -21,7 +21,7 @@ from edgekit_converters.tflite.passes.centre_table import centre_tables
 from edgekit_converters.tflite.passes.compact import compact
 from edgekit_converters.tflite.passes.every_nth import every_nth
 from edgekit_converters.tflite.passes.metadata import stamp
-from edgekit_converters.tflite.passes.names import rename
+from edgekit_converters.tflite.passes.names import rename, shorten
 from edgekit_converters.tflite.passes.scatter_rows import scatter_rows
 from edgekit_converters.tflite.passes.step_recurrent import step_recurrent
 from edgekit_converters.tflite.resolve import resolve
@@ -197,8 +197,9 @@ def try_signatures(draft: Draft) -> None:
 
 
 def write(model: flatbuffer.Model, path: Path) -> str:
-    """Compacts, stamps and writes a model; returns the minimum runtime (`2.14`)."""
+    """Stamps, compacts and writes a model; returns the minimum runtime (`2.14`)."""
     version = stamp(model)
+    shorten(model)
     compact(model)
     path.write_bytes(flatbuffer.serialize(model))
     return version
