@@ -22,6 +22,7 @@ from edgekit_converters.tflite.passes.compact import compact
 from edgekit_converters.tflite.passes.every_nth import every_nth
 from edgekit_converters.tflite.passes.metadata import stamp
 from edgekit_converters.tflite.passes.names import rename, shorten
+from edgekit_converters.tflite.passes.one_number import one_number
 from edgekit_converters.tflite.passes.scatter_rows import scatter_rows
 from edgekit_converters.tflite.passes.step_recurrent import step_recurrent
 from edgekit_converters.tflite.resolve import resolve
@@ -71,6 +72,7 @@ class TfliteConverter:
         scatter_rows(model)
         every_nth(model)
         step_recurrent(model)
+        one_number(model)
         version = write(model, path)
         draft = _draft(student, model, path, version, signatures if student.axes else ())
         progress("TFLite: trying every signature")
