@@ -131,6 +131,7 @@ class Row(msgspec.Struct, frozen=True):
         natural: Places where the student is naturally cut.
         held: None without labelled data.
         twin: Of a student that is a program of integers and so has no fp32 graph.
+        structure: By format, bytes of the int8 graph that are no constant, and all its bytes.
         trouble: Steps that left nothing, and why.
     """
 
@@ -145,6 +146,7 @@ class Row(msgspec.Struct, frozen=True):
     stock: dict[str, str] = {}
     speed: Speed | None = None
     twin: Twin | None = None
+    structure: dict[str, tuple[int, int]] = {}
     trouble: str = ""
 
 

@@ -27,7 +27,9 @@ import msgspec
 from benchmarks.cells import FORMATS, Cell, Held, Row, Speed, Twin
 from benchmarks.fingerprint import fingerprint
 from benchmarks.matrix_page import body, picture
+from benchmarks.structure import structure_of
 from edgekit.students import registry
+from edgekit_runtime.bundle import open_bundle
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "matrix"
@@ -110,6 +112,11 @@ def _ran(step: str, name: str, seeded: bool) -> str:
     return lines[-1][:200] if lines and code > 0 else f"exit code {code}"
 
 
+def _structure(name: str) -> dict[str, tuple[int, int]]:
+    place = FOLDER / f"{name}.edge"
+    return structure_of(open_bundle(place)) if (place / "manifest.json").is_file() else {}
+
+
 def read(name: str) -> Row | None:
     """What the steps of a row left; None where none ran."""
     found: dict[str, dict[str, Any]] = {
@@ -140,5 +147,6 @@ def read(name: str) -> Row | None:
         stock=found.get("stock", {}).get("stock", {}),
         speed=msgspec.convert(timed, Speed) if timed else None,
         twin=msgspec.convert(twin, Twin) if twin else None,
+        structure=_structure(name) if cells else {},
         trouble="; ".join(str(step["trouble"]) for step in found.values() if "trouble" in step),
     )

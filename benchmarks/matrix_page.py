@@ -149,17 +149,26 @@ def _of_int8(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, str]]:
                     least >= INT8_WEIGHTS)  # fmt: skip
         macs = [cell.macs for _, _, cell, _ in shipped]
         yield "MACs that the engine runs in int8, median and least", "-", _span(macs), ""
-    texts = [(size_of(row, kind), f"{row.name} {TITLES[kind]}") for row, kind, _, _ in shipped if row.text]
+    texts = [(size_of(row, kind), _with_structure(row, kind)) for row, kind, _, _ in shipped if row.text]
     if texts:
         most, where = max(texts)
         above = [name for size, name in sorted(texts, reverse=True) if size > TEXT_SIZE]
-        told = f"{most:.3f}x ({where}); {len(above)} of {len(texts)} graphs above" + ": " * bool(above)
-        told += ", ".join(above)
+        told = f"{most:.3f}x ({where}); {len(above)} of {len(texts)} graphs above"
+        told = f"{most:.3f}x; {len(above)} of {len(texts)} graphs above: {', '.join(above)}" if above else told
         yield _line("bytes of text students against fp32, most", f"≤ {TEXT_SIZE}x", told, most <= TEXT_SIZE)
     groups = [part for _, _, cell, _ in shipped for part in cell.slices]
     if groups:
         passed = sum(part.gate == "passed" for part in groups)
         yield _line("groups that pass the gate", "all", f"{passed} of {len(groups)}", passed == len(groups))
+
+
+def _with_structure(row: Row, kind: str) -> str:
+    """The graph, and how much of its file is no constant: what int8 cannot make smaller."""
+    name = f"{row.name} {TITLES[kind]}"
+    if kind not in row.structure:
+        return name
+    part, whole = row.structure[kind]
+    return f"{name} ({part:,} of {whole:,} bytes are operators, names and scales)"
 
 
 def _of_all(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, str]]:

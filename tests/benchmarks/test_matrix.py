@@ -12,6 +12,7 @@ import pytest
 
 import edgekit
 from benchmarks import matrix, twins
+from benchmarks.structure import structure_of
 from edgekit.students import integer_rnn
 
 ASKED = argparse.Namespace(rows=[], seeded=True, fresh=False)
@@ -132,3 +133,7 @@ def test_a_twin_takes_what_its_student_takes_and_is_measured_against_it(tmp_path
     assert seen.size == {"onnx": small.graph("onnx.int8").bytes / large.graph("onnx.fp32").bytes}
     assert set(seen.median_ms) == {"onnx.int8", "onnx.fp32"}
     assert 0 < seen.gain["onnx"][1] <= seen.gain["onnx"][2]
+    constants = sum(value.numel() * value.element_size() for value in integer_rnn.build("tiny").buffers())
+    rest, whole = structure_of(small)["onnx"]
+    assert whole == small.graph("onnx.int8").bytes
+    assert whole - rest == pytest.approx(constants, rel=0.05)  # and a few shapes

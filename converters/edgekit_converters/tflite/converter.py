@@ -25,6 +25,7 @@ from edgekit_converters.tflite.passes.names import rename, shorten
 from edgekit_converters.tflite.passes.one_number import one_number
 from edgekit_converters.tflite.passes.scatter_rows import scatter_rows
 from edgekit_converters.tflite.passes.step_recurrent import step_recurrent
+from edgekit_converters.tflite.passes.steps_by_four import steps_by_four
 from edgekit_converters.tflite.resolve import resolve
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Signature, Tensor
@@ -73,6 +74,7 @@ class TfliteConverter:
         every_nth(model)
         step_recurrent(model)
         one_number(model)
+        steps_by_four(model)
         version = write(model, path)
         draft = _draft(student, model, path, version, signatures if student.axes else ())
         progress("TFLite: trying every signature")
