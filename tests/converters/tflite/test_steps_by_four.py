@@ -7,11 +7,11 @@ import copy
 import numpy as np
 import pytest
 
-from edgekit_converters.quiet import quiet_native
 from edgekit_converters.tflite import flatbuffer as fb
 from edgekit_converters.tflite.passes.build import Builder
 from edgekit_converters.tflite.passes.compact import compact
 from edgekit_converters.tflite.passes.steps_by_four import steps_by_four
+from tests.converters.tflite.test_one_number import run
 from tests.converters.tflite.test_passes import empty_model
 
 UNITS = 8
@@ -54,17 +54,6 @@ def loop(steps: int, *, all_states: bool = True, broken: int = -1) -> fb.Model:
     (packed,) = build.operator("PACK", read, [(1, len(read), UNITS)], "PackOptions", axis=1, valuesCount=len(read))
     main.operators, main.inputs, main.outputs = build.operators, [x], [packed]
     return model
-
-
-def run(model: fb.Model, x: np.ndarray) -> np.ndarray:
-    with quiet_native():
-        from ai_edge_litert.interpreter import Interpreter
-
-        engine = Interpreter(model_content=fb.serialize(model))
-        engine.allocate_tensors()
-        engine.set_tensor(engine.get_input_details()[0]["index"], x)
-        engine.invoke()
-        return engine.get_tensor(engine.get_output_details()[0]["index"])
 
 
 @pytest.mark.parametrize("all_states", [True, False])
