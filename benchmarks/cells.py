@@ -107,6 +107,20 @@ class Speed(msgspec.Struct, frozen=True):
     gain: dict[str, tuple[float, float, float]]
 
 
+class Twin(msgspec.Struct, frozen=True):
+    """A student that is a program of integers, against the same network in floating point.
+
+    Attributes:
+        size: Bytes of the int8 graph over those of the twin's fp32 graph, by format.
+        median_ms: Of `FORMAT.int8` and of the twin's `FORMAT.fp32`, timed in one alternation.
+        gain: How many times faster the integers are, by format, with an interval.
+    """
+
+    size: dict[str, float]
+    median_ms: dict[str, float]
+    gain: dict[str, tuple[float, float, float]]
+
+
 class Row(msgspec.Struct, frozen=True):
     """One student.
 
@@ -116,6 +130,8 @@ class Row(msgspec.Struct, frozen=True):
         seconds: Of the conversion to both formats.
         natural: Places where the student is naturally cut.
         held: None without labelled data.
+        twin: Of a student that is a program of integers and so has no fp32 graph.
+        structure: By format, bytes of the int8 graph that are no constant, and all its bytes.
         trouble: Steps that left nothing, and why.
     """
 
@@ -129,6 +145,8 @@ class Row(msgspec.Struct, frozen=True):
     held: Held | None = None
     stock: dict[str, str] = {}
     speed: Speed | None = None
+    twin: Twin | None = None
+    structure: dict[str, tuple[int, int]] = {}
     trouble: str = ""
 
 
@@ -179,6 +197,11 @@ def slower(row: Row, kind: str) -> bool:
     """Whether the int8 graph was seen to be slower than fp32, beyond what one graph differs from itself."""
     gain = row.speed.gain.get(kind) if row.speed else None
     return gain is not None and gain[2] < NOT_SLOWER
+
+
+def size_of(row: Row, kind: str) -> float:
+    """Bytes of the int8 graph over those of fp32, which of a program of integers is its twin's."""
+    return row.twin.size[kind] if row.twin and kind in row.twin.size else row.cells[kind].size
 
 
 def loss(seen: Quality | Slice, metric: str) -> float:

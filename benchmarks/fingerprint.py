@@ -3,6 +3,7 @@
     convert   converters, runtime, the student's own files, the weights and data it is converted from
     stock     the tools' versions and how they are called, the student's own files
     speed     how is timed, and what the two before made
+    twin      converters, runtime, and what a program of integers was converted to
 
 Code counts by its syntax tree without docstrings: what is only said otherwise makes no row again.
 """
@@ -44,9 +45,10 @@ CODE = {
         "benchmarks/rivals.py",
     ),
     "speed": ("runtime", "benchmarks/rows.py", "benchmarks/material.py", "benchmarks/alternate.py"),
+    "twin": ("converters", "runtime", "benchmarks/twins.py", "benchmarks/material.py", "benchmarks/alternate.py"),
 }
 # Steps whose files a step reads.
-BEFORE = {"train": (), "convert": (), "stock": (), "speed": ("convert", "stock")}
+BEFORE = {"train": (), "convert": (), "stock": (), "speed": ("convert", "stock"), "twin": ("convert",)}
 RIVALS = ("openvino", "nncf")
 # Rows whose data come without training, from functions of these modules.
 DATA = {24: ("picture_tasks",)}

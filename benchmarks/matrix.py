@@ -24,15 +24,18 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.cells import FORMATS, Cell, Held, Row, Speed
+from benchmarks.cells import FORMATS, Cell, Held, Row, Speed, Twin
 from benchmarks.fingerprint import fingerprint
 from benchmarks.matrix_page import body, picture
+from benchmarks.structure import structure_of
 from edgekit.students import registry
+from edgekit_runtime.bundle import open_bundle
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "matrix"
 PICTURE = ROOT / "docs" / "results" / "matrix.svg"
-LIMIT_S = {"train": 1200, "convert": 300, "stock": 150, "speed": 90}
+LIMIT_S = {"train": 1200, "convert": 300, "stock": 150, "speed": 90, "twin": 300}
+INTEGER = ("integer_rnn",)  # programs of integers: held against their twins
 AT_ONCE = 2
 
 
@@ -49,6 +52,8 @@ def run(words: Sequence[str] = ()) -> str:
             list(pool.map(lambda name, step=step: _step(step, name, asked), those))
     for name in names:
         _step("speed", name, asked)
+        if name in INTEGER:
+            _step("twin", name, asked)
     rows = [row for name in registry.STUDENTS if (row := read(name)) is not None]
     PICTURE.write_text(picture(rows))
     return body(rows, len(registry.STUDENTS))
@@ -86,6 +91,8 @@ def _step(step: str, name: str, asked: argparse.Namespace) -> None:
 def _ran(step: str, name: str, seeded: bool) -> str:
     """Runs a step in a process of its own. Returns why it failed; empty where it did not."""
     command = [sys.executable, "-m", "benchmarks.rows", step, name, str(FOLDER), *([] if seeded else ["trained"])]
+    if step == "twin":  # its weights are a seed's
+        command = [sys.executable, "-m", "benchmarks.twins", name, str(FOLDER)]
     log = FOLDER / f"{name}.{step}.log"
     with log.open("w") as file:
         try:
@@ -105,6 +112,11 @@ def _ran(step: str, name: str, seeded: bool) -> str:
     return lines[-1][:200] if lines and code > 0 else f"exit code {code}"
 
 
+def _structure(name: str) -> dict[str, tuple[int, int]]:
+    place = FOLDER / f"{name}.edge"
+    return structure_of(open_bundle(place)) if (place / "manifest.json").is_file() else {}
+
+
 def read(name: str) -> Row | None:
     """What the steps of a row left; None where none ran."""
     found: dict[str, dict[str, Any]] = {
@@ -122,7 +134,7 @@ def read(name: str) -> Row | None:
     except msgspec.ValidationError:  # of a row that was not asked for today
         made, cells = {"trouble": "convert: found by an older matrix, not run again"}, {}
         found["convert"] = made
-    timed = found.get("speed", {}).get("speed")
+    timed, twin = found.get("speed", {}).get("speed"), found.get("twin", {}).get("twin")
     return Row(
         name=name,
         row=student.row,
@@ -134,5 +146,7 @@ def read(name: str) -> Row | None:
         held=msgspec.convert(made["held"], Held) if made.get("held") else None,
         stock=found.get("stock", {}).get("stock", {}),
         speed=msgspec.convert(timed, Speed) if timed else None,
+        twin=msgspec.convert(twin, Twin) if twin else None,
+        structure=_structure(name) if cells else {},
         trouble="; ".join(str(step["trouble"]) for step in found.values() if "trouble" in step),
     )

@@ -6,7 +6,20 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from xml.sax.saxutils import escape
 
-from benchmarks.cells import FORMATS, INT8_WEIGHTS, INVARIANCE, Cell, Quality, Row, Slice, loss, slower, verdict
+from benchmarks.cells import (
+    FORMATS,
+    INT8_WEIGHTS,
+    INVARIANCE,
+    Cell,
+    Quality,
+    Row,
+    Slice,
+    Twin,
+    loss,
+    size_of,
+    slower,
+    verdict,
+)
 from benchmarks.page import table, target
 
 TOOLS = ("ORT quantize_dynamic", "ORT quantize_static", "litert-torch + AEQ", "OpenVINO + NNCF")
@@ -75,6 +88,14 @@ def body(rows: Sequence[Row], students: int) -> str:
             ("student", "ONNX fp32", "int8", "gain", "TFLite fp32", "int8", "gain", *TOOLS),
             [_speed(row) for row in rows if row.speed is not None],
         ),
+        "## Programs of integers against their floating-point twins, one thread, one alternation, median ms",
+        "A student that is a program of integers from the start has no fp32 graph: there is nothing that could ship in "
+        "its place. It is held against the same network in floating point, which nobody ships, so a slower one is told "
+        "here and is no slower shipped graph above.",
+        table(
+            ("student", "format", "bytes of the twin", "int8", "twin", "gain"),
+            [line for row in rows if row.twin is not None for line in _twin(row.name, row.twin)],
+        ),
         "## The tools underneath, with their defaults",
         "Signal to noise of the int8 file against the student with seeded weights, or why there is none; `one size` "
         "where the file fails at other sizes of its axes.",
@@ -128,16 +149,26 @@ def _of_int8(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, str]]:
                     least >= INT8_WEIGHTS)  # fmt: skip
         macs = [cell.macs for _, _, cell, _ in shipped]
         yield "MACs that the engine runs in int8, median and least", "-", _span(macs), ""
-    texts = [(cell.size, f"{row.name} {TITLES[kind]}") for row, kind, cell, _ in shipped if row.text]
+    texts = [(size_of(row, kind), _with_structure(row, kind)) for row, kind, _, _ in shipped if row.text]
     if texts:
         most, where = max(texts)
-        above = sum(size > TEXT_SIZE for size, _ in texts)
-        told = f"{most:.3f}x ({where}); {above} of {len(texts)} graphs above"
+        above = [name for size, name in sorted(texts, reverse=True) if size > TEXT_SIZE]
+        told = f"{most:.3f}x ({where}); {len(above)} of {len(texts)} graphs above"
+        told = f"{most:.3f}x; {len(above)} of {len(texts)} graphs above: {', '.join(above)}" if above else told
         yield _line("bytes of text students against fp32, most", f"≤ {TEXT_SIZE}x", told, most <= TEXT_SIZE)
     groups = [part for _, _, cell, _ in shipped for part in cell.slices]
     if groups:
         passed = sum(part.gate == "passed" for part in groups)
         yield _line("groups that pass the gate", "all", f"{passed} of {len(groups)}", passed == len(groups))
+
+
+def _with_structure(row: Row, kind: str) -> str:
+    """The graph, and how much of its file is no constant: what int8 cannot make smaller."""
+    name = f"{row.name} {TITLES[kind]}"
+    if kind not in row.structure:
+        return name
+    part, whole = row.structure[kind]
+    return f"{name} ({part:,} of {whole:,} bytes are operators, names and scales)"
 
 
 def _of_all(rows: Sequence[Row]) -> Iterator[tuple[str, str, str, str]]:
@@ -222,7 +253,7 @@ def _int8(row: Row, kind: str, cell: Cell) -> tuple[object, ...]:
         f"{cell.weights:.1%}",
         f"{cell.back_for_speed_bytes:.1%}",
         f"{cell.macs:.0%}",
-        f"{cell.size:.3f}x",
+        f"{size_of(row, kind):.3f}x" + " (of its twin)" * (row.twin is not None and kind in row.twin.size),
         "-" if cell.batch is None else f"{1 - cell.batch:.0e}",
         "-" if cell.padding is None else f"{1 - cell.padding:.0e}",
         f"{cell.back_for_quality} / {cell.back_for_speed}",
@@ -262,6 +293,13 @@ def _speed(row: Row) -> tuple[object, ...]:
         told += [_ms(row, f"{kind}.fp32"), _ms(row, f"{kind}.int8")]
         told.append(f"{gain[0]:.2f}x [{gain[1]:.2f}, {gain[2]:.2f}]" if gain else "-")
     return (*told, *(_ms(row, tool) for tool in TOOLS))
+
+
+def _twin(name: str, twin: Twin) -> Iterator[tuple[object, ...]]:
+    for kind, size in twin.size.items():
+        middle, low, high = twin.gain[kind]
+        times = (f"{twin.median_ms[f'{kind}.{precision}']:.3f}" for precision in ("int8", "fp32"))
+        yield (name, TITLES[kind], f"{size:.3f}x", *times, f"{middle:.2f}x [{low:.2f}, {high:.2f}]")
 
 
 def _ms(row: Row, name: str) -> str:

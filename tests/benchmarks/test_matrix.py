@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import matrix
+import edgekit
+from benchmarks import matrix, twins
+from benchmarks.structure import structure_of
+from edgekit.students import integer_rnn
 
 ASKED = argparse.Namespace(rows=[], seeded=True, fresh=False)
 CELLS = {kind: {"refused": "no such operator"} for kind in ("onnx", "tflite")}
@@ -95,3 +98,42 @@ def test_a_row_of_an_older_matrix_does_not_cost_the_page(steps: Steps) -> None:
     (steps.folder / "gcn.convert.json").write_text(json.dumps({"seconds": 1.0, "cells": old}))
     page = matrix.run(["vit", "--seeded"])
     assert "| gcn | TFLite | failed | convert: found by an older matrix, not run again |" in page
+
+
+def test_a_program_of_integers_is_timed_beside_its_twin(steps: Steps) -> None:
+    twin = {
+        "size": {"onnx": 0.25},
+        "median_ms": {"onnx.int8": 2.0, "onnx.fp32": 1.0},
+        "gain": {"onnx": [0.5, 0.4, 0.6]},
+    }
+
+    def with_twin(command: list[str], **given: Any) -> subprocess.CompletedProcess[str]:
+        if command[2] != "benchmarks.twins":
+            return Steps.__call__(steps, command, **given)
+        steps.ran.append("twin")
+        (steps.folder / f"{command[3]}.twin.json").write_text(json.dumps({"twin": twin}))
+        return subprocess.CompletedProcess(command, 0)
+
+    matrix.subprocess.run = with_twin  # the fixture puts the real one back
+    page = matrix.run(["integer_rnn", "vit", "--seeded"])
+    assert steps.ran.count("twin") == 1
+    assert "| integer_rnn | ONNX | 0.250x | 2.000 | 1.000 | 0.50x [0.40, 0.60] |" in page
+
+
+def test_every_program_of_integers_has_a_twin() -> None:
+    assert set(matrix.INTEGER) == set(twins.TWINS)
+
+
+def test_a_twin_takes_what_its_student_takes_and_is_measured_against_it(tmp_path: Path) -> None:
+    inputs = integer_rnn.example(1, 8, "tiny")
+    axes = {"example": inputs, "split_points": ("none",), "formats": ("onnx",)}
+    small = edgekit.convert(integer_rnn.build("tiny"), out=tmp_path / "small.edge", **axes)
+    large = edgekit.convert(integer_rnn.twin("tiny"), out=tmp_path / "large.edge", precision="fp32", **axes)
+    seen = twins.compare(small, large, inputs, seconds=0.2)
+    assert seen.size == {"onnx": small.graph("onnx.int8").bytes / large.graph("onnx.fp32").bytes}
+    assert set(seen.median_ms) == {"onnx.int8", "onnx.fp32"}
+    assert 0 < seen.gain["onnx"][1] <= seen.gain["onnx"][2]
+    constants = sum(value.numel() * value.element_size() for value in integer_rnn.build("tiny").buffers())
+    rest, whole = structure_of(small)["onnx"]
+    assert whole == small.graph("onnx.int8").bytes
+    assert whole - rest == pytest.approx(constants, rel=0.05)  # and a few shapes

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks.cells import Cell, Held, Quality, Row, Slice, Speed, loss, verdict
+from benchmarks.cells import Cell, Held, Quality, Row, Slice, Speed, Twin, loss, verdict
 from benchmarks.held import from_outputs
 from benchmarks.matrix_page import body, picture, states_of_rows
 from edgekit_converters.verify.metrics import METRICS
@@ -110,3 +110,23 @@ def test_the_interval_of_a_students_own_metric_holds_the_value_and_skips_unknown
     # A binomial's standard error of 0.04: about 0.08 either way.
     assert low == pytest.approx(0.72, abs=0.02)
     assert high == pytest.approx(0.88, abs=0.02)
+
+
+def test_a_program_of_integers_is_held_against_its_twin_and_is_no_slower_shipped_graph() -> None:
+    timed = {"onnx.int8": 4.0, "onnx.fp32": 2.0, "tflite.int8": 8.0, "tflite.fp32": 1.0}
+    twin = Twin({"onnx": 0.257, "tflite": 0.281}, timed, {"onnx": (0.5, 0.49, 0.51), "tflite": (0.125, 0.12, 0.13)})
+    alone = Speed({"onnx.int8": 4.0, "tflite.int8": 8.0}, {})
+    itself = msgspec.structs.replace(CELL, size=1.0)
+    page = body([row("whole", 14, cells={"onnx": itself, "tflite": itself}, speed=alone, twin=twin)], 36)
+    assert "≤ 0.27x | 0.281x; 1 of 2 graphs above: whole TFLite | **missed**" in page
+    assert "0.257x (of its twin)" in page
+    assert "| whole | ONNX | 0.257x | 4.000 | 2.000 | 0.50x [0.49, 0.51] |" in page
+    assert "shipped int8 graphs slower than fp32 | none | none | met" in page
+    assert "1.000x" not in page
+
+
+def test_a_file_above_the_limit_is_named_with_what_int8_cannot_make_smaller() -> None:
+    large = row(cells={"onnx": msgspec.structs.replace(CELL, size=0.31), "tflite": CELL})
+    page = body([msgspec.structs.replace(large, structure={"onnx": (4000, 31000)})], 36)
+    assert "0.310x; 1 of 2 graphs above: one ONNX (4,000 of 31,000 bytes are operators, names and scales)" in page
+    assert "0.260x (one TFLite); 0 of 2 graphs above | met" in body([row()], 36)

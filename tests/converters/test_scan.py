@@ -14,6 +14,7 @@ import edgekit_runtime as er
 from edgekit_converters.onnx.converter import OnnxConverter
 from edgekit_converters.tflite.converter import TfliteConverter
 from edgekit_converters.tflite.flatbuffer import executed, operators, read
+from edgekit_converters.tflite.passes.steps_by_four import AT_ONCE
 from tests.converters.tflite.students import BATCH, capture, length, nothing
 
 CONVERTERS = {"onnx": OnnxConverter, "tflite": TfliteConverter}
@@ -87,6 +88,8 @@ def test_a_scan_answers_as_torch_does_at_every_length(module: type[nn.Module], n
                 np.testing.assert_allclose(got[output], value, rtol=0, atol=2e-6)
     if name == "tflite":
         model = read(draft.path)
-        assert [calls for _, calls in executed(model, model.subgraphs[1])] == [1, 32]
+        # The step of floats is small enough that four of them are one call.
+        calls = 32 // AT_ONCE if module is FloatCell else 32
+        assert [calls for _, calls in executed(model, model.subgraphs[1])] == [1, calls]
         assert len(model.subgraphs) == 3  # two lengths and one body
         assert "FLOOR" not in {kind for part in model.subgraphs for kind, _ in operators(model, part)}

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit_converters.onnx.defaults import drop_defaults
 from edgekit_converters.onnx.session import serialize
 from edgekit_runtime.errors import Refused
 
@@ -39,6 +40,7 @@ def write(model: ir.Model, path: Path, name: str) -> tuple[Path, ...]:
     """
     import onnx_ir as ir
 
+    drop_defaults(model)
     values = [value.const_value for value in model.graph.initializers.values()]
     if all(tensor is None or tensor.nbytes < LARGE for tensor in values):
         path.write_bytes(serialize(model))

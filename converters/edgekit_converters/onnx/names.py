@@ -1,7 +1,7 @@
 """Short, unique, telling names: nodes after the student's modules, values after nothing at all.
 
 before: node_conv2d_17 (8 metadata strings, 2 kB)     after: layer1.0.conv1/Conv      `where`: r20.py:9
-        value  _native_batch_norm_legit_no_training_3         v12
+        value  _native_batch_norm_legit_no_training_3         bk
 
 The student's own input and output names are set last and win: an inner value that carries one of them is renamed first.
 """
@@ -96,10 +96,10 @@ def rename_values(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]
     kept = {*inputs, *outputs}
     counter = 0
 
-    def fresh(prefix: str) -> str:
+    def fresh() -> str:
         nonlocal counter
         while True:
-            name = f"{prefix}{counter}"
+            name = _letters(counter)
             counter += 1
             if name not in kept:
                 return name
@@ -114,18 +114,27 @@ def rename_values(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]
         for read in node.inputs:
             if read is not None and read.is_initializer() and id(read) not in renamed:
                 renamed.add(id(read))
-                read.name = fresh("c")
+                read.name = fresh()
         inside = _subgraphs(node)
         for value in (value for body in inside for value in body.inputs):
-            value.name = fresh("v")
+            value.name = fresh()
         for value in node.outputs:
             if id(value) not in border:
                 # The engine leaves out what nobody reads, but wants every output of a Scan or Loop named.
-                value.name = fresh("v") if value.uses() or value.is_graph_output() or inside else ""
+                value.name = fresh() if value.uses() or value.is_graph_output() or inside else ""
     for value, name in zip(graph.inputs, inputs, strict=True):
         value.name = name
     for value, name in zip(graph.outputs, outputs, strict=True):
         value.name = name
+
+
+def _letters(number: int) -> str:
+    """a, b, ... z, aa, ab, ...: a graph of 700 values has no name of more than two letters."""
+    name = ""
+    while number >= 0:
+        name = chr(ord("a") + number % 26) + name
+        number = number // 26 - 1
+    return name
 
 
 def _subgraphs(node: ir.Node) -> list[ir.Graph]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 SHARING = MOVING | {"Concat"}
+_NODE_BYTES = 32  # what a Mul costs in the file, or a little more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ def apply(
         levels: Largest weight code, 127 or 63.
     """
     codes = parameters(plan, ranges, dtype)
-    scales: dict[int, np.float32] = {}
+    scales: dict[int, tuple[np.float32, ir.Value]] = {}
     values = {v.name: v for n in editor.graph for v in n.outputs} | {v.name: v for v in editor.graph.inputs}
     int8_nodes = plan.compute | plan.follow
     for node in list(editor.graph):
@@ -119,10 +120,10 @@ def apply(
     for name in plan.tensors:
         value, (scale, zero) = values[name], codes[name]
         pairs[name] = _pair(editor, value, scale, zero, int8_nodes)
-        scales[id(pairs[name])] = scale
+        scales[id(pairs[name])] = scale, editor.constant(scale)
     for node in list(editor.graph):
         if node.name in plan.compute:
-            _weights(editor, node, float(scales[id(node.inputs[0])]), levels)
+            _weights(editor, node, *scales[id(node.inputs[0])], levels)
 
 
 def _pair(editor: Editor, value: ir.Value, scale: np.float32, zero: np.generic, int8_nodes: frozenset[str]) -> ir.Value:
@@ -147,21 +148,25 @@ def _pair(editor: Editor, value: ir.Value, scale: np.float32, zero: np.generic, 
     return dq
 
 
-def _weights(editor: Editor, node: ir.Node, input_scale: float, levels: int) -> None:
+def _weights(editor: Editor, node: ir.Node, input_scale: np.float32, told: ir.Value, levels: int) -> None:
+    """int8 weights with a scale a channel, and the bias in int32 with the scales of the accumulator.
+
+    Those are the product of the data's scale and the weights': the file says so in a Mul, which every engine folds
+    when it opens the graph, instead of holding as many floats again as there are channels.
+    """
     weight = constant(node.inputs[1])
     assert weight is not None
     axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1
     codes, scale = quantize_weight(weight, axis, levels=levels)
     zeros = editor.constant(np.zeros(scale.shape, np.int8))
-    node.replace_input_with(
-        1, editor.one(node, "DequantizeLinear", editor.constant(codes), editor.constant(scale), zeros, axis=axis)
-    )
+    own = editor.constant(scale)
+    node.replace_input_with(1, editor.one(node, "DequantizeLinear", editor.constant(codes), own, zeros, axis=axis))
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is not None:
-        bias_codes, bias_scale = quantize_bias(bias.reshape(-1), input_scale, scale)
-        whole = editor.one(
-            node, "DequantizeLinear", editor.constant(bias_codes), editor.constant(bias_scale), None, axis=0
-        )
+        bias_codes, bias_scale = quantize_bias(bias.reshape(-1), float(input_scale), scale)
+        assert (bias_scale == input_scale * scale).all()
+        sums = editor.one(node, "Mul", told, own) if scale.nbytes > _NODE_BYTES else editor.constant(bias_scale)
+        whole = editor.one(node, "DequantizeLinear", editor.constant(bias_codes), sums, None, axis=0)
         node.replace_input_with(2, whole)
 
 

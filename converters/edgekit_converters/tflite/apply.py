@@ -78,8 +78,8 @@ def _run_quantizer(
 ) -> Model:
     from ai_edge_quantizer.quantizer import Quantizer
 
-    statistics = _statistics(model, ranges, signatures) if any(_is_static(rule) for rule in rules) else None
     _number_tensors(model)
+    statistics = _statistics(model, ranges, signatures) if any(_is_static(rule) for rule in rules) else None
     with quiet_native():
         quantizer = Quantizer(bytearray(serialize(model)), rules)
         result = quantizer.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
@@ -159,7 +159,7 @@ def _statistics(model: Model, ranges: Mapping[str, Range], signatures: Sequence[
     for subgraph in model.subgraphs:
         for tensor in subgraph.tensors:
             name = text(tensor.name)
-            seen = ranges.get(tensor_key(name, signatures))
+            seen = ranges.get(tensor_key(_NUMBER.sub("", name), signatures))
             if seen is not None:
                 found[name] = {"min": np.array([[seen.low]], np.float32), "max": np.array([[seen.high]], np.float32)}
     return found

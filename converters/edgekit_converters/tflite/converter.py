@@ -21,9 +21,11 @@ from edgekit_converters.tflite.passes.centre_table import centre_tables
 from edgekit_converters.tflite.passes.compact import compact
 from edgekit_converters.tflite.passes.every_nth import every_nth
 from edgekit_converters.tflite.passes.metadata import stamp
-from edgekit_converters.tflite.passes.names import rename
+from edgekit_converters.tflite.passes.names import rename, shorten
+from edgekit_converters.tflite.passes.one_number import one_number
 from edgekit_converters.tflite.passes.scatter_rows import scatter_rows
 from edgekit_converters.tflite.passes.step_recurrent import step_recurrent
+from edgekit_converters.tflite.passes.steps_by_four import steps_by_four
 from edgekit_converters.tflite.resolve import resolve
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Signature, Tensor
@@ -71,6 +73,8 @@ class TfliteConverter:
         scatter_rows(model)
         every_nth(model)
         step_recurrent(model)
+        one_number(model)
+        steps_by_four(model)
         version = write(model, path)
         draft = _draft(student, model, path, version, signatures if student.axes else ())
         progress("TFLite: trying every signature")
@@ -197,8 +201,9 @@ def try_signatures(draft: Draft) -> None:
 
 
 def write(model: flatbuffer.Model, path: Path) -> str:
-    """Compacts, stamps and writes a model; returns the minimum runtime (`2.14`)."""
+    """Stamps, compacts and writes a model; returns the minimum runtime (`2.14`)."""
     version = stamp(model)
+    shorten(model)
     compact(model)
     path.write_bytes(flatbuffer.serialize(model))
     return version

@@ -16,7 +16,6 @@ from edgekit_runtime.errors import Refused
 
 Model = Any  # ai_edge_litert.schema_py_generated.ModelT: generated code without types
 IDENTIFIER = b"TFL3"
-ALIGNMENT = 16  # schema.fbs: Buffer.data (force_align: 16)
 
 
 def schema() -> Any:
@@ -64,150 +63,10 @@ def parse(data: bytes, name: str) -> Model:
 
 
 def serialize(model: Model) -> bytes:
-    """Writes a model; equal models give equal bytes.
+    """Writes a model; equal models give equal bytes. See `tables` for what is written once."""
+    from edgekit_converters.tflite import tables
 
-    Buffers are inside the flatbuffer, aligned to 16 bytes. Equal quantization parameters are written once: the scales
-    of a large table in every signature of a ladder would otherwise cost megabytes. So are equal names, shapes, lists of
-    operands and options, of which a recurrent student has hundreds.
-    """
-    size = sum(0 if buffer.data is None else len(buffer.data) + 64 for buffer in model.buffers)
-    builder = _sharing_builder(size + 65536)
-    all_operators = [operator for subgraph in model.subgraphs for operator in subgraph.operators or []]
-    for holder in (*all_operators, *(tensor for subgraph in model.subgraphs for tensor in subgraph.tensors)):
-        _to_arrays(holder)
-    options = [(operator, operator.builtinOptions) for operator in all_operators if operator.builtinOptions is not None]
-    plain = model.buffers
-    quantized = [
-        tensor for subgraph in model.subgraphs for tensor in subgraph.tensors if tensor.quantization is not None
-    ]
-    parameters = [tensor.quantization for tensor in quantized]
-    model.buffers = [_AlignedBuffer(buffer) for buffer in plain]
-    written: dict[bytes, int] = {}
-    written_options: dict[str, int] = {}
-    for operator, own in options:
-        operator.builtinOptions = _SharedOptions(own, written_options)
-    for tensor in quantized:
-        tensor.quantization = _SharedQuantization(tensor.quantization, written)
-    try:
-        builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
-    finally:
-        model.buffers = plain
-        for operator, own in options:
-            operator.builtinOptions = own
-        for tensor, original in zip(quantized, parameters, strict=True):
-            tensor.quantization = original
-    return bytes(builder.Output())
-
-
-def _to_arrays(holder: Any) -> None:
-    """Lists of numbers become the arrays the reader gives, which are written by the builder's shared method."""
-    for field in ("shape", "inputs", "outputs"):
-        if getattr(holder, field, None) is not None:
-            setattr(holder, field, np.asarray(getattr(holder, field), np.int32))
-
-
-def _sharing_builder(size: int) -> Any:
-    """A flatbuffers builder that writes equal strings and equal arrays once."""
-    import flatbuffers
-
-    class Sharing(flatbuffers.Builder):
-        def __init__(self, initial: int) -> None:
-            super().__init__(initial)
-            self.once: dict[tuple[str, bytes], int] = {}
-
-        def CreateString(self, s: Any, *encoding: str) -> int:
-            key = ("", text(s).encode())
-            if key not in self.once:
-                self.once[key] = int(super().CreateString(s, *encoding))
-            return self.once[key]
-
-        def CreateNumpyVector(self, x: Any) -> int:
-            key = (x.dtype.name, x.tobytes())
-            if key not in self.once:
-                self.once[key] = int(super().CreateNumpyVector(x))
-            return self.once[key]
-
-    return Sharing(size)
-
-
-class _SharedOptions:
-    """Packs an operator's options, or points to equal ones that are in the file already."""
-
-    def __init__(self, options: Any, written: dict[str, int]) -> None:
-        self._options = options
-        self._written = written
-
-    def Pack(self, builder: Any) -> int:
-        """Writes the table once and returns its offset."""
-        fields = vars(self._options)
-        if not all(value is None or isinstance(value, int | float | bool) for value in fields.values()):
-            return int(self._options.Pack(builder))
-        key = f"{type(self._options).__name__} {sorted(fields.items())}"
-        if key not in self._written:
-            self._written[key] = int(self._options.Pack(builder))
-        return self._written[key]
-
-
-class _AlignedBuffer:
-    """Packs a Buffer with the alignment the schema demands; the generated Python code forgets it."""
-
-    def __init__(self, buffer: Any) -> None:
-        self.data = buffer.data
-
-    def Pack(self, builder: Any) -> int:
-        """Writes the table and returns its offset."""
-        generated = schema()
-        vector = None
-        if self.data is not None and len(self.data):
-            data = np.ascontiguousarray(self.data).tobytes()
-            builder.StartVector(1, len(data), ALIGNMENT)
-            builder.head = builder.head - len(data)
-            builder.Bytes[builder.head : builder.head + len(data)] = data
-            builder.vectorNumElems = len(data)
-            vector = builder.EndVector()
-        generated.BufferStart(builder)
-        if vector is not None:
-            generated.BufferAddData(builder, vector)
-        return int(generated.BufferEnd(builder))
-
-
-class _SharedQuantization:
-    """Packs QuantizationParameters, or points to equal ones that are in the file already."""
-
-    def __init__(self, parameters: Any, written: dict[bytes, int]) -> None:
-        self._parameters = parameters
-        self._written = written
-
-    def Pack(self, builder: Any) -> int:
-        """Writes the table once and returns its offset."""
-        generated, own = schema(), self._parameters
-        if own.details is not None:
-            return int(own.Pack(builder))  # custom parameters: rare, not compared
-        scale = _vector(own.scale, np.float32)
-        zero_point = _vector(own.zeroPoint, np.int64)
-        dimension = int(own.quantizedDimension or 0)
-        key = b"q" + dimension.to_bytes(4, "little") + scale.tobytes() + b"|" + zero_point.tobytes()
-        if key not in self._written:
-            # Ranges (min, max) are the converter's memory of calibration; no engine reads them.
-            scales = self._shared_vector(builder, scale)
-            zeros = self._shared_vector(builder, zero_point)
-            generated.QuantizationParametersStart(builder)
-            if scale.size:
-                generated.QuantizationParametersAddScale(builder, scales)
-                generated.QuantizationParametersAddZeroPoint(builder, zeros)
-                generated.QuantizationParametersAddQuantizedDimension(builder, dimension)
-            self._written[key] = int(generated.QuantizationParametersEnd(builder))
-        return self._written[key]
-
-    def _shared_vector(self, builder: Any, values: np.ndarray) -> int:
-        key = values.dtype.name.encode() + values.tobytes()
-        if key not in self._written:
-            self._written[key] = int(builder.CreateNumpyVector(values)) if values.size else 0
-        return self._written[key]
-
-
-def _vector(values: Any, dtype: type) -> np.ndarray:
-    return np.asarray([] if values is None else values, dtype=dtype)
+    return tables.serialize(model)
 
 
 def kind_of(model: Model, operator: Any) -> str:

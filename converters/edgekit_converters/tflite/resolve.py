@@ -71,11 +71,14 @@ def resolve(
         style, why = style_of(model, subgraph)
         if style == "static" and not calibrated:
             style, why = "dynamic", "no calibration samples, so activations are quantized as they come"
+        here: dict[str, OpDecision] = {}
         for part, calls in executed(model, subgraph):
             front = front_operators(model, part, FOLLOWING) if style == "dynamic" and calibrated else set()
             told = (style, why)
             for decision in _decide(model, part, told, patterns, signatures, given or {}, front):
-                decided.setdefault(decision.op, msgspec.structs.replace(decision, macs=calls * decision.macs))
+                before = here[decision.op].macs if decision.op in here else 0  # a step stands there four times
+                here[decision.op] = msgspec.structs.replace(decision, macs=before + calls * decision.macs)
+        decided = here | decided
     _, why = style_of(model, main_subgraphs(model)[-1])
     return Recipe(format="tflite", precision="int8", ops=tuple(decided.values()), notes=(why,))
 

@@ -125,3 +125,24 @@ def test_a_cut_at_six_stays_where_another_branch_is_larger() -> None:
     x = normal(4, 4, 8, 8, seed=99)
     want, got = run(parse(text, **constants), x=x)["y"], run(quantized(text, constants, SAMPLES), x=x)["y"]
     assert sqnr_db(want, got) > 25
+
+
+def test_scales_of_a_bias_are_told_as_a_product_and_no_bit_changes(tmp_path) -> None:
+    import onnx
+
+    from edgekit_converters.onnx.session import open_session, serialize
+
+    text = "agraph (float[B,4,8,8] x) => (float[B,40,8,8] y) { y = Conv<pads=[1,1,1,1]>(x, w, b) }"
+    model = quantized(text, {"w": normal(40, 4, 3, 3) / 6, "b": normal(40)}, SAMPLES)
+    x = normal(4, 4, 8, 8, seed=99)
+    got, small = run(model, x=x)["y"], len(serialize(model))
+    open_session(model, save_optimised=tmp_path / "o.onnx")
+    ran = [node.op_type for node in onnx.load(tmp_path / "o.onnx").graph.node]
+    assert "QLinearConv" in ran and "Mul" not in ran
+    (product,) = (node for node in model.graph if node.op_type == "Mul")
+    one, other = (value.const_value.numpy() for value in product.inputs)
+    editor = Editor(model)
+    editor.replace(product.outputs[0], editor.constant(one * other))
+    editor.finish()
+    assert len(serialize(model)) - small > 100
+    np.testing.assert_array_equal(run(model, x=x)["y"], got)

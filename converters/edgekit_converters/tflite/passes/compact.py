@@ -1,7 +1,7 @@
 """Pass: nothing in the file that nobody uses, and nothing twice.
 
     before: a buffer for each signature's copy of a weight, tensors left over by other passes, unused operator codes
-    after:  equal buffers once, only tensors that an operator or the border uses
+    after:  equal buffers once, only tensors that an operator or the border uses, in the order in which they are used
 
 litert-torch shares weights between signatures, ai-edge-quantizer gives each signature its own again.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit_converters.tflite.flatbuffer import Model, schema
+from edgekit_converters.tflite.flatbuffer import Model, operators, schema
 
 
 def compact(model: Model) -> None:
@@ -67,13 +67,9 @@ def _drop_unused_tensors(model: Model, subgraph: Any) -> None:
     for operator in subgraph.operators or []:
         used.update(int(index) for index in _indices(operator))
     used.discard(-1)
-    renumbered: dict[int, int] = {-1: -1}
-    kept: list[Any] = []
-    for index, tensor in enumerate(subgraph.tensors):
-        if index in used:
-            renumbered[index] = len(kept)
-            kept.append(tensor)
-    subgraph.tensors = kept
+    order = [index for index in _in_order_of_use(model, subgraph) if index in used]
+    renumbered = {-1: -1} | {index: number for number, index in enumerate(order)}
+    subgraph.tensors = [subgraph.tensors[index] for index in order]
     subgraph.inputs = [renumbered[int(index)] for index in subgraph.inputs]
     subgraph.outputs = [renumbered[int(index)] for index in subgraph.outputs]
     for operator in subgraph.operators or []:
@@ -85,6 +81,19 @@ def _drop_unused_tensors(model: Model, subgraph: Any) -> None:
         if model.subgraphs[signature.subgraphIndex] is subgraph:
             for entry in [*(signature.inputs or []), *(signature.outputs or [])]:
                 entry.tensorIndex = renumbered[entry.tensorIndex]
+
+
+def _in_order_of_use(model: Model, subgraph: Any) -> list[int]:
+    """All tensors: as operators read and make them, but the rows of an UNPACK as they are read.
+
+    Operators that do the same in two signatures then name the same numbers, and are written once (`tables`), although
+    the sequences between them have other lengths.
+    """
+    order: list[int] = []
+    for kind, operator in operators(model, subgraph):
+        order += map(int, operator.inputs)
+        order += map(int, operator.outputs if kind != "UNPACK" else ())
+    return list(dict.fromkeys([*order, *range(len(subgraph.tensors))]))
 
 
 def _indices(operator: Any) -> list[int]:

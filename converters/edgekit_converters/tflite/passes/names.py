@@ -40,6 +40,23 @@ def rename(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         subgraph.name = signature.signatureKey
 
 
+def shorten(model: Model) -> None:
+    """Leaves the names that something reads, in place; for the file.
+
+        before: `t16/fc/FULLY_CONNECTED`, its constants `t16/fc/FULLY_CONNECTED.in1`; `t32/fc/FULLY_CONNECTED`, ...
+        after:  `fc/FULLY_CONNECTED` and no name; `fc/FULLY_CONNECTED` and no name
+
+    Names of computed tensors carry module paths for recipes, ranges and places to cut. Constants are found by the
+    operators that read them. Tensors of two signatures that differ in nothing are then written once (`tables`).
+    """
+    signatures = [text(signature.signatureKey) for signature in model.signatureDefs or []]
+    for subgraph in model.subgraphs:
+        border = {int(index) for index in (*subgraph.inputs, *subgraph.outputs)}
+        for index, tensor in enumerate(subgraph.tensors):
+            kept = index in border or not is_constant(model, tensor)
+            tensor.name = tensor_key(text(tensor.name), signatures).encode() if kept else b""
+
+
 def tensor_key(name: str, signatures: Sequence[str]) -> str:
     """A tensor's name without its signature's prefix: equal for the same tensor of two signatures."""
     head, separator, rest = name.partition("/")
