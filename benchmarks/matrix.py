@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ import msgspec
 from benchmarks.cells import FORMATS, Cell, Held, Row, Speed
 from benchmarks.fingerprint import fingerprint
 from benchmarks.matrix_page import body, picture
+from benchmarks.steps import is_current, ran
 from edgekit.students import registry
 
 ROOT = Path(__file__).parent.parent
@@ -67,13 +65,14 @@ def _untaught(names: Sequence[str], seeded: bool) -> list[str]:
 def _step(step: str, name: str, asked: argparse.Namespace) -> None:
     path, stamp = FOLDER / f"{name}.{step}.json", FOLDER / f"{name}.{step}.stamp"
     mark = fingerprint(step, registry.get(name), None if asked.seeded else FOLDER / f"{name}.material")
-    if path.is_file() and stamp.is_file() and stamp.read_text() == mark and not asked.fresh:
+    if is_current(path, mark) and not asked.fresh:
         return
     path.unlink(missing_ok=True)
     stamp.unlink(missing_ok=True)
     if step == "convert":  # a bundle of other code must not be timed where today's code fails
         shutil.rmtree(FOLDER / f"{name}.edge", ignore_errors=True)
-    why = _ran(step, name, asked.seeded)
+    words = ["benchmarks.rows", step, name, str(FOLDER), *([] if asked.seeded else ["trained"])]
+    why = ran(words, path.with_suffix(".log"), LIMIT_S[step])
     if why:
         # What the step had found until then stays (the stock tools that were done).
         found = msgspec.json.decode(path.read_bytes()) if path.is_file() else {}
@@ -81,28 +80,6 @@ def _step(step: str, name: str, asked: argparse.Namespace) -> None:
     else:
         stamp.write_text(mark)
     print(f"{name} {step}: {why or 'done'}", flush=True)
-
-
-def _ran(step: str, name: str, seeded: bool) -> str:
-    """Runs a step in a process of its own. Returns why it failed; empty where it did not."""
-    command = [sys.executable, "-m", "benchmarks.rows", step, name, str(FOLDER), *([] if seeded else ["trained"])]
-    log = FOLDER / f"{name}.{step}.log"
-    with log.open("w") as file:
-        try:
-            code = subprocess.run(
-                command,
-                cwd=ROOT,
-                stdout=file,
-                stderr=file,
-                timeout=LIMIT_S[step],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            ).returncode
-        except subprocess.TimeoutExpired:
-            return f"no result within {LIMIT_S[step]} s"
-    if not code:
-        return ""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:200] if lines and code > 0 else f"exit code {code}"
 
 
 def read(name: str) -> Row | None:
