@@ -5,9 +5,9 @@
     every rung:  x ──► LOOP ──► y                                              after: one unit, whatever the length
 
 A recurrent layer is written as one call of its step after the other (`passes.step_recurrent`); nothing is cut inside of
-it. Every second row of a tensor is taken as `STRIDED_SLICE`, or where the length is even as `RESHAPE ─► SLICE ─► RESHAPE`
-(`passes.every_nth`): both are one unit. Units come in the order in which a walk from the outputs meets them, so that two rungs whose files list the same
-operators in another order agree as well.
+it. Every second row of a tensor is taken by `STRIDED_SLICE`, or where the length is even by `RESHAPE ─► SLICE ─►
+RESHAPE` (`passes.every_nth`): both are one unit. Units come in the order in which a walk from the outputs meets them,
+so that two rungs whose files list the same operators in another order agree as well.
 """
 
 from __future__ import annotations
