@@ -130,7 +130,7 @@ def measured(
         n=samples.n,
         risk=risk,
         disagreement=float(np.concatenate(losses).mean()),
-        fractions=tuple(left / samples.n),
+        fractions=tuple(map(float, left / samples.n)),
         thresholds=certify(samples, path, risk, CONFIDENCE).thresholds,
         exceeded=_exceeded(samples, path, risk),
         times=_mean(times) if times else None,
