@@ -174,4 +174,4 @@ def _exceeded(samples: Samples, path: np.ndarray, risk: float) -> float:
     for _ in range(REDRAWS):
         step = certify(samples.rows(rng.integers(0, samples.n, samples.n)), path, risk, CONFIDENCE).step
         count += step >= 0 and true[step] > risk
-    return count / REDRAWS
+    return float(count / REDRAWS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -79,3 +80,4 @@ def test_rows_use_thresholds_of_the_other_parts() -> None:
     row = exits_rows.measured(("a", "b"), 0.5, samples, None)
     assert row.times is None and row.disagreement <= 0.01 and 0.65 < row.fractions[0] < 0.75
     assert abs(sum(row.fractions) - 1) < 1e-9 and row.exceeded <= 0.08
+    assert msgspec.json.decode(msgspec.json.encode(row), type=exits_rows.Row) == row
