@@ -81,3 +81,12 @@ def test_rows_use_thresholds_of_the_other_parts() -> None:
     assert row.times is None and row.disagreement <= 0.01 and 0.65 < row.fractions[0] < 0.75
     assert abs(sum(row.fractions) - 1) < 1e-9 and row.exceeded <= 0.08
     assert msgspec.json.decode(msgspec.json.encode(row), type=exits_rows.Row) == row
+
+
+def test_times_are_means_of_the_fastest_full_model_and_of_the_exits() -> None:
+    slow: list[int] = []
+    samples = Samples(np.ones((2, 500)), np.zeros((2, 500)))
+    whole = (lambda number: sum(range(20_000)), lambda number: sum(range(40_000)))
+    row = exits_rows.measured(("a", "b"), 0.5, samples, (whole, lambda thresholds, number: slow.append(number)))
+    assert row.times is not None and 0 < row.times.early_us < row.times.full_us
+    assert 0 < len(set(slow)) <= exits_rows.TIMED
