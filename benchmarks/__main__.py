@@ -36,7 +36,7 @@ NAMES = (
     "outages",
 )
 # Those whose `run` takes words of its own.
-WORDS = ("matrix", "prediction", "which_student", "exits", "bottleneck")
+WORDS = ("matrix", "prediction", "which_student", "cuts", "exits", "bottleneck")
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 

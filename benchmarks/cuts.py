@@ -1,140 +1,127 @@
-"""Every reference student cut: are the pieces equal to the whole, bit by bit, and what does a chain cost?"""
+"""Every reference student cut: are the pieces equal to the whole, bit by bit, and what does a chain cost?
+
+    python -m benchmarks cuts                       all students, then the two chains that are timed
+    python -m benchmarks cuts text_cnn resnet20     these; the page keeps the others as last seen
+    --places    conversion and proof only: what a busy machine cannot change
+    --fresh     make everything again
+    --jobs 1    conversions at a time; 2 unless said
+
+Each student is a process of its own with a time limit, and leaves a JSON file under build/cuts/: an interrupted run
+goes on where it stopped. What other code than today's made is made again, and so is what failed.
+"""
 
 from __future__ import annotations
 
-import itertools
-import json
-import tempfile
-from collections.abc import Iterator
+import argparse
+import concurrent.futures
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import msgspec
 
-import edgekit
-import edgekit_runtime as er
-from benchmarks.alternate import alternate, ratio
+from benchmarks.fingerprint import fingerprint
 from benchmarks.page import table, target
-from edgekit.students import data, registry, resnet_cifar
-from edgekit_runtime import engines
-from edgekit_runtime.chain import Chain, split_points
-from edgekit_runtime.errors import EdgekitError
+from benchmarks.steps import fresh_step
+from edgekit.students import registry
 
-HEADER = ("student", "graph", "places", "cut", "given up: bits differ", "pieces on disk / whole")
+FOLDER = Path(__file__).parent.parent / "build" / "cuts"
+LIMIT_S = {"places": 300, "chain": 400}
+CHAINED = ("resnet20", "minilm")
+HEADER = ("student", "graph", "places", "cut", "given up: bits differ", "pieces on disk / whole", "why it stays whole")
 COSTS = ("student", "segments", "whole, ms", "chain joined, ms", "ratio [95 %]", "one by one", "target", "")
 
 PLACES = (
     "Students at their tiny size, `--split-points auto`, both formats. Each place is compared with the uncut graph as "
     "head and tail at batch 1, 8 and 3 and at short and long sizes of every other axis; a place whose bits differ is "
-    "given up, and counted here. Pieces on disk: bytes of all pieces over those of the whole file."
+    "given up, and counted here. Places: where one tensor separates before from after, and those of more tensors that "
+    "were cut. Pieces on disk: bytes of all pieces over those of the whole file."
 )
 CHAINS = (
-    "A chain that is run through every segment, against the uncut graph, one thread, alternated. `Joined` is what "
-    "`Chain` does with segments between which nobody looks; `one by one` calls the engine for each segment."
+    "A chain that is run through every segment, against the uncut graph, full size, one thread, alternated. `Joined` "
+    "is what `Chain` does with segments between which nobody looks; `one by one` calls the engine for each segment."
 )
 
 
-def run() -> str:
-    rows = [row for student in registry.TABLE for row in _student(student)]
-    with tempfile.TemporaryDirectory() as place:
-        costs = [_resnet20(Path(place)), _minilm(Path(place))]
-    return "\n\n".join([PLACES, table(HEADER, rows), CHAINS, table(COSTS, costs)])
+def run(words: Sequence[str] = ()) -> str:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks cuts")
+    parser.add_argument("students", nargs="*", choices=[[], *registry.STUDENTS], metavar="STUDENT")
+    parser.add_argument("--places", action="store_true", help="conversion and proof only, nothing is timed")
+    parser.add_argument("--fresh", action="store_true", help="make everything again")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="conversions at a time")
+    asked = parser.parse_args(words)
+    names = list(asked.students or registry.STUDENTS)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with concurrent.futures.ThreadPoolExecutor(max(asked.jobs, 1)) as pool:
+        list(pool.map(lambda name: _step("places", name, asked.fresh), names))
+    for name in () if asked.places else (one for one in CHAINED if one in names):
+        _step("chain", name, asked.fresh)
+    return page(_read("places"), _read("chain"))
 
 
-def _student(student: registry.Student) -> Iterator[tuple[object, ...]]:
-    samples = [student.example(1, 12, size="tiny", seed=seed) for seed in range(24)]
-    symbols = {axis.symbol: axis for axis in student.axes}
-    dynamic = tuple(
-        f"{tensor.name}:{axis}={size}:{symbols[size].min}-{min(symbols[size].max, 24)}"
-        for tensor in student.inputs
-        for axis, size in enumerate(tensor.shape)
-        if isinstance(size, str)
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            bundle = edgekit.convert(
-                student.build("tiny"),
-                out=Path(folder) / "s.edge",
-                calibration=samples,
-                dynamic=dynamic,
-                exits=student.exits,
-                metric="cosine",
-                max_drop=0.05,
-                name=student.name,
-            )
-        except EdgekitError as error:
-            yield student.name, "-", "-", "-", error.message[:80], "-"
-            return
-        for graph in bundle.manifest.graphs:
-            if graph.role == "full":
-                yield student.name, graph.id, *_counts(bundle, graph.id)
-    print(student.name, flush=True)
+def _step(step: str, name: str, fresh: bool) -> None:
+    path = FOLDER / f"{name}.{step}.json"
+    mark = fingerprint(step, registry.get(name), None)
+    fresh_step(path, mark, ["benchmarks.cut_steps", step, name, str(FOLDER)], LIMIT_S[step], again=fresh)
 
 
-def _counts(bundle: er.Bundle, graph: str) -> tuple[object, ...]:
-    path = bundle.root / f"assets/cuts/{graph}.json"
-    found = json.loads(path.read_text()) if path.is_file() else []
-    found = [row for row in found if "place" in row]
-    differ = [row["place"] for row in found if "differs from the uncut graph" in row["fate"]]
-    pieces = {piece.path: piece.bytes for piece in bundle.manifest.graphs if piece.of == graph}
-    share = sum(pieces.values()) / bundle.graph(graph).bytes
-    return len(found), len(split_points(bundle.manifest, graph)), ", ".join(differ) or "0", f"{share:.2f}"
+def _read(step: str) -> dict[str, dict[str, Any]]:
+    paths = {name: FOLDER / f"{name}.{step}.json" for name in registry.STUDENTS}
+    return {name: msgspec.json.decode(path.read_bytes()) for name, path in paths.items() if path.is_file()}
 
 
-def _resnet20(folder: Path) -> tuple[object, ...]:
-    train, held = data.cifar10("train"), data.cifar10("eval")
-    bundle = edgekit.convert(
-        resnet_cifar.load(data.folder() / "models" / "resnet_cifar10" / "resnet20-12fca82f.th"),
-        out=folder / "resnet20.edge",
-        calibration={"image": resnet_cifar.normalize(train.pixels[:200])},
-        eval={"image": resnet_cifar.normalize(held.pixels), "labels": held.labels},
-        dynamic=("image:0=B:1-64",),
-        formats=("onnx",),
-    )
-    return _cost("ResNet20", bundle, {"image": resnet_cifar.normalize(held.pixels[:1])})
+def page(places: dict[str, dict[str, Any]], chains: dict[str, dict[str, Any]]) -> str:
+    """The page of what the steps left.
+
+    Args:
+        places: Of each student that ran: `rows` as `cut_steps.places_step` writes them, or `trouble`.
+        chains: Of the students whose chains were timed: as `cut_steps.chain_step` writes it, or `trouble`.
+    """
+    rows = [row for name, found in places.items() for row in _rows(name, found)]
+    parts = [PLACES, _sums(places), table(HEADER, rows)]
+    missing = [name for name in registry.STUDENTS if name not in places]
+    parts += [f"Not run: {', '.join(missing)}."] if missing else []
+    timed = [_cost(name, chains[name]) for name in CHAINED if name in chains]
+    parts += [CHAINS, table(COSTS, timed)] if timed else ["Chains: not timed."]
+    return "\n\n".join(parts)
 
 
-def _minilm(folder: Path) -> tuple[object, ...]:
-    student = registry.get("minilm")
-    samples = [student.example(1, 24, seed=seed) for seed in range(16)]
-    bundle = edgekit.convert(
-        student.build(),
-        out=folder / "minilm.edge",
-        calibration=samples,
-        dynamic=("ids:0=B:1-64", "ids:1=T:1-128", "mask:0=B:1-64", "mask:1=T:1-128"),
-        metric="cosine",
-        max_drop=0.05,
-        formats=("onnx",),
-    )
-    return _cost("MiniLM, 24 words", bundle, student.example(1, 24, seed=99))
+def _sums(places: dict[str, dict[str, Any]]) -> str:
+    lines = []
+    for kind in ("onnx", "tflite"):
+        rows = [row for found in places.values() for row in found.get("rows", ()) if row["graph"].startswith(kind)]
+        whole = Counter(row["whole"] for row in rows if row["whole"])
+        told = "; ".join(f"{count} stay whole: {why}" for why, count in whole.items())
+        lines.append(
+            f"- {kind}: {len(rows)} graphs, {sum(r['places'] for r in rows)} places, {sum(r['cut'] for r in rows)} cut "
+            f"and equal to the whole bit by bit, {sum(len(r['differ']) for r in rows)} given up because bits differ"
+            + (f"; {told}" if told else "")
+        )
+    return "\n".join(lines)
 
 
-def _cost(name: str, bundle: er.Bundle, inputs: dict[str, np.ndarray]) -> tuple[object, ...]:
-    graph = "onnx.int8"
-    points = split_points(bundle.manifest, graph)
-    borders = [None, *(point.id for point in points), None]
-    segments = [bundle.graph_path(name) for name in (*points[0].before, *points[0].after)]
-    outputs = {tensor.name for tensor in bundle.graph(graph).outputs}
-    joined = engines.get("onnxruntime").load_joined(segments, outputs, threads=1)  # as `Chain` joins them
-    with er.open(bundle.root, graph=graph, threads=1) as whole:
-        singles = [Chain(bundle, graph, start=a, stop=b) for a, b in itertools.pairwise(borders)]
+def _rows(name: str, found: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    if "trouble" in found:
+        yield name, "-", "-", "-", "-", "-", found["trouble"]
+    for row in found.get("rows", ()):
+        given_up = "; ".join(f"{place}: {why}" for place, why in row["differ"].items()) or "0"
+        share = f"{row['share']:.2f}" if row["share"] else "-"
+        yield name, row["graph"], row["places"], row["cut"], given_up, share, row["whole"]
+    for why in found.get("refused", ()):
+        yield name, "-", "-", "-", "-", "-", why
 
-        def one_by_one() -> object:
-            crossing = dict(inputs)
-            for single in singles:
-                crossing = single.run(crossing)
-            return crossing
 
-        calls = {"whole": lambda: whole.run(inputs), "joined": lambda: joined.run(inputs), "single": one_by_one}
-        seen = alternate(calls, seconds=10)
-        for single in singles:
-            single.close()
-    times, low, high = ratio(seen["joined"], seen["whole"])
+def _cost(name: str, found: dict[str, Any]) -> tuple[object, ...]:
+    if "trouble" in found:
+        return name, "-", "-", "-", found["trouble"], "-", "-", "-"
+    times, low, high = found["ratio"]
     return (
-        name,
-        len(points) + 1,
-        f"{seen['whole'].median_ms:.3f}",
-        f"{seen['joined'].median_ms:.3f}",
+        found["name"],
+        found["segments"],
+        f"{found['whole_ms']:.3f}",
+        f"{found['joined_ms']:.3f}",
         f"{times:.3f} [{low:.3f}, {high:.3f}]",
-        f"{seen['single'].median_ms / seen['whole'].median_ms:.2f}x",
+        f"{found['one_by_one']:.2f}x",
         *target("≤ 1.05x", times <= 1.05),
     )

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgekit.students import bert, data, resnet_cifar, word_pieces
+from edgekit.students import bert as students
+from edgekit.students import data, resnet_cifar, word_pieces
 from edgekit.students.fit import Plan, fit
 from edgekit.students.multi_exit import MultiExitCNN
 from edgekit.students.sampling import seeded, settle_batch_norm
@@ -21,6 +22,7 @@ from edgekit.students.train import mnist_task
 from edgekit.training import views
 from edgekit.training.exits import FirstWordHead, attach_exits
 from edgekit.training.heads import Teaching, copied, pool_of, teach_heads
+from edgekit_runtime.errors import Refused
 
 Arrays = dict[str, np.ndarray]
 
@@ -105,37 +107,41 @@ def resnet44(folder: Path) -> Material:
     return Material(module, (*RESNET44_TAPS, "output"), chosen, evaluation, held.labels, ("image:0=B:1-64",))
 
 
-def bert_small(folder: Path, body_weights: Path, size: str = "full", epochs: int = 1) -> Material:
-    """BERT-small with an exit after each layer, on SST-2.
+WORDS_PLAN = Plan(epochs=1, batch=64, peak_rate=3e-4)
+
+
+def bert(name: str, folder: Path, body_weights: Path, size: str = "full") -> Material:
+    """A BERT with an exit after each layer, on SST-2: heads and the trained body learn together for an epoch.
+
+    Heads on a frozen body are taught in seconds, but its first words say little before the last layer: with BERT-tiny
+    77 % of the development sentences get the full answer, 81 % where all learn together, at no loss of the last exit.
 
     Args:
+        name: Of the student: `bert_tiny`, `bert_mini`, `bert_small`.
         folder: For the weights with exits.
-        body_weights: Of the body trained by its recipe, where they are: exits are then learnt with it in one epoch.
-            Without them all is trained from nothing, in two.
+        body_weights: Of the body trained by its recipe.
         size: `full`, or `tiny` for tests.
-        epochs: With `body_weights`.
-    """
-    with seeded(0):
-        body = bert.bert_small(size)
-        body.head.reset_parameters()
-    task = word_pieces.sentences_task(0)
-    train, held = task.train, task.held
-    trained = body_weights.is_file()
-    if trained:
-        from safetensors.torch import load_file
 
-        body.load_state_dict(load_file(body_weights))
-    elif size == "full":
-        word_pieces.begin(body)
-    taps = {f"exit_{layer}": f"bert.encoder.layer.{layer}" for layer in range(3)}
+    Raises:
+        Refused: The body was not trained.
+    """
+    from safetensors.torch import load_file
+
+    if not body_weights.is_file():
+        raise Refused(f"{name} is not trained", remedy=f"python -m benchmarks matrix {name} trains it")
+    body = getattr(students, name)(size)
+    body.load_state_dict(load_file(body_weights))
+    task = word_pieces.sentences_task(0)
+    train = task.train
+    layers = len(body.bert.encoder["layer"])
+    taps = {f"exit_{layer}": f"bert.encoder.layer.{layer}" for layer in range(layers - 1)}
     example = {name: torch.from_numpy(array[:2]) for name, array in train.items()}
     with seeded(0):
         module = attach_exits(body, taps, example, classes=2, head=FirstWordHead)
-    plan = Plan(epochs=epochs if trained else 2, batch=64, peak_rate=1e-4 if trained else 3e-4)
-    kept(module, folder / "bert_small.safetensors", lambda: _teach_words(module, train, task.labels, plan))
-    chosen = {name: array[:1000] for name, array in train.items()}
-    dynamic = tuple(f"{name}:{at}" for name in train for at in ("0=B:1-64", f"1=T:1-{word_pieces.LONGEST}"))
-    return Material(module, (*taps, "output"), chosen, held, task.held_labels, dynamic)
+    kept(module, folder / f"{name}.safetensors", lambda: _teach_words(module, train, task.labels, WORDS_PLAN))
+    chosen = {key: array[:1000] for key, array in train.items()}
+    dynamic = tuple(f"{key}:{at}" for key in train for at in ("0=B:1-64", f"1=T:1-{word_pieces.LONGEST}"))
+    return Material(module, (*taps, "output"), chosen, task.held, task.held_labels, dynamic)
 
 
 def _teach_words(module: nn.Module, inputs: Arrays, labels: np.ndarray, plan: Plan) -> None:

@@ -1,9 +1,14 @@
-"""Whether what a step of the matrix left is still today's answer: a hash of everything that the answer hangs on.
+"""Whether what a step of a page left is still today's answer: a hash of everything that the answer hangs on.
 
     convert   converters, runtime, the student's own files, the weights and data it is converted from
     stock     the tools' versions and how they are called, the student's own files
     speed     how is timed, and what the two before made
+<<<<<<< HEAD
     twin      converters, runtime, and what a program of integers was converted to
+=======
+    places    as convert, of the tiny student and without data (`cuts`)
+    chain     the same, and how is timed
+>>>>>>> wt/exits
 
 Code counts by its syntax tree without docstrings: what is only said otherwise makes no row again.
 """
@@ -45,10 +50,18 @@ CODE = {
         "benchmarks/rivals.py",
     ),
     "speed": ("runtime", "benchmarks/rows.py", "benchmarks/material.py", "benchmarks/alternate.py"),
+<<<<<<< HEAD
     "twin": ("converters", "runtime", "benchmarks/twins.py", "benchmarks/material.py", "benchmarks/alternate.py"),
 }
 # Steps whose files a step reads.
 BEFORE = {"train": (), "convert": (), "stock": (), "speed": ("convert", "stock"), "twin": ("convert",)}
+=======
+    "places": ("converters", "runtime", "edgekit/converting.py", "benchmarks/cut_steps.py"),
+    "chain": ("benchmarks/alternate.py", "benchmarks/material.py"),
+}
+# Steps whose files a step reads.
+BEFORE = {"train": (), "convert": (), "stock": (), "speed": ("convert", "stock"), "places": (), "chain": ("places",)}
+>>>>>>> wt/exits
 RIVALS = ("openvino", "nncf")
 # Rows whose data come without training, from functions of these modules.
 DATA = {24: ("picture_tasks",)}
@@ -72,6 +85,12 @@ def _fingerprint(step: str, student: Student, content: str) -> str:
     if step == "convert":  # the stock tools get seeded weights
         parts.append(content)
     parts += [_fingerprint(before, student, content) for before in BEFORE[step]]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+
+
+def of_code(places: Iterable[str], *told: str) -> str:
+    """Digest of code, the versions of all tools, and what else is told: for pages whose steps are no students."""
+    parts = [repr(_versions()), *(tree(path) for path in files(places)), *told]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 

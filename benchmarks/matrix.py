@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,11 @@ import msgspec
 from benchmarks.cells import FORMATS, Cell, Held, Row, Speed, Twin
 from benchmarks.fingerprint import fingerprint
 from benchmarks.matrix_page import body, picture
+<<<<<<< HEAD
 from benchmarks.structure import structure_of
+=======
+from benchmarks.steps import is_current, ran
+>>>>>>> wt/exits
 from edgekit.students import registry
 from edgekit_runtime.bundle import open_bundle
 
@@ -72,13 +73,14 @@ def _untaught(names: Sequence[str], seeded: bool) -> list[str]:
 def _step(step: str, name: str, asked: argparse.Namespace) -> None:
     path, stamp = FOLDER / f"{name}.{step}.json", FOLDER / f"{name}.{step}.stamp"
     mark = fingerprint(step, registry.get(name), None if asked.seeded else FOLDER / f"{name}.material")
-    if path.is_file() and stamp.is_file() and stamp.read_text() == mark and not asked.fresh:
+    if is_current(path, mark) and not asked.fresh:
         return
     path.unlink(missing_ok=True)
     stamp.unlink(missing_ok=True)
     if step == "convert":  # a bundle of other code must not be timed where today's code fails
         shutil.rmtree(FOLDER / f"{name}.edge", ignore_errors=True)
-    why = _ran(step, name, asked.seeded)
+    words = ["benchmarks.rows", step, name, str(FOLDER), *([] if asked.seeded else ["trained"])]
+    why = ran(words, path.with_suffix(".log"), LIMIT_S[step])
     if why:
         # What the step had found until then stays (the stock tools that were done).
         found = msgspec.json.decode(path.read_bytes()) if path.is_file() else {}
@@ -88,6 +90,7 @@ def _step(step: str, name: str, asked: argparse.Namespace) -> None:
     print(f"{name} {step}: {why or 'done'}", flush=True)
 
 
+<<<<<<< HEAD
 def _ran(step: str, name: str, seeded: bool) -> str:
     """Runs a step in a process of its own. Returns why it failed; empty where it did not."""
     command = [sys.executable, "-m", "benchmarks.rows", step, name, str(FOLDER), *([] if seeded else ["trained"])]
@@ -117,6 +120,8 @@ def _structure(name: str) -> dict[str, tuple[int, int]]:
     return structure_of(open_bundle(place)) if (place / "manifest.json").is_file() else {}
 
 
+=======
+>>>>>>> wt/exits
 def read(name: str) -> Row | None:
     """What the steps of a row left; None where none ran."""
     found: dict[str, dict[str, Any]] = {

@@ -203,6 +203,8 @@ def _cut(job: Job, golden: Arrays, drafts: list[Draft], manifest: Manifest) -> M
 
     whole = [draft for draft in drafts if draft.role == "full"]
     fp32 = next((draft.path for draft in whole if draft.format == "onnx" and draft.precision == "fp32"), None)
+    staged = [graph for graph in manifest.graphs if graph.role == "full" and graph.format == "onnx"]
+    shipped = next((job.stage.root / graph.path for graph in staged if graph.precision == "fp32"), None)
     work = Cutting(
         stage=job.stage,
         student=job.student,
@@ -211,7 +213,7 @@ def _cut(job: Job, golden: Arrays, drafts: list[Draft], manifest: Manifest) -> M
         golden=golden,
         wanted=job.options.split_points,
         exits=job.options.exits,
-        named_by=fp32,
+        named_by=shipped or fp32,
         progress=job.progress,
     )
     evidence = Evidence(job.data, work.calibration, job.task, job.progress)

@@ -44,7 +44,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Steps:
     monkeypatch.setattr(matrix, "FOLDER", tmp_path)
     monkeypatch.setattr(matrix, "PICTURE", tmp_path / "matrix.svg")
     made = Steps(tmp_path)
-    monkeypatch.setattr(matrix.subprocess, "run", made)
+    monkeypatch.setattr(subprocess, "run", made)
     return made
 
 
@@ -87,7 +87,7 @@ def test_what_a_stopped_step_had_found_stays(steps: Steps) -> None:
             path.write_text(json.dumps({"stock": {"ORT quantize_dynamic": "37 dB"}, "files": {}}))
         return Steps.__call__(steps, command, **given)
 
-    matrix.subprocess.run = partly  # the fixture puts the real one back
+    subprocess.run = partly  # the fixture puts the real one back
     page = matrix.run(["vit", "--seeded"])
     assert "| vit | 37 dB | - | - | - |" in page
     assert "stock: no result within 150 s" in page

@@ -45,7 +45,8 @@ class Cutting:
         golden: Golden inputs.
         wanted: `auto`, `auto:5`, `all`, `none` or names of places.
         exits: Outputs in order of depth, the full answer last.
-        named_by: The fp32 ONNX graph, whose steps carry the names of modules; None where there is none.
+        named_by: The fp32 ONNX graph, whose steps carry the names of modules; it is looked into once where it is the
+            staged file itself. None where there is none.
         progress: Called with a line a step.
         stand_ins: For each place the one that stands for it, once a graph has told; empty before.
     """
@@ -71,14 +72,19 @@ def cut_all(work: Cutting, manifest: Manifest) -> Manifest:
     whole = any(graph.role == "full" for graph in manifest.graphs)
     if not whole or (work.wanted == (NONE,) and not work.exits):
         return manifest
-    known = _names(work)
+    first = _naming(work)
+    known = (*first[1].kept, *first[1].rest) if first else ()
     for graph in manifest.graphs:
         if graph.role != "full":
             continue
         work.progress(f"cutting {graph.id}")
+        path = work.stage.root / graph.path
         try:
-            seen = _see_onnx(work, work.stage.root / graph.path) if graph.format == "onnx" else _see_tflite(work, graph)
-            surveyed = survey(seen.flow, work.exits, known)
+            if first and path == work.named_by:
+                seen, surveyed = first
+            else:
+                seen = _see_onnx(work, path) if graph.format == "onnx" else _see_tflite(work, graph)
+                surveyed = survey(seen.flow, work.exits, known)
             manifest = _cut(work, manifest, graph, seen, surveyed)
         except (Refused, UsageError) as error:
             # What was asked was found to make sense on the graph that names the places: another graph may lack it.
@@ -103,20 +109,21 @@ def _write_places(work: Cutting, graph: Graph, rows: Sequence[dict[str, object]]
     work.stage.write(f"assets/cuts/{graph.id}.json", msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
 
 
-def _names(work: Cutting) -> tuple[Place, ...]:
-    """The places of the fp32 ONNX graph, whose names all others take.
+def _naming(work: Cutting) -> tuple[Seen, Map] | None:
+    """The fp32 ONNX graph looked into, after whose places those of all others are named; None where there is none.
 
     Raises:
         UsageError: What was asked for does not exist there.
     """
     if work.named_by is None:
-        return ()
+        return None
     try:
-        surveyed = survey(_see_onnx(work, work.named_by).flow, work.exits)
+        seen = _see_onnx(work, work.named_by)
+        surveyed = survey(seen.flow, work.exits)
     except Refused:  # told where the graph itself is cut
-        return ()
+        return None
     choose(surveyed, work.wanted)
-    return (*surveyed.kept, *surveyed.rest)
+    return seen, surveyed
 
 
 def _see_tflite(work: Cutting, graph: Graph) -> Seen:

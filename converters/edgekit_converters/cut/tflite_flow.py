@@ -1,4 +1,4 @@
-"""A TFLite file as a `Flow`: its steps are the operators of one signature, the same in every rung of the ladder."""
+"""A TFLite file as a `Flow`: its steps are the units of one signature, the same in every rung of the ladder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from edgekit_converters.cut.flow import Flow, Step
 from edgekit_converters.cut.onnx_flow import Seen
+from edgekit_converters.cut.tflite_units import LOOP, units
 from edgekit_converters.tflite.flatbuffer import (
     Model,
     dtype_of,
@@ -43,9 +44,10 @@ def see(model: Model, signatures: Sequence[Signature], axes: Sequence[Axis], siz
         Refused: The rungs do not hold the same operators.
     """
     subgraphs = main_subgraphs(model)
-    kinds = [[kind for kind, _ in operators(model, subgraph)] for subgraph in subgraphs]
-    if any(other != kinds[0] for other in kinds):
-        raise Refused("the rungs of the TFLite file hold different operators", remedy="cut the ONNX graph")
+    kinds = [[(unit.kind, len(unit.outputs)) for unit in units(model, subgraph)] for subgraph in subgraphs]
+    for number, other in enumerate(kinds):
+        if other != kinds[0]:
+            raise Refused(_unlike(signatures, number, kinds[0], other), remedy="cut the ONNX graph")
     names = [tensor_names(model, subgraph, number) for number, subgraph in enumerate(subgraphs)]
     billed = _rung(signatures, axes, sizes)
     chosen, by_index = subgraphs[billed], names[billed]
@@ -64,19 +66,30 @@ def see(model: Model, signatures: Sequence[Signature], axes: Sequence[Axis], siz
     return Seen(flow, tensors)
 
 
-def tensor_names(model: Model, subgraph: Any, rung: int = 0) -> dict[int, str]:
-    """A name for each computed tensor, by its index: equal for the same tensor of every rung.
+def _unlike(signatures: Sequence[Signature], number: int, first: Sequence[object], other: Sequence[object]) -> str:
+    """Why the rungs cannot be cut at the same places."""
+    at = next((i for i, (a, b) in enumerate(zip(first, other, strict=False)) if a != b), min(len(first), len(other)))
+    names = [signatures[i].name if i < len(signatures) else str(i) for i in (0, number)]
+    there = [str(kinds[at][0]) if at < len(kinds) else "nothing" for kinds in (first, other)]  # type: ignore[index]
+    return (
+        f"the rungs of the TFLite file hold different operators: of {len(first)} and {len(other)}, number {at} is "
+        f"{there[0]} in {names[0]} and {there[1]} in {names[1]}"
+    )
 
-    Inputs and outputs have the student's names, inner tensors `x<operator>` (a second output: `x<operator>.1`).
+
+def tensor_names(model: Model, subgraph: Any, rung: int = 0) -> dict[int, str]:
+    """A name for each tensor between units, by its index: equal for the same tensor of every rung.
+
+    Inputs and outputs have the student's names, others `x<unit>` (a second output: `x<unit>.1`).
     """
     names: dict[int, str] = {}
     if model.signatureDefs:
         signature = model.signatureDefs[rung]
         for entry in (*signature.outputs, *signature.inputs):
             names[int(entry.tensorIndex)] = text(entry.name)
-    for number, (_, operator) in enumerate(operators(model, subgraph)):
-        for position, index in enumerate(operator.outputs):
-            names.setdefault(int(index), f"x{number}" + (f".{position}" if position else ""))
+    for number, unit in enumerate(units(model, subgraph)):
+        for position, index in enumerate(unit.outputs):
+            names.setdefault(index, f"x{number}" + (f".{position}" if position else ""))
     return names
 
 
@@ -136,25 +149,28 @@ def _wire_bytes(tensor: Any) -> int:
 def _steps(model: Model, subgraph: Any, names: Mapping[int, str], keys: Sequence[str]) -> list[Step]:
     steps = []
     bodies = {id(body): _macs(model, body) for body, _ in executed(model, subgraph)[1:]}
-    for number, (kind, operator) in enumerate(operators(model, subgraph)):
-        read = [int(index) for index in operator.inputs if int(index) >= 0]
-        constants = [index for index in read if is_constant(model, subgraph.tensors[index])]
-        work = _operator_macs(model, subgraph, operator)
-        if kind == "IF":
-            work = bodies[id(model.subgraphs[operator.builtinOptions.thenSubgraphIndex])]
-        path = tensor_key(text(subgraph.tensors[int(operator.outputs[0])].name), keys).split("/")
+    for number, unit in enumerate(units(model, subgraph)):
+        constants = [index for index in unit.inputs if is_constant(model, subgraph.tensors[index])]
+        path = tensor_key(text(subgraph.tensors[unit.outputs[0]].name), keys).split("/")
         module = ".".join(path[:-1])
         steps.append(
             Step(
-                name=f"{module}/{kind}#{number}" if module else f"{kind}#{number}",
-                inputs=tuple(dict.fromkeys(names[index] for index in read if index in names)),
-                outputs=tuple(names[int(index)] for index in operator.outputs),
-                macs=work,
-                fixed=kind in ("IF", "WHILE")
+                name=f"{module}/{unit.kind}#{number}" if module else f"{unit.kind}#{number}",
+                inputs=tuple(dict.fromkeys(names[index] for index in unit.inputs if index in names)),
+                outputs=tuple(names[index] for index in unit.outputs),
+                macs=sum(_called(model, subgraph, operator, bodies) for operator in unit.operators),
+                fixed=unit.kind in ("IF", "WHILE", LOOP)
                 or any(int(np.prod(shape_of(subgraph.tensors[index]))) > _SMALL for index in constants),
             )
         )
     return steps
+
+
+def _called(model: Model, subgraph: Any, operator: Any, bodies: Mapping[int, int]) -> int:
+    """MACs of an operator; of a call those of what it calls."""
+    if kind_of(model, operator) == "IF":
+        return bodies.get(id(model.subgraphs[operator.builtinOptions.thenSubgraphIndex]), 0)
+    return _operator_macs(model, subgraph, operator)
 
 
 def _operator_macs(model: Model, subgraph: Any, operator: Any) -> int:

@@ -112,6 +112,9 @@ def _render(console: Console, bundle: Bundle, *, ops: bool, cuts: bool) -> None:
         console.print(line, markup=False)
     for graph_id in dict.fromkeys(point.of for point in manifest.split_points):
         console.print(split_table(manifest, graph_id))
+    for graph_id, rows in _cuts(bundle).items():
+        for row in (row for row in rows if "place" not in row):
+            console.print(f"note      {graph_id} {row['fate']}", markup=False)
     if manifest.operating_points:
         console.print(operating_table(manifest))
     measurements = bundle.measurements()
@@ -134,8 +137,7 @@ def _render_cuts(console: Console, bundle: Bundle) -> None:
         for column in ("place", "tensors", "bytes", "MACs before", "fate"):
             table.add_column(column, justify="right" if column in ("bytes", "MACs before") else "left", overflow="fold")
         for row in rows:
-            if "place" not in row:
-                console.print(f"\n{graph_id} {row['fate']}", markup=False)
+            if "place" not in row:  # told above
                 continue
             work = row["macs_before"] / max(row["macs_before"] + row["macs_after"], 1)
             table.add_row(row["place"], " ".join(row["tensors"]), size(row["bytes"]), f"{work:.1%}", row["fate"])
