@@ -3,12 +3,9 @@
     convert   converters, runtime, the student's own files, the weights and data it is converted from
     stock     the tools' versions and how they are called, the student's own files
     speed     how is timed, and what the two before made
-<<<<<<< HEAD
     twin      converters, runtime, and what a program of integers was converted to
-=======
     places    as convert, of the tiny student and without data (`cuts`)
     chain     the same, and how is timed
->>>>>>> wt/exits
 
 Code counts by its syntax tree without docstrings: what is only said otherwise makes no row again.
 """
@@ -50,18 +47,20 @@ CODE = {
         "benchmarks/rivals.py",
     ),
     "speed": ("runtime", "benchmarks/rows.py", "benchmarks/material.py", "benchmarks/alternate.py"),
-<<<<<<< HEAD
     "twin": ("converters", "runtime", "benchmarks/twins.py", "benchmarks/material.py", "benchmarks/alternate.py"),
-}
-# Steps whose files a step reads.
-BEFORE = {"train": (), "convert": (), "stock": (), "speed": ("convert", "stock"), "twin": ("convert",)}
-=======
     "places": ("converters", "runtime", "edgekit/converting.py", "benchmarks/cut_steps.py"),
     "chain": ("benchmarks/alternate.py", "benchmarks/material.py"),
 }
 # Steps whose files a step reads.
-BEFORE = {"train": (), "convert": (), "stock": (), "speed": ("convert", "stock"), "places": (), "chain": ("places",)}
->>>>>>> wt/exits
+BEFORE = {
+    "train": (),
+    "convert": (),
+    "stock": (),
+    "speed": ("convert", "stock"),
+    "twin": ("convert",),
+    "places": (),
+    "chain": ("places",),
+}
 RIVALS = ("openvino", "nncf")
 # Rows whose data come without training, from functions of these modules.
 DATA = {24: ("picture_tasks",)}

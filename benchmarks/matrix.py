@@ -24,11 +24,8 @@ import msgspec
 from benchmarks.cells import FORMATS, Cell, Held, Row, Speed, Twin
 from benchmarks.fingerprint import fingerprint
 from benchmarks.matrix_page import body, picture
-<<<<<<< HEAD
-from benchmarks.structure import structure_of
-=======
 from benchmarks.steps import is_current, ran
->>>>>>> wt/exits
+from benchmarks.structure import structure_of
 from edgekit.students import registry
 from edgekit_runtime.bundle import open_bundle
 
@@ -80,6 +77,8 @@ def _step(step: str, name: str, asked: argparse.Namespace) -> None:
     if step == "convert":  # a bundle of other code must not be timed where today's code fails
         shutil.rmtree(FOLDER / f"{name}.edge", ignore_errors=True)
     words = ["benchmarks.rows", step, name, str(FOLDER), *([] if asked.seeded else ["trained"])]
+    if step == "twin":  # its weights are a seed's
+        words = ["benchmarks.twins", name, str(FOLDER)]
     why = ran(words, path.with_suffix(".log"), LIMIT_S[step])
     if why:
         # What the step had found until then stays (the stock tools that were done).
@@ -90,38 +89,11 @@ def _step(step: str, name: str, asked: argparse.Namespace) -> None:
     print(f"{name} {step}: {why or 'done'}", flush=True)
 
 
-<<<<<<< HEAD
-def _ran(step: str, name: str, seeded: bool) -> str:
-    """Runs a step in a process of its own. Returns why it failed; empty where it did not."""
-    command = [sys.executable, "-m", "benchmarks.rows", step, name, str(FOLDER), *([] if seeded else ["trained"])]
-    if step == "twin":  # its weights are a seed's
-        command = [sys.executable, "-m", "benchmarks.twins", name, str(FOLDER)]
-    log = FOLDER / f"{name}.{step}.log"
-    with log.open("w") as file:
-        try:
-            code = subprocess.run(
-                command,
-                cwd=ROOT,
-                stdout=file,
-                stderr=file,
-                timeout=LIMIT_S[step],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            ).returncode
-        except subprocess.TimeoutExpired:
-            return f"no result within {LIMIT_S[step]} s"
-    if not code:
-        return ""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:200] if lines and code > 0 else f"exit code {code}"
-
-
 def _structure(name: str) -> dict[str, tuple[int, int]]:
     place = FOLDER / f"{name}.edge"
     return structure_of(open_bundle(place)) if (place / "manifest.json").is_file() else {}
 
 
-=======
->>>>>>> wt/exits
 def read(name: str) -> Row | None:
     """What the steps of a row left; None where none ran."""
     found: dict[str, dict[str, Any]] = {
