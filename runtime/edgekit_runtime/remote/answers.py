@@ -74,13 +74,18 @@ def sizes_of(inputs: Sequence[Tensor], given: Mapping[str, Any]) -> dict[str, in
     }
 
 
-def check(tensors: Arrays, parameters: Mapping[str, Any], expected: Expected) -> None:
+def check(tensors: Arrays, sha256: Any, expected: Expected) -> None:
     """Is it an answer to the request?
+
+    Args:
+        tensors: Of the answer.
+        sha256: Of the graph it is of, as the server says.
+        expected: What it must look like.
 
     Raises:
         Refused: Another graph's, a wrong name, dtype or shape, or numbers that are none.
     """
-    if expected.sha256 and parameters.get("sha256") != expected.sha256:
+    if expected.sha256 and sha256 != expected.sha256:
         raise Refused("the answer is of another graph", remedy="serve the bundle that the device has")
     for tensor in expected.outputs:
         array = tensors.get(tensor.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgekit_runtime.engines.base import Arrays
@@ -21,22 +21,39 @@ class Reply:
 
     Attributes:
         tensors: By name.
-        parameters: Of the answer.
-        network_ms: Round trip less the server's residence time.
+        rows: Parameters of the answer as they came; those that are asked for are read.
+        total_ms: Round trip.
+        residence_ms: Of it in the server, as it says; 0 where it does not.
+        queue_ms: Of that, waiting.
         bytes_up: Of the request message.
         bytes_down: Of the answer message.
     """
 
     tensors: Arrays
-    parameters: dict[str, Any]
-    network_ms: float
+    rows: Mapping[str, Any]
+    total_ms: float
+    residence_ms: float
+    queue_ms: float
     bytes_up: int
     bytes_down: int
 
+    @property
+    def network_ms(self) -> float:
+        """Round trip less the server's residence time."""
+        return max(self.total_ms - self.residence_ms, 0.0)
+
+    @property
+    def server_ms(self) -> float:
+        """Time in the server, waiting left out."""
+        return max(self.residence_ms - self.queue_ms, 0.0)
+
+    def parameter(self, name: str) -> Any:
+        """The plain value of one parameter; None where the server does not give it."""
+        return _parameter(self.rows, name)
+
     def number(self, name: str) -> float:
         """A numeric parameter; 0 where the server does not give it."""
-        value = self.parameters.get(name, 0.0)
-        return float(value) if isinstance(value, (int, float)) else 0.0
+        return _number(self.rows, name)
 
 
 class Late(Refused):
@@ -118,8 +135,8 @@ class Lane:
 class Call:
     """A request that can be sent once, by the thread that wants its answer: no other is woken for it.
 
-        result()   sends and reads in the caller's thread
-        cancel()   from another one: `result` ends at once
+    result()   sends and reads in the caller's thread
+    cancel()   from another one: `result` ends at once
     """
 
     def __init__(self, lanes: Lanes, message: Any, request_id: str, timeout_s: float, metadata: Any) -> None:
@@ -146,14 +163,9 @@ class Call:
             Refused: The server refuses this request, or its answer is not one to it.
         """
         grpc = grpc_package()
-        lane = self._lanes.take()
-        with self._lock:
-            if not self._cancelled:
-                self._lane = lane
+        lane = self._take()
         start = time.perf_counter()
         try:
-            if self._cancelled:
-                raise Unreachable("the request was given up before it was sent", remedy="the local answer serves")
             answer = lane.ask(self._message, timeout=self._timeout_s, metadata=self._metadata)
             total_ms = (time.perf_counter() - start) * 1e3
         except grpc.RpcError as error:
@@ -167,6 +179,15 @@ class Call:
                 self._lanes.give(lane)
         return reply_of(answer, self._id, total_ms, self._message.ByteSize())
 
+    def _take(self) -> Lane:
+        lane = self._lanes.take()
+        with self._lock:
+            if not self._cancelled:
+                self._lane = lane
+                return lane
+        self._lanes.give(lane)
+        raise Unreachable("the request was given up before it was sent", remedy="the local answer serves")
+
 
 def reply_of(answer: Any, request_id: str, total_ms: float, bytes_up: int) -> Reply:
     """The answer to a request as numpy, checked.
@@ -178,10 +199,21 @@ def reply_of(answer: Any, request_id: str, total_ms: float, bytes_up: int) -> Re
 
     if answer.id != request_id:
         raise Refused(f"the answer is to {answer.id[:40]!r}, not to this request", remedy="look at the server")
-    parameters = messages.read_parameters(answer.parameters)
-    residence = parameters.get("residence_ms", 0.0)
-    network_ms = max(total_ms - (float(residence) if isinstance(residence, (int, float)) else 0.0), 0.0)
-    return Reply(messages.read_response(answer), parameters, network_ms, bytes_up, answer.ByteSize())
+    rows = answer.parameters
+    residence_ms, queue_ms = _number(rows, "residence_ms"), _number(rows, "queue_ms")
+    return Reply(messages.read_response(answer), rows, total_ms, residence_ms, queue_ms, bytes_up, answer.ByteSize())
+
+
+def _parameter(rows: Mapping[str, Any], name: str) -> Any:
+    from edgekit_runtime.remote.messages import read_parameter
+
+    row = rows.get(name)
+    return None if row is None else read_parameter(row)
+
+
+def _number(rows: Mapping[str, Any], name: str) -> float:
+    value = _parameter(rows, name)
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def translated(error: Any) -> Exception:

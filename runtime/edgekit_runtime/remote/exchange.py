@@ -263,7 +263,7 @@ class Exchange:
         try:
             reply = sent.call.result()
             now = time.monotonic()
-            check(reply.tensors, reply.parameters, expected)
+            check(reply.tensors, reply.parameter("sha256"), expected)
             outputs = joined(sent.begun, {tensor.name: reply.tensors[tensor.name] for tensor in expected.outputs})
         except EdgekitError as error:
             with line.lock:
@@ -278,7 +278,7 @@ class Exchange:
         self._ended.put(_Event(True, outputs=outputs, reply=reply))
 
     def _outcome(self, sent: _Sent, reply: Reply) -> Outcome:
-        cost, ours, queue_ms = sent.offer.cost, self._line.ours, reply.number("queue_ms")
+        cost, ours = sent.offer.cost, self._line.ours
         own_ms = sent.begun.idle_ms
         scale = 1.0 if own_ms is None else (cost.head_ms + cost.encode_ms) / (own_ms + cost.encode_ms)
         return Outcome(
@@ -287,8 +287,8 @@ class Exchange:
             network_ms=reply.network_ms,
             bytes_up=reply.bytes_up,
             bytes_down=reply.bytes_down,
-            queue_ms=queue_ms if ours else None,
-            server_ms=max(reply.number("residence_ms") - queue_ms, 0.0) if ours else None,
+            queue_ms=reply.queue_ms if ours else None,
+            server_ms=reply.server_ms if ours else None,
         )
 
     def _answer(self, event: _Event, sent: _Sent, fallback: str, failed: bool) -> Result:
@@ -313,14 +313,13 @@ class Exchange:
         link = self._plan.decision.link
         up = reply.bytes_up / link.uplink_mbps if link.up else 1.0
         share = up / (up + (reply.bytes_down / link.downlink_mbps if link.up else 1.0))
-        queue_ms = reply.number("queue_ms")
         return Timing(
             total_ms,
             local_ms=sent.head_ms,
             encode_ms=sent.encode_ms,
             uplink_ms=reply.network_ms * share,
-            server_ms=max(reply.number("residence_ms") - queue_ms, 0.0),
-            queue_ms=queue_ms,
+            server_ms=reply.server_ms,
+            queue_ms=reply.queue_ms,
             downlink_ms=reply.network_ms * (1 - share),
         )
 
@@ -329,7 +328,7 @@ class Exchange:
         return Result(outputs, self._plan.decision, timing)
 
     def _run_beside(self, offer: Offer, sent: _Sent) -> None:
-        """A run on the device while a call is out. A hedge that was first, or says that the inputs fit nowhere, ends it."""
+        """A run on the device while a call is out. A hedge that is first, or that the inputs do not fit, ends it."""
         try:
             event = _Event(False, outputs=run_here(self._line, offer, self._inputs)[0])
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it

@@ -120,7 +120,14 @@ def read_response(message: Any) -> Arrays:
 
 def read_parameters(rows: Mapping[str, Any]) -> dict[str, Parameter]:
     """Parameters as plain values; those of no value are left out."""
-    return {name: getattr(row, kind) for name, row in rows.items() if (kind := row.WhichOneof("parameter_choice"))}
+    found = {name: read_parameter(row) for name, row in rows.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def read_parameter(row: Any) -> Any:
+    """The plain value of one parameter; None where it has none."""
+    kind = row.WhichOneof("parameter_choice")
+    return None if kind is None else getattr(row, kind)
 
 
 def put(rows: Any, values: Mapping[str, Parameter]) -> None:
