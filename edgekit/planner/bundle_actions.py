@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from edgekit.planner.byte_work import serialise_ms, slower_than_here
 from edgekit.planner.times import Timed, Times
 from edgekit_runtime import chain, codecs
 from edgekit_runtime.adaptive import ActionCost, early
@@ -21,7 +22,6 @@ from edgekit_runtime.remote.pieces import first_sample
 Basis = Literal["measured", "predicted"]
 
 FRAMING_BYTES = 300  # of a request and of an answer: HTTP/2, gRPC and the V2 message around the tensors
-_SERIALISE_MS_PER_MB = 0.5  # on the slowest board's memory; a copy or two
 
 
 def actions_of(bundle: Bundle, device: Times, server: Times) -> tuple[ActionCost, ...]:
@@ -29,7 +29,7 @@ def actions_of(bundle: Bundle, device: Times, server: Times) -> tuple[ActionCost
 
     Args:
         bundle: Opened.
-        device: Times of the device.
+        device: Times of the device; what is timed here (codecs) is scaled by the same profile.
         server: Times of the server.
 
     Raises:
@@ -72,6 +72,17 @@ class _Known:
 
     def on_server(self, ids: Sequence[str]) -> Timed | None:
         return self._sum(self._server, ids)
+
+    def serialise_ms(self, size_bytes: int) -> float:
+        return serialise_ms(self._device.profile, size_bytes)
+
+    def coded(self, plain: ActionCost, found: codecs.Measured) -> ActionCost:
+        """An action with a codec that was timed here, as it is there; what it makes is serialised, too."""
+        return msgspec.structs.replace(
+            plain,
+            encode_ms=self.serialise_ms(found.bytes) + found.encode_ms * slower_than_here(self._device.profile),
+            decode_ms=found.decode_ms * slower_than_here(self._server.profile),
+        )
 
     def _sum(self, times: Times, ids: Sequence[str]) -> Timed | None:
         try:
@@ -184,7 +195,7 @@ def _offloads(bundle: Bundle, tail: Graph, known: _Known, down: int, sizes: Mapp
         id="offload",
         kind="offload",
         offload_fraction=1.0,
-        encode_ms=raw * 1e-6 * _SERIALISE_MS_PER_MB,
+        encode_ms=known.serialise_ms(raw),
         bytes_up=raw + FRAMING_BYTES,
         bytes_down=down,
         tail_ms=served.ms,
@@ -201,19 +212,19 @@ def _offloads(bundle: Bundle, tail: Graph, known: _Known, down: int, sizes: Mapp
         best = min(found, key=lambda row: row.bytes)
         if best.bytes < raw:
             yield msgspec.structs.replace(
-                plain,
+                known.coded(plain, best),
                 id=f"offload:{best.codec}",
                 codec=best.codec,
-                encode_ms=best.encode_ms,
-                decode_ms=best.decode_ms,
                 bytes_up=best.bytes + FRAMING_BYTES,
             )
         for row in manifest.actions:
             if row.kind == "offload" and row.graphs == (tail.id,) and row.accuracy_drop is not None:
-                yield from _picture(plain, row, golden, best.bytes)
+                yield from _picture(plain, row, golden, best.bytes, known)
 
 
-def _picture(plain: ActionCost, row: Action, golden: Mapping[str, np.ndarray], least: int) -> Iterator[ActionCost]:
+def _picture(
+    plain: ActionCost, row: Action, golden: Mapping[str, np.ndarray], least: int, known: _Known
+) -> Iterator[ActionCost]:
     """The pictures among the inputs as JPEG or WebP, with the accuracy measured at conversion, where it pays."""
     pictures = [array for array in golden.values() if codecs.takes(row.codec, array)]
     if not pictures or codecs.missing(row.codec):
@@ -221,8 +232,7 @@ def _picture(plain: ActionCost, row: Action, golden: Mapping[str, np.ndarray], l
     found = codecs.measure(row.codec, pictures)
     crossing = found.bytes + sum(array.nbytes for array in golden.values() if not codecs.takes(row.codec, array))
     if crossing < least:
-        timed = msgspec.structs.replace(plain, encode_ms=found.encode_ms, decode_ms=found.decode_ms)
-        yield _lossy(timed, row, crossing)
+        yield _lossy(known.coded(plain, found), row, crossing)
 
 
 def _cut(
@@ -239,7 +249,7 @@ def _cut(
         kind="split",
         head_ms=head.ms,
         head_sd_ms=head.sd_ms,
-        encode_ms=crossing * 1e-6 * _SERIALISE_MS_PER_MB,
+        encode_ms=known.serialise_ms(crossing),
         offload_fraction=1.0,
         bytes_up=crossing + FRAMING_BYTES,
         bytes_down=down,
