@@ -11,8 +11,7 @@ from edgekit.devices import DeviceProfile, load
 _COPIES = 3  # of a tensor on its way: its bytes, the message, the socket; each is read and written
 _BYTES_PER_CYCLE = 3  # Zero 2 W and Pi 4: 2.6, N100: 3.3, Pi 5: 5
 _STAND_IN = {"x86_64": "x86-vnni", "AMD64": "x86-vnni"}
-_OTHER_BYTES_PER_CYCLE = 3  # Zero 2 W and Pi 4: 2.6, N100: 3.3, Pi 5: 5
-_STAND_IN = "pi5"
+_STAND_IN_ELSEWHERE = "pi5"
 
 
 def slower(here: DeviceProfile, there: DeviceProfile) -> float:
@@ -46,7 +45,7 @@ def serialise_ms(profile: DeviceProfile, size_bytes: int) -> float:
 
 def yardstick(local: DeviceProfile) -> DeviceProfile:
     """The profile that stands for this machine: its own where its memory was measured, else the nearest shipped one."""
-    return local if local.bandwidth else load(_STAND_IN.get(local.architecture, _OTHER_STAND_IN))
+    return local if local.bandwidth else load(_STAND_IN.get(local.architecture, _STAND_IN_ELSEWHERE))
 
 
 def slower_than_here(profile: DeviceProfile) -> float:
