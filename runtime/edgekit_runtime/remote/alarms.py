@@ -1,8 +1,8 @@
 """One thread that calls back at given times, for all requests of a session.
 
 Nearly every alarm is switched off before its time, so setting and switching off cost a request next to nothing: no
-thread is started or woken. What was switched off stays in the heap until its time; the thread wakes then, and finds
-that nothing is to be done.
+thread is started or woken. What was switched off stays in the heap; when the thread wakes for one of them, it throws
+away all that come before the next that still counts, and sleeps until that one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ class Alarm:
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call: Callable[[], None] | None = call
+
+    @property
+    def is_off(self) -> bool:
+        """Was it switched off?"""
+        return self._call is None
 
     def off(self) -> None:
         """Switches it off. A call that has begun goes on: what it does must bear that."""
@@ -71,10 +76,16 @@ class Alarms:
         if thread is not None:
             thread.join()
 
+    def _due(self) -> bool:
+        """Is it time for the next one that was not switched off?"""
+        while self._heap and self._heap[0][2].is_off:
+            heapq.heappop(self._heap)
+        return bool(self._heap) and self._heap[0][0] <= time.perf_counter()
+
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._closed and (not self._heap or self._heap[0][0] > time.perf_counter()):
+                while not self._closed and not self._due():
                     self._wakes_s = self._heap[0][0] if self._heap else math.inf
                     left = None if not self._heap else max(self._wakes_s - time.perf_counter(), 0.0)
                     self._changed.wait(left)
