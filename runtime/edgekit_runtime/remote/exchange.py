@@ -31,6 +31,7 @@ from edgekit_runtime.remote.offers import Offer
 from edgekit_runtime.remote.ways import Begun, joined
 
 _LONGEST_CALL_S = 30.0
+_SLACK = 0.05  # of the local run
 
 
 @dataclasses.dataclass
@@ -169,7 +170,9 @@ class Exchange:
             line.workers.submit(self._run_beside, self._here, sent)
             return self._first(sent, "")
         due_s = self._start + (self._plan.hedge_ms or 0.0) / 1e3
-        alarm = line.alarms.at(due_s, lambda: self._overdue(sent))
+        # A deadline is kept to the point; else a hedge may be later by what is little beside the run that it starts.
+        slack_s = 0.0 if line.controller.policy.deadline_ms is not None else _SLACK * line.local.cost.head_ms / 1e3
+        alarm = line.alarms.at(due_s, lambda: self._overdue(sent), slack_s)
         self._ask(sent)
         alarm.off()
         with self._lock:
