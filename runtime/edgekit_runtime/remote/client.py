@@ -1,4 +1,4 @@
-"""One channel to one V2 server: TLS, token, and the calls of the protocol."""
+"""One connection to one V2 server: TLS, token, and the calls of the protocol."""
 
 from __future__ import annotations
 
