@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socket
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,29 +15,29 @@ pytest.importorskip("grpc", reason="gRPC is not installed: pip install 'edgekit[
 pytest.importorskip("prometheus_client", reason="prometheus_client is not installed: pip install 'edgekit[server]'")
 
 from edgekit_runtime.adaptive import Policy
-from edgekit_runtime.adaptive.controller import Settings
+from edgekit_runtime.adaptive.choose import Decision
 from edgekit_runtime.errors import Unreachable
 from edgekit_runtime.remote.client import Client
-from tests.edgekit.serve.test_adaptive_session import bundle, found_out, opened, right  # noqa: F401  # a fixture
+from tests.edgekit.serve.test_adaptive_session import bundle, opened, right  # noqa: F401  # a fixture
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 
 @pytest.fixture
 def stuck(monkeypatch):
-    """Set: the server's runs wait until the test is over."""
+    """While it is set the server's runs wait."""
     from edgekit.serve import models
 
-    whole, slow, over = models.Model.run, threading.Event(), threading.Event()
+    whole, slow, end = models.Model.run, threading.Event(), time.monotonic() + 60
 
     def run(self, tensors):
-        if slow.is_set():
-            over.wait(20)
+        while slow.is_set() and time.monotonic() < end:
+            time.sleep(0.01)
         return whole(self, tensors)
 
     monkeypatch.setattr(models.Model, "run", run)
     yield slow
-    over.set()
+    slow.clear()
 
 
 def test_a_call_is_given_up_at_once_and_the_connection_serves_on(start, bundle, stuck) -> None:  # noqa: F811
@@ -112,26 +112,24 @@ def test_a_race_between_the_answer_and_giving_up_loses_no_channel(start, bundle)
         client.close()
 
 
-@pytest.mark.parametrize("deadline_ms", [None, 300.0])
-def test_a_hedge_that_is_first_frees_the_request_and_is_told_apart(
-    start,
-    bundle: Path,  # noqa: F811
-    stuck,
-    deadline_ms,
-) -> None:
-    settings = Settings(race_fraction=0.0)
-    with start((bundle,), most=1) as (address, _), opened(bundle, address, local_ms=60.0, settings=settings) as session:
-        session.controller._races._tokens = 2.0  # enough to find out that the server is worth its way
-        found_out(session)
-        assert session.infer({"x": X}).decision.kind == "offload"
-        session.controller.policy = Policy(deadline_ms=deadline_ms)
+@pytest.mark.parametrize("deadline_ms", [None, 1000.0])
+def test_a_hedge_that_is_first_frees_the_request_and_is_told_apart(start, bundle, stuck, deadline_ms) -> None:  # noqa: F811
+    policy = Policy(deadline_ms=deadline_ms)
+    with start((bundle,), most=1) as (address, _), opened(bundle, address, local_ms=30.0, policy=policy) as session:
+        plan = session.controller.plan
+
+        def forced(now_s: float):
+            found = plan(now_s)
+            old = found.decision
+            place = old.actions.place("offload")
+            decision = Decision(old.actions, place, 1.0, old.link, old.load, old.policy)
+            return dataclasses.replace(found, decision=decision, hedge_ms=100.0, race="")
+
+        session.controller.plan = forced
         stuck.set()
         begun = time.monotonic()
         result = session.infer({"x": X})
-        took_ms = (time.monotonic() - begun) * 1e3
-        assert right(result) and took_ms < 3000
-        if result.decision.kind == "offload":
-            assert result.timing.fallback == "the answer was overdue" and result.timing.local_ms > 0
-            assert not session._line.controller._flights  # it was given up, and that was learned
+        assert right(result) and 0.12 < time.monotonic() - begun < 5
+        assert result.timing.fallback == "the answer was overdue" and result.timing.local_ms > 0
+        assert not session._line.controller._flights  # it was given up, and that was learned
         stuck.clear()
-        assert right(session.infer({"x": X}))
