@@ -5,12 +5,13 @@
 Bundles are converted once into build/policies: the demo's CNN, ResNet44 with exits on its frozen body (certified on its
 held-back pictures), a MobileNetV1 of width 1 at 224 x 224 with seeded weights, MiniLM-L6 with its real ones, asked
 about a sentence of nine word pieces. Bytes are those of the real tensors; times are edgekit's predictions per operator
-(`edgekit.devices`), which docs/results/prediction.md judges; codecs are timed here and scaled by the same prediction of
-the whole student. Only actions that no other beats in head and bytes at once are kept.
+(`edgekit.devices`), which docs/results/prediction.md judges; codecs are timed here and scaled as `edgekit plan` does.
+Only actions that no other beats in head and bytes at once are kept, with what the table reads, to four digits.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -60,29 +61,57 @@ def main() -> int:
     found: dict[str, dict[str, dict[str, tuple[ActionCost, ...]]]] = {}
     for name, convert in STUDENTS.items():
         bundle = _once(name, convert)
-        here = Times(bundle, devices.load("x86-vnni"), 1)
         for device, (profile, threads) in DEVICES.items():
             own = Times(bundle, devices.load(profile), threads)
             for server, (other, workers) in SERVERS.items():
                 rows = actions_of(bundle, own, Times(bundle, devices.load(other), workers))
-                slower = local_ms(rows) / local_ms(actions_of(bundle, here, here))
-                found.setdefault(name, {}).setdefault(device, {})[server] = tuple(kept(rows, slower))
+                found.setdefault(name, {}).setdefault(device, {})[server] = tuple(map(short, kept(rows)))
         print(name, {device: round(local_ms(row["x86"]), 2) for device, row in found[name].items()}, flush=True)
     costs = Costs(f"edgekit {edgekit.__version__}", found)
     part = FILE.with_suffix(".part")  # an interrupted run leaves no half a file
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(costs), indent=1))
+    part.write_text(written(costs))
     part.replace(FILE)
     return 0
 
 
-def kept(rows: Sequence[ActionCost], slower: float) -> Iterator[ActionCost]:
-    """The local run, exits, and of what is sent only that which no other beats in device time and bytes.
+def written(costs: Costs) -> str:
+    """The file's text: a line an action, without what an action has anyway."""
+    students = _block({name: _block(by_device) for name, by_device in _lines(costs).items()})
+    return f'{{"made_by": {json.dumps(costs.made_by)}, "actions": {students}}}\n'
 
-    Args:
-        rows: All actions; codecs timed on this machine.
-        slower: How many times longer the device takes for the whole student than this machine.
-    """
-    rows = [msgspec.structs.replace(row, encode_ms=row.encode_ms * slower) for row in rows if row.kind != "variant"]
+
+def _lines(costs: Costs) -> dict[str, dict[str, str]]:
+    """Text of what each device has, by student."""
+    return {
+        student: {
+            device: _block({server: "[\n" + ",\n".join(map(_told, rows)) + "]" for server, rows in by_server.items()})
+            for device, by_server in by_device.items()
+        }
+        for student, by_device in costs.actions.items()
+    }
+
+
+def _block(rows: dict[str, str]) -> str:
+    return "{\n" + ",\n".join(f"{json.dumps(name)}: {text}" for name, text in rows.items()) + "}"
+
+
+def _told(row: ActionCost) -> str:
+    usual = msgspec.to_builtins(ActionCost(id=row.id, kind=row.kind))
+    whole = msgspec.to_builtins(row)
+    return json.dumps({name: value for name, value in whole.items() if name in ("id", "kind") or value != usual[name]})
+
+
+def short(row: ActionCost) -> ActionCost:
+    """Every time with four digits, which is more than a prediction is worth."""
+    rounded = {
+        name: float(f"{value:.4g}") for name in row.__struct_fields__ if isinstance(value := getattr(row, name), float)
+    }
+    return msgspec.structs.replace(row, **rounded)
+
+
+def kept(rows: Sequence[ActionCost]) -> Iterator[ActionCost]:
+    """The local run, exits, and of what is sent only that which no other beats in device time and bytes."""
+    rows = [row for row in rows if row.kind != "variant"]
     yield from (row for row in rows if row.offload_fraction == 0.0)
     for kind, most in (("offload", 3), ("split", MOST_SPLITS), ("exit", 2)):
         sent = [row for row in rows if row.kind == kind and row.offload_fraction > 0.0]
@@ -148,17 +177,12 @@ def _resnet44(out: Path) -> None:
 
 def _mobilenet224(out: Path) -> None:
     from sklearn.datasets import load_sample_images
-    from torch import nn
 
-    from edgekit.students.mlperf_tiny import MOBILENET, Classifier, _conv, _separable
+    from edgekit.students.mlperf_tiny import mobilenet
     from edgekit.students.sampling import seeded, settle_batch_norm
 
     with seeded(0):
-        width, blocks = 32, [_conv(3, 32, 3, 2)]
-        for outputs, stride in MOBILENET:
-            blocks.append(_separable(width, 4 * outputs, stride))
-            width = 4 * outputs
-        module: nn.Module = Classifier(blocks, width, 1000)
+        module = mobilenet(width=1.0, classes=1000)
     photographs = load_sample_images().images
     random = np.random.default_rng(0)
     crops = []

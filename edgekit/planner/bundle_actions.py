@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
@@ -21,8 +23,8 @@ from edgekit_runtime.remote.pieces import first_sample
 
 Basis = Literal["measured", "predicted"]
 
+_TRIED_BYTES = 1 << 18
 FRAMING_BYTES = 300  # of a request and of an answer: HTTP/2, gRPC and the V2 message around the tensors
-_SERIALISE_MS_PER_MB = 0.5  # on the slowest board's memory; a copy or two
 
 
 def actions_of(
@@ -32,7 +34,7 @@ def actions_of(
 
     Args:
         bundle: Opened.
-        device: Times of the device.
+        device: Times of the device; what is timed here (codecs) is scaled by the same profile.
         server: Times of the server.
         first: The cheaper student of the bundle's cascades, and its times on the device; None: cascades are left out.
 
@@ -62,7 +64,7 @@ def actions_of(
     for depth, point in enumerate(order):
         cut = _cut(manifest, point, depth, known, down, sizes, local)
         if cut is not None:
-            rows += [cut, *_int8(manifest, point, cut, sizes), *_handed_over(manifest, point, cut, known, local)]
+            rows += [cut, *_int8(manifest, point, cut, sizes, known), *_handed_over(manifest, point, cut, known, local)]
     if first is not None:
         rows += cascades(manifest, first, known, local, rows)
     return tuple({row.id: row for row in rows}.values())
@@ -180,7 +182,7 @@ def _offloads(bundle: Bundle, tail: Graph, known: Known, down: int, sizes: Mappi
         id="offload",
         kind="offload",
         offload_fraction=1.0,
-        encode_ms=raw * 1e-6 * _SERIALISE_MS_PER_MB,
+        encode_ms=known.serialise_ms(raw),
         bytes_up=raw + FRAMING_BYTES,
         bytes_down=down,
         tail_ms=served.ms,
@@ -197,19 +199,19 @@ def _offloads(bundle: Bundle, tail: Graph, known: Known, down: int, sizes: Mappi
         best = min(found, key=lambda row: row.bytes)
         if best.bytes < raw:
             yield msgspec.structs.replace(
-                plain,
+                known.coded(plain, best),
                 id=f"offload:{best.codec}",
                 codec=best.codec,
-                encode_ms=best.encode_ms,
-                decode_ms=best.decode_ms,
                 bytes_up=best.bytes + FRAMING_BYTES,
             )
         for row in manifest.actions:
             if row.kind == "offload" and row.graphs == (tail.id,) and row.accuracy_drop is not None:
-                yield from _picture(plain, row, golden, best.bytes)
+                yield from _picture(plain, row, golden, best.bytes, known)
 
 
-def _picture(plain: ActionCost, row: Action, golden: Mapping[str, np.ndarray], least: int) -> Iterator[ActionCost]:
+def _picture(
+    plain: ActionCost, row: Action, golden: Mapping[str, np.ndarray], least: int, known: Known
+) -> Iterator[ActionCost]:
     """The pictures among the inputs as JPEG or WebP, with the accuracy measured at conversion, where it pays."""
     pictures = [array for array in golden.values() if codecs.takes(row.codec, array)]
     if not pictures or codecs.missing(row.codec):
@@ -217,8 +219,7 @@ def _picture(plain: ActionCost, row: Action, golden: Mapping[str, np.ndarray], l
     found = codecs.measure(row.codec, pictures)
     crossing = found.bytes + sum(array.nbytes for array in golden.values() if not codecs.takes(row.codec, array))
     if crossing < least:
-        timed = msgspec.structs.replace(plain, encode_ms=found.encode_ms, decode_ms=found.decode_ms)
-        yield _lossy(timed, row, crossing)
+        yield _lossy(known.coded(plain, found), row, crossing)
 
 
 def _cut(
@@ -235,7 +236,7 @@ def _cut(
         kind="split",
         head_ms=head.ms,
         head_sd_ms=head.sd_ms,
-        encode_ms=crossing * 1e-6 * _SERIALISE_MS_PER_MB,
+        encode_ms=known.serialise_ms(crossing),
         offload_fraction=1.0,
         bytes_up=crossing + FRAMING_BYTES,
         bytes_down=down,
@@ -248,13 +249,29 @@ def _cut(
     )
 
 
-def _int8(manifest: Manifest, point: SplitPoint, cut: ActionCost, sizes: Mapping[str, int]) -> Iterator[ActionCost]:
+def _int8(
+    manifest: Manifest, point: SplitPoint, cut: ActionCost, sizes: Mapping[str, int], known: Known
+) -> Iterator[ActionCost]:
     """int8 on a float wire: a lossy codec, an action where conversion has measured its accuracy."""
     wanted = f"split:{point.id}:{codecs.INT8_ROW}"
     for row in manifest.actions:
         if row.id == wanted and row.accuracy_drop is not None:
             crossing = sum(_int8_bytes(tensor, sizes) for tensor in point.tensors) + _again(manifest, point, sizes)
-            yield _lossy(cut, row, crossing)
+            floats = sum(_bytes(tensor, sizes) for tensor in point.tensors if np.dtype(tensor.dtype).kind == "f")
+            rate = _int8_rate()
+            found = dataclasses.replace(
+                rate,
+                bytes=crossing,
+                encode_ms=rate.encode_ms * floats / _TRIED_BYTES,
+                decode_ms=rate.decode_ms * floats / _TRIED_BYTES,
+            )
+            yield _lossy(known.coded(cut, found), row, crossing)
+
+
+@functools.cache
+def _int8_rate() -> codecs.Measured:
+    """What `int8-row` takes here for a tensor of `_TRIED_BYTES`; it goes through all bytes alike."""
+    return codecs.measure(codecs.INT8_ROW, [np.ones((1, 64, _TRIED_BYTES // 256), np.float32)])
 
 
 def _lossy(plain: ActionCost, row: Action, crossing: int) -> ActionCost:

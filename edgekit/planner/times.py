@@ -16,8 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from edgekit.devices import DeviceProfile, Work, of_job, predict
+from edgekit.planner.byte_work import serialise_ms, slower_than_here
 from edgekit.profiler import targets
+from edgekit_runtime import codecs
+from edgekit_runtime.adaptive import ActionCost
 from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 from edgekit_runtime.machine import this_machine
@@ -134,6 +139,18 @@ class Known:
     def on_server(self, ids: Sequence[str]) -> Timed | None:
         """The same on the server."""
         return self._sum(self._server, ids)
+
+    def serialise_ms(self, size_bytes: int) -> float:
+        """Of a message's bytes on the device."""
+        return serialise_ms(self._device.profile, size_bytes)
+
+    def coded(self, plain: ActionCost, found: codecs.Measured) -> ActionCost:
+        """An action with a codec that was timed here, as it is there; what it makes is serialised, too."""
+        return msgspec.structs.replace(
+            plain,
+            encode_ms=self.serialise_ms(found.bytes) + found.encode_ms * slower_than_here(self._device.profile),
+            decode_ms=found.decode_ms * slower_than_here(self._server.profile),
+        )
 
     def _sum(self, times: Times, ids: Sequence[str]) -> Timed | None:
         try:

@@ -12,7 +12,7 @@ Convolutions are padded as TensorFlow's `same`: with stride 2 one more at the en
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from edgekit.students.sampling import Arrays, check_size, images, seeded, settle_batch_norm, spread_answers
-from edgekit_runtime.errors import Refused
+from edgekit_runtime.errors import Refused, UsageError
 
 # MobileNetV1 at width 0.25: channels and stride of each depthwise-separable block.
 MOBILENET = ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1))
@@ -136,14 +136,30 @@ def mobilenet_v1(size: str = "full", seed: int = 0) -> Classifier:
     """Width 0.25, 13 separable blocks (`tiny`: 3 blocks of 8 to 16 channels), seeded weights."""
 
     def make() -> Classifier:
-        width, table = (8, MOBILENET) if size == "full" else (4, MOBILENET_TINY)
-        blocks: list[nn.Module] = [_conv(3, width, 3, 2)]
-        for outputs, stride in table:
-            blocks.append(_separable(width, outputs, stride))
-            width = outputs
-        return Classifier(blocks, width, 2)
+        return mobilenet() if size == "full" else _mobilenet(4, MOBILENET_TINY, 2)
 
     return _settled(make, mobilenet_v1_example(32, seed=seed), size, seed)
+
+
+def mobilenet(width: float = 0.25, classes: int = 2) -> Classifier:
+    """MobileNetV1 with torch's first weights; its batch norm has seen nothing yet.
+
+    Args:
+        width: Of 1 has 32 to 1024 channels; a multiple of 1/32, so that all are whole.
+        classes: Of the last layer.
+    """
+    if width <= 0 or width * 32 != round(width * 32):
+        raise UsageError(f"a MobileNet of width {width:g} has channels that are not whole", remedy="0.25, 0.5, 1 ...")
+    table = [(round(4 * width * outputs), stride) for outputs, stride in MOBILENET]
+    return _mobilenet(round(32 * width), table, classes)
+
+
+def _mobilenet(width: int, table: Sequence[tuple[int, int]], classes: int) -> Classifier:
+    blocks: list[nn.Module] = [_conv(3, width, 3, 2)]
+    for outputs, stride in table:
+        blocks.append(_separable(width, outputs, stride))
+        width = outputs
+    return Classifier(blocks, width, classes)
 
 
 def autoencoder(size: str = "full", seed: int = 0) -> Autoencoder:

@@ -37,17 +37,26 @@ class Decision:
         policy: What was wanted.
     """
 
-    __slots__ = ("action", "actions", "kind", "link", "load", "place", "policy", "predicted_ms")
+    __slots__ = ("_state", "action", "actions", "kind", "link", "load", "place", "policy", "predicted_ms")
 
     def __init__(
-        self, actions: ActionSet, place: int, predicted_ms: float, link: Link, load: Load, policy: Policy
+        self,
+        actions: ActionSet,
+        place: int,
+        predicted_ms: float,
+        link: Link,
+        load: Load,
+        policy: Policy,
+        state: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
+        """Keeps `state`, where it is known already: what `costs.state` makes of link and load."""
         chosen = actions.actions[place]
         self.action: str = chosen.id
         self.kind: Kind = chosen.kind
         self.predicted_ms = predicted_ms
         self.place = place
         self.actions, self.link, self.load, self.policy = actions, link, load, policy
+        self._state = state
 
     @property
     def estimates(self) -> dict[str, Link | Load]:
@@ -83,7 +92,7 @@ class Decision:
     def moments(self, place: int | None = None) -> tuple[float, float]:
         """Mean (ms) and variance (ms²) of one action's time, the chosen one's by default."""
         place = self.place if place is None else place
-        theta, theta_variance = costs.state(self.link, self.load)
+        theta, theta_variance = self._state or costs.state(self.link, self.load)
         mean = float(self.actions.terms[place] @ theta)
         return mean, costs.variance_of(self.actions, place, theta, theta_variance)
 
@@ -110,29 +119,29 @@ def choose(actions: Sequence[ActionCost] | ActionSet, link: Link, load: Load, po
         UsageError: The policy names a split point that no action has.
     """
     actions = compiled(actions)
-    theta, theta_variance = costs.state(link, load)
+    state = theta, theta_variance = costs.state(link, load)
     times = actions.terms @ theta
     barred = admitted(actions, policy)
     wanted = objective(load, policy)
     if policy.deadline_ms is None:
         if wanted == "latency":
             place = int((times + barred).argmin())
-            return Decision(actions, place, float(times[place]), link, load, policy)
+            return Decision(actions, place, float(times[place]), link, load, policy, state)
         open_to = barred == 0
     else:
         if wanted == "latency":
             place = int((times + barred).argmin())
             if _surely(actions, place, times, theta, theta_variance, policy):
-                return Decision(actions, place, float(times[place]), link, load, policy)
+                return Decision(actions, place, float(times[place]), link, load, policy, state)
         spread2 = costs.variance(actions, theta, theta_variance)
         margins = costs.margin(times, spread2, policy.deadline_ms) - barred
         open_to = (margins >= costs.margin_needed(policy.miss_probability)) & (barred == 0)
         if not open_to.any():
             # Beyond three standard deviations a miss is a miss, and the faster one misses by less.
             place = best(-np.maximum(margins, -3.0), times, barred == 0)
-            return Decision(actions, place, float(times[place]), link, load, policy)
+            return Decision(actions, place, float(times[place]), link, load, policy, state)
     place = best(scores(actions, wanted, theta, times), times, open_to)
-    return Decision(actions, place, float(times[place]), link, load, policy)
+    return Decision(actions, place, float(times[place]), link, load, policy, state)
 
 
 def _surely(

@@ -74,20 +74,25 @@ def sizes_of(inputs: Sequence[Tensor], given: Mapping[str, Any]) -> dict[str, in
     }
 
 
-def check(tensors: Arrays, parameters: Mapping[str, Any], expected: Expected) -> None:
+def check(tensors: Arrays, sha256: Any, expected: Expected) -> None:
     """Is it an answer to the request?
+
+    Args:
+        tensors: Of the answer.
+        sha256: Of the graph it is of, as the server says.
+        expected: What it must look like.
 
     Raises:
         Refused: Another graph's, a wrong name, dtype or shape, or numbers that are none.
     """
-    if expected.sha256 and parameters.get("sha256") != expected.sha256:
+    if expected.sha256 and sha256 != expected.sha256:
         raise Refused("the answer is of another graph", remedy="serve the bundle that the device has")
     for tensor in expected.outputs:
         array = tensors.get(tensor.name)
-        if array is None or array.dtype.name != tensor.dtype or array.ndim != len(tensor.shape):
+        if array is None or array.dtype != tensor.dtype or array.ndim != len(tensor.shape):
             raise Refused(f"the answer has no {tensor.name} {tensor.dtype}", remedy="look at the server")
         wanted = [expected.sizes.get(size) if isinstance(size, str) else size for size in tensor.shape]
         if any(size is not None and size != got for size, got in zip(wanted, array.shape, strict=True)):
             raise Refused(f"{tensor.name} has shape {array.shape}, not {wanted}", remedy="look at the server")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and np.count_nonzero(np.isfinite(array)) != array.size:
             raise Refused(f"{tensor.name} holds what is no number", remedy="look at the server")

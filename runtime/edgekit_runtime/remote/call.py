@@ -1,18 +1,18 @@
-"""One call to a V2 server: who reads its answer, what it is, and what an error of gRPC means here."""
+"""One call to a V2 server: how it is sent and given up, what its answer is, and what an error of gRPC means here."""
 
 from __future__ import annotations
 
 import dataclasses
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import Refused, Unreachable
 
 RETRY_AFTER = "retry-after-ms"
+SERVICE = "/inference.GRPCInferenceService/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,22 +21,39 @@ class Reply:
 
     Attributes:
         tensors: By name.
-        parameters: Of the answer.
-        network_ms: Round trip less the server's residence time.
+        rows: Parameters of the answer as they came; those that are asked for are read.
+        total_ms: Round trip.
+        residence_ms: Of it in the server, as it says; 0 where it does not.
+        queue_ms: Of that, waiting.
         bytes_up: Of the request message.
         bytes_down: Of the answer message.
     """
 
     tensors: Arrays
-    parameters: dict[str, Any]
-    network_ms: float
+    rows: Mapping[str, Any]
+    total_ms: float
+    residence_ms: float
+    queue_ms: float
     bytes_up: int
     bytes_down: int
 
+    @property
+    def network_ms(self) -> float:
+        """Round trip less the server's residence time."""
+        return max(self.total_ms - self.residence_ms, 0.0)
+
+    @property
+    def server_ms(self) -> float:
+        """Time in the server, waiting left out."""
+        return max(self.residence_ms - self.queue_ms, 0.0)
+
+    def parameter(self, name: str) -> Any:
+        """The plain value of one parameter; None where the server does not give it."""
+        return _parameter(self.rows, name)
+
     def number(self, name: str) -> float:
         """A numeric parameter; 0 where the server does not give it."""
-        value = self.parameters.get(name, 0.0)
-        return float(value) if isinstance(value, (int, float)) else 0.0
+        return _number(self.rows, name)
 
 
 class Late(Refused):
@@ -47,99 +64,129 @@ class Late(Refused):
         self.retry_after_s = retry_after_s
 
 
-class Call:
-    """A request on its way. It is driven by the thread that waits for its answer, or by one of the client's own.
+class Lanes:
+    """Channels to one server, one for each call that is out at the same time; gRPC joins them to one connection.
 
-        result()      the caller's thread reads the answer itself: no other thread is woken
-        then(call)    a thread of the client reads it, which is there already, and calls back
-
-    gRPC's own futures start a thread whenever a channel was idle, which costs as much as a third of a round trip.
+    A blocking call is the shortest way there and back, and gRPC ends it from outside only with its channel. So each
+    has a channel of its own, which is closed when the call is given up, and else serves the next.
     """
 
-    def __init__(
-        self, stream: Any, started: float, bytes_up: int, request_id: str, workers: ThreadPoolExecutor
-    ) -> None:
-        self._stream, self._started, self._bytes_up, self._id = stream, started, bytes_up, request_id
-        self._workers = workers
-        self._lock = threading.Lock()
-        self._taken = False  # a thread reads the answer, or has read it
-        self._done = threading.Event()
-        self._calls: list[Callable[[], None]] = []
-        self._answer: Any = None
-        self._error: Exception | None = None
-        self._total_ms = 0.0
-
-    def then(self, call: Callable[[], None]) -> None:
-        """Calls back once, in a thread of the client, when it has ended in whatever way; at once when it has."""
-        with self._lock:
-            ended = self._done.is_set()
-            if not ended:
-                self._calls.append(call)
-        if ended:
-            call()
-        else:
-            self._hand_over()
-
-    def cancel(self) -> None:
-        """Gives it up."""
-        self._stream.cancel()
-
-    def result(self, timeout_s: float | None = None) -> Reply:
-        """The answer.
+    def __init__(self, make: Callable[[], Any]) -> None:
+        """Makes none yet.
 
         Args:
-            timeout_s: Longest wait; None: until the call ends, by its own timeout at the latest.
+            make: A channel with everything of ours in it.
+        """
+        self._make = make
+        self._lock = threading.Lock()
+        self._free: list[Lane] = []
+        self._all: set[Lane] = set()
+        self._closed = False
+
+    def take(self) -> Lane:
+        """One that nobody else uses; the one used last, which is still in the caches.
+
+        Raises:
+            Unreachable: They are closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise Unreachable("the channel is closed", remedy="open the session again")
+            if self._free:
+                return self._free.pop()
+            lane = Lane(self._make())
+            self._all.add(lane)
+            return lane
+
+    def give(self, lane: Lane) -> None:
+        """Gives back one whose call has ended."""
+        with self._lock:
+            self._free.append(lane)
+
+    def drop(self, lane: Lane) -> None:
+        """Closes one, and ends what is on it."""
+        with self._lock:
+            self._all.discard(lane)
+        lane.close()
+
+    def close(self) -> None:
+        """Closes all, and ends what is on them."""
+        with self._lock:
+            self._closed = True
+            lanes = tuple(self._all)
+        for lane in lanes:
+            lane.close()
+
+
+class Lane:
+    """One channel and its ModelInfer."""
+
+    def __init__(self, channel: Any) -> None:
+        from edgekit_runtime.remote.generated import open_inference_pb2 as pb
+
+        self.close = channel.close
+        self.ask = channel.unary_unary(
+            SERVICE + "ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+
+
+class Call:
+    """A request that can be sent once, by the thread that wants its answer: no other is woken for it.
+
+    result()   sends and reads in the caller's thread
+    cancel()   from another one: `result` ends at once
+    """
+
+    def __init__(self, lanes: Lanes, message: Any, request_id: str, timeout_s: float, metadata: Any) -> None:
+        self._lanes, self._message, self._id = lanes, message, request_id
+        self._timeout_s, self._metadata = timeout_s, metadata
+        self._lock = threading.Lock()
+        self._lane: Lane | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Gives it up; nothing happens when it has ended."""
+        with self._lock:
+            self._cancelled = True
+            lane, self._lane = self._lane, None
+        if lane is not None:
+            self._lanes.drop(lane)
+
+    def result(self) -> Reply:
+        """The answer.
 
         Raises:
             Unreachable: No answer came.
             Late: The server refused for want of time.
             Refused: The server refuses this request, or its answer is not one to it.
         """
-        if not self._done.is_set():
-            if timeout_s is None and self._take():
-                self._drive()
-            else:
-                self._hand_over()
-                if not self._done.wait(timeout_s):
-                    raise Unreachable("no answer came in time", remedy="the local answer serves")
-        if self._error is not None:
-            raise self._error
-        return reply_of(self._answer, self._id, self._total_ms, self._bytes_up)
-
-    def _take(self) -> bool:
-        """Is it this thread that reads the answer?"""
-        with self._lock:
-            first, self._taken = not self._taken, True
-        return first
-
-    def _hand_over(self) -> None:
-        if self._take():
-            try:
-                self._workers.submit(self._drive)
-            except RuntimeError:  # the client is closed, and with it the call: it ends at once
-                self._drive()
-
-    def _drive(self) -> None:
-        """Reads the answer and the status behind it."""
-        import grpc
-
+        grpc = grpc_package()
+        lane = self._take()
+        start = time.perf_counter()
         try:
-            self._answer = next(self._stream)
-            self._total_ms = (time.perf_counter() - self._started) * 1e3
-            next(self._stream, None)
+            answer = lane.ask(self._message, timeout=self._timeout_s, metadata=self._metadata)
+            total_ms = (time.perf_counter() - start) * 1e3
         except grpc.RpcError as error:
-            self._error = translated(error)
-            self._error.__cause__ = error
-        except StopIteration:
-            self._error = Unreachable("the server ended the call without an answer", remedy="look at the server")
-        except Exception as error:  # noqa: BLE001 - bytes that are no message, or a fault of gRPC: whoever waits is told
-            self._error = Unreachable(f"the answer cannot be read: {error}", remedy="look at the server")
-            self._error.__cause__ = error
+            raise translated(error) from error
+        except ValueError as error:  # of gRPC: the channel was closed a moment before
+            raise Unreachable(f"the channel is closed: {error}", remedy="the local answer serves") from error
+        finally:
+            with self._lock:
+                ours, self._lane = self._lane is lane, None
+            if ours:
+                self._lanes.give(lane)
+        return reply_of(answer, self._id, total_ms, self._message.ByteSize())
+
+    def _take(self) -> Lane:
+        lane = self._lanes.take()
         with self._lock:
-            self._done.set()
-            calls, self._calls = self._calls, []
-        for call in calls:
-            call()
+            if not self._cancelled:
+                self._lane = lane
+                return lane
+        self._lanes.give(lane)
+        raise Unreachable("the request was given up before it was sent", remedy="the local answer serves")
 
 
 def reply_of(answer: Any, request_id: str, total_ms: float, bytes_up: int) -> Reply:
@@ -152,10 +199,21 @@ def reply_of(answer: Any, request_id: str, total_ms: float, bytes_up: int) -> Re
 
     if answer.id != request_id:
         raise Refused(f"the answer is to {answer.id[:40]!r}, not to this request", remedy="look at the server")
-    parameters = messages.read_parameters(answer.parameters)
-    residence = parameters.get("residence_ms", 0.0)
-    network_ms = max(total_ms - (float(residence) if isinstance(residence, (int, float)) else 0.0), 0.0)
-    return Reply(messages.read_response(answer), parameters, network_ms, bytes_up, answer.ByteSize())
+    rows = answer.parameters
+    residence_ms, queue_ms = _number(rows, "residence_ms"), _number(rows, "queue_ms")
+    return Reply(messages.read_response(answer), rows, total_ms, residence_ms, queue_ms, bytes_up, answer.ByteSize())
+
+
+def _parameter(rows: Mapping[str, Any], name: str) -> Any:
+    from edgekit_runtime.remote.messages import read_parameter
+
+    row = rows.get(name)
+    return None if row is None else read_parameter(row)
+
+
+def _number(rows: Mapping[str, Any], name: str) -> float:
+    value = _parameter(rows, name)
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def translated(error: Any) -> Exception:

@@ -1,12 +1,12 @@
-"""One channel to one V2 server: TLS, token, and the calls of the protocol."""
+"""One connection to one V2 server: TLS, token, and the calls of the protocol."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,14 +14,13 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from edgekit_runtime.errors import UsageError
-from edgekit_runtime.remote.call import Call, Late, Reply, grpc_package, reply_of, translated
+from edgekit_runtime.remote.call import SERVICE, Call, Lanes, Late, Reply, grpc_package, translated
 
 __all__ = ["Call", "Client", "Credentials", "Late", "Reply", "parse"]
 
 SCHEMES = ("grpc", "grpcs")
 DEFAULT_PORT = 8001
 MAX_MESSAGE_BYTES = 64 << 20
-SERVICE = "/inference.GRPCInferenceService/"
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -31,10 +30,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # The session decides itself what is tried again; a channel that does so on its own would hide a dead server.
     ("grpc.enable_retries", 0),
-    # An answer is read by the thread that waits for it (`Call`); gRPC's Python layer keeps this option to itself.
-    ("SingleThreadedUnaryStream", 1),
 )
-_READERS = 128  # most answers that are awaited by `then` at one time; threads are made when they are needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Credentials:
 
 
 class Client:
-    """A channel to one server, kept open. Safe from several threads."""
+    """A connection to one server, kept open. Safe from several threads."""
 
     def __init__(self, url: str, credentials: Credentials | None = None) -> None:
         """Opens a channel; no byte is sent before the first call.
@@ -76,16 +72,15 @@ class Client:
                 "a token would travel in the clear", remedy=f"grpcs://{self.address}, or a server on this machine"
             )
         if self.secure:
-            self._channel = grpc.secure_channel(self.address, self._tls(grpc), options=_OPTIONS)
+            make = functools.partial(grpc.secure_channel, self.address, self._tls(grpc), options=_OPTIONS)
         else:
-            self._channel = grpc.insecure_channel(self.address, options=_OPTIONS)
+            make = functools.partial(grpc.insecure_channel, self.address, options=_OPTIONS)
+        self._channel, self._lanes = make(), Lanes(make)
         self._metadata = (("authorization", f"Bearer {self.credentials.token}"),) if self.credentials.token else ()
         self._calls: dict[str, Any] = {}
         self._count = itertools.count(1)
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="edgekit-reply")
-        self._streams = self._streaming()
 
-    def infer(
+    def request(
         self,
         model: str,
         tensors: Mapping[str, np.ndarray],
@@ -95,7 +90,7 @@ class Client:
         codec: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
     ) -> Call:
-        """Sends a request; returns at once.
+        """A request, ready to be sent: `result()` does so, and waits.
 
         Args:
             model: Name on the server.
@@ -103,44 +98,23 @@ class Client:
             version: Empty: the server's default.
             parameters: Of the request.
             codec: By tensor name, for our own server only.
-            timeout_s: After which the call ends as unreachable.
+            timeout_s: Of the call, from when it is sent; it ends as unreachable then.
         """
-        message, request_id = self._message(model, tensors, version, parameters, codec)
-        started = time.perf_counter()
-        stream = self._streams(message, timeout=timeout_s, metadata=self._metadata)
-        return Call(stream, started, message.ByteSize(), request_id, self._readers)
+        from edgekit_runtime.remote import messages
 
-    def call(
-        self,
-        model: str,
-        tensors: Mapping[str, np.ndarray],
-        *,
-        version: str = "",
-        parameters: Mapping[str, Any] | None = None,
-        codec: Mapping[str, str] | None = None,
-        timeout_s: float = 30.0,
-    ) -> Reply:
-        """Sends a request and waits: the shortest way for who has nothing else to do, and cannot be cancelled.
+        request_id = str(next(self._count))
+        message = messages.request(model, version, tensors, request_id=request_id, parameters=parameters, codec=codec)
+        return Call(self._lanes, message, request_id, timeout_s, self._metadata)
 
-        Args:
-            model: Name on the server.
-            tensors: By name.
-            version: Empty: the server's default.
-            parameters: Of the request.
-            codec: By tensor name, for our own server only.
-            timeout_s: After which the call ends as unreachable.
+    def call(self, model: str, tensors: Mapping[str, np.ndarray], **options: Any) -> Reply:
+        """Sends a request and waits. Arguments as `request` has them.
 
         Raises:
             Unreachable: No answer came.
             Late: The server refused for want of time.
             Refused: The server refuses this request, or its answer is not one to it.
         """
-        from edgekit_runtime.remote.generated import open_inference_pb2 as pb
-
-        message, request_id = self._message(model, tensors, version, parameters, codec)
-        started = time.perf_counter()
-        answer = self._ask("ModelInfer", message, pb.ModelInferResponse, timeout_s)
-        return reply_of(answer, request_id, (time.perf_counter() - started) * 1e3, message.ByteSize())
+        return self.request(model, tensors, **options).result()
 
     def ping(self, timeout_s: float = 2.0) -> float:
         """Round trip of an empty request, ms.
@@ -168,33 +142,8 @@ class Client:
 
     def close(self) -> None:
         """Ends the channel and what is still on its way."""
+        self._lanes.close()
         self._channel.close()
-        self._readers.shutdown(wait=False)
-
-    def _message(
-        self,
-        model: str,
-        tensors: Mapping[str, np.ndarray],
-        version: str,
-        parameters: Mapping[str, Any] | None,
-        codec: Mapping[str, str] | None,
-    ) -> tuple[Any, str]:
-        from edgekit_runtime.remote import messages
-
-        request_id = str(next(self._count))
-        return messages.request(
-            model, version, tensors, request_id=request_id, parameters=parameters, codec=codec
-        ), request_id
-
-    def _streaming(self) -> Any:
-        """ModelInfer as a call whose answers are a stream, of one: on the wire the two are the same."""
-        from edgekit_runtime.remote.generated import open_inference_pb2 as pb
-
-        return self._channel.unary_stream(
-            SERVICE + "ModelInfer",
-            request_serializer=pb.ModelInferRequest.SerializeToString,
-            response_deserializer=pb.ModelInferResponse.FromString,
-        )
 
     def _ask(self, method: str, message: Any, kind: Any, timeout_s: float) -> Any:
         grpc = grpc_package()

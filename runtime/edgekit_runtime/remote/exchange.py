@@ -3,6 +3,9 @@
 way.begin ── answered already ────────────────────────────────► answer
    └── encode ── send ── answer valid? ──► joined ─────────────► answer
                    └── late, error, wrong: the local run ──────► answer      the first valid one wins
+
+The request's own thread sends and reads. An alarm starts the local run in another thread when the answer is overdue;
+where that is first, it gives the call up, and the request's thread wakes. Only a race sends in a thread beside.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from edgekit_runtime.adaptive.controller import Plan
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import EdgekitError, InputMismatch
 from edgekit_runtime.manifest import Tensor
+from edgekit_runtime.remote.alarms import Alarms
 from edgekit_runtime.remote.answers import Expected, Result, Timing, check, sizes_of
 from edgekit_runtime.remote.call import Call, Late, Reply
 from edgekit_runtime.remote.client import Client
@@ -28,6 +32,7 @@ from edgekit_runtime.remote.watch import Watch
 from edgekit_runtime.remote.ways import Begun, joined
 
 _LONGEST_CALL_S = 30.0
+_SLACK = 0.05  # of the local run
 
 
 @dataclasses.dataclass
@@ -39,6 +44,8 @@ class Line:
         controller: Decides and learns; used under `lock`.
         lock: Of the controller.
         workers: Threads for local runs beside a call.
+        senders: Threads for calls beside a local run; an answer may come long after its request was over.
+        alarms: Start local runs when answers are overdue.
         local: The net under every request.
         inputs: Of the student.
         outputs: Those that every answer has.
@@ -52,6 +59,8 @@ class Line:
     controller: Controller
     lock: threading.Lock
     workers: ThreadPoolExecutor
+    senders: ThreadPoolExecutor
+    alarms: Alarms
     local: Offer
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -71,15 +80,17 @@ class _Sent:
     flight: int
     head_ms: float
     encode_ms: float
+    given_up: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class _Event:
-    """Something has ended: the server's answer (`sent`), or the run here beside it."""
+    """Something has ended: the server's answer, or the run here beside it."""
 
-    sent: _Sent | None
+    there: bool
     outputs: Arrays | None = None
     error: BaseException | None = None
+    reply: Reply | None = None
 
 
 def run_here(line: Line, offer: Offer, inputs: Mapping[str, Any]) -> tuple[Arrays, float, str]:
@@ -143,6 +154,8 @@ class Exchange:
         self._remote, self._here, self._start = remote, here, start
         self._chosen_here = plan.decision.action == here.cost.id
         self._ended: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._back = self._hedged = False  # the call has ended; the local run was started before that
 
     def result(self) -> Result:
         """The first valid answer.
@@ -150,41 +163,65 @@ class Exchange:
         Raises:
             InputMismatch: The inputs do not fit the student.
         """
-        racing = bool(self._plan.race)
+        line = self._line
         try:
             sent = self.send()
         except EdgekitError as error:  # the head or a codec failed: the local run says whether the inputs are to blame
-            outputs, local_ms, _ = run_here(self._line, self._line.local, self._inputs)
-            return self._told(outputs, local_ms, error.message)
+            return self._here_after(error.message)
         if isinstance(sent, Result):
             return sent
-        local, fallback, failed = racing, "", False
+        if self._plan.race:
+            line.senders.submit(self._ask, sent)
+            line.workers.submit(self._run_beside, self._here, sent)
+            return self._first(sent, "")
+        due_s = self._start + (self._plan.hedge_ms or 0.0) / 1e3
+        # A deadline is kept to the point; else a hedge may be later by what is little beside the run that it starts.
+        slack_s = 0.0 if line.controller.policy.deadline_ms is not None else _SLACK * line.local.cost.head_ms / 1e3
+        alarm = line.alarms.at(due_s, lambda: self._overdue(sent), slack_s)
+        self._ask(sent)
+        alarm.off()
+        with self._lock:
+            self._back = True
+        if self._hedged:
+            return self._first(sent, "the answer was overdue")
+        event = self._ended.get()
+        if event.outputs is None:
+            return self._here_after(_said(event.error))
+        return self._answer(event, sent, "", False)
+
+    def _first(self, sent: _Sent, fallback: str) -> Result:
+        """The first valid answer of two that are on their way, or have come."""
+        failed = False
         lost: BaseException | None = None
-        if racing:
-            self._beside(self._here)
         while True:
-            wait = None if local else max((self._plan.hedge_ms or 0.0) - since(self._start), 0.0) / 1e3
-            try:
-                event = self._ended.get(timeout=wait)
-            except queue.Empty:
-                local, fallback = True, "the answer was overdue"
-                self._beside(self._line.local)
-                continue
-            if event.sent is not None and event.outputs is None:
+            event = self._ended.get()
+            if event.outputs is not None:
+                return self._answer(event, sent, fallback, failed)
+            if event.there:
                 failed, fallback = True, _said(event.error)
                 if lost is not None:
                     raise lost
-                if not local:
-                    local = True
-                    self._beside(self._line.local)
-                continue
-            if event.error is not None:
+            else:
+                assert event.error is not None
                 if failed or isinstance(event.error, InputMismatch):  # what does not fit here fits nowhere
                     sent.call.cancel()
                     raise event.error
                 lost = event.error  # the server may still answer; its call ends by itself
-                continue
-            return self._answer(event, sent, fallback, failed)
+
+    def _here_after(self, fallback: str) -> Result:
+        outputs, local_ms, _ = run_here(self._line, self._line.local, self._inputs)
+        return self._told(outputs, local_ms, fallback)
+
+    def _overdue(self, sent: _Sent) -> None:
+        """In the alarms' thread."""
+        with self._lock:
+            if self._back:
+                return
+            try:
+                self._line.workers.submit(self._run_beside, self._line.local, sent)
+            except RuntimeError:  # the session is being closed, which ends the call: the request answers itself
+                return
+            self._hedged = True
 
     def send(self) -> _Sent | Result:
         """The device's part, and what is left of it to the server; a `Result` where nothing is left.
@@ -211,7 +248,7 @@ class Exchange:
         if line.ours and deadline_ms is not None:
             parameters["deadline_ms"] = max(deadline_ms - since(self._start), 1.0)
         encode_start = time.perf_counter()
-        call = line.client.infer(
+        call = line.client.request(
             self._remote.model,
             begun.tensors,
             parameters=parameters,
@@ -221,10 +258,7 @@ class Exchange:
         encode_ms = since(encode_start)
         with line.lock:
             flight = line.controller.sent(time.monotonic(), cost.id)
-        sent = _Sent(call, self._remote, begun, flight, head_ms, encode_ms)
-        expected = self._expected(begun)
-        call.then(lambda: self._returned(sent, expected))
-        return sent
+        return _Sent(call, self._remote, begun, flight, head_ms, encode_ms)
 
     def _expected(self, begun: Begun) -> Expected:
         sizes = sizes_of(self._line.inputs, self._inputs)
@@ -232,27 +266,29 @@ class Exchange:
             sizes[self._line.batch] = len(begun.rest)
         return Expected(self._line.outputs, self._remote.sha256, sizes)
 
-    def _returned(self, sent: _Sent, expected: Expected) -> None:
-        """In a thread of gRPC: the call has ended in whatever way."""
-        now = time.monotonic()
+    def _ask(self, sent: _Sent) -> None:
+        """Sends, and waits until the call has ended in whatever way."""
+        line = self._line
+        expected = self._expected(sent.begun)
         try:
-            reply = sent.call.result(0)
-            check(reply.tensors, reply.parameters, expected)
+            reply = sent.call.result()
+            now = time.monotonic()
+            check(reply.tensors, reply.parameter("sha256"), expected)
             outputs = joined(sent.begun, {tensor.name: reply.tensors[tensor.name] for tensor in expected.outputs})
         except EdgekitError as error:
-            with self._line.lock:
-                if sent.flight and not self._line.closed:
+            with line.lock:
+                if not sent.given_up and not line.closed:
                     retry_after_s = error.retry_after_s if isinstance(error, Late) else None
-                    self._line.controller.failed(now, sent.flight, retry_after_s)
-            self._ended.put(_Event(sent, error=error))
+                    line.controller.failed(time.monotonic(), sent.flight, retry_after_s)
+            self._ended.put(_Event(True, error=error))
             return
-        with self._line.lock:
-            self._line.controller.back(sent.flight)
-            self._line.controller.observe(now, self._outcome(sent, reply))
-        self._ended.put(_Event(sent, outputs=outputs))
+        with line.lock:
+            line.controller.back(sent.flight)
+            line.controller.observe(now, self._outcome(sent, reply))
+        self._ended.put(_Event(True, outputs=outputs, reply=reply))
 
     def _outcome(self, sent: _Sent, reply: Reply) -> Outcome:
-        cost, ours, queue_ms = sent.offer.cost, self._line.ours, reply.number("queue_ms")
+        cost, ours = sent.offer.cost, self._line.ours
         own_ms = sent.begun.idle_ms
         scale = 1.0 if own_ms is None else (cost.head_ms + cost.encode_ms) / (own_ms + cost.encode_ms)
         return Outcome(
@@ -261,14 +297,14 @@ class Exchange:
             network_ms=reply.network_ms,
             bytes_up=reply.bytes_up,
             bytes_down=reply.bytes_down,
-            queue_ms=queue_ms if ours else None,
-            server_ms=max(reply.number("residence_ms") - queue_ms, 0.0) if ours else None,
+            queue_ms=reply.queue_ms if ours else None,
+            server_ms=reply.server_ms if ours else None,
         )
 
     def _answer(self, event: _Event, sent: _Sent, fallback: str, failed: bool) -> Result:
         """The first valid answer, and what is learned from it."""
         assert event.outputs is not None
-        here, raced = event.sent is None, bool(self._plan.race)
+        here, raced = not event.there, bool(self._plan.race)
         with self._line.lock:
             if raced:
                 self._line.controller.race_over(time.monotonic(), here != self._chosen_here)
@@ -276,27 +312,24 @@ class Exchange:
                 self._line.controller.answered(hedged=bool(fallback))
             elif not failed:
                 self._line.controller.gave_up(time.monotonic(), sent.flight)
-        if here and not failed and not raced:
-            sent.flight = 0
-            sent.call.cancel()
         total = since(self._start)
         if here:
             told = "" if self._chosen_here else fallback or "the local run was first"
             return Result(event.outputs, self._plan.decision, Timing(total, local_ms=total, fallback=told))
-        return Result(event.outputs, self._plan.decision, self._timing(sent, total))
+        assert event.reply is not None
+        return Result(event.outputs, self._plan.decision, self._timing(sent, event.reply, total))
 
-    def _timing(self, sent: _Sent, total_ms: float) -> Timing:
-        reply, link = sent.call.result(0), self._plan.decision.link
+    def _timing(self, sent: _Sent, reply: Reply, total_ms: float) -> Timing:
+        link = self._plan.decision.link
         up = reply.bytes_up / link.uplink_mbps if link.up else 1.0
         share = up / (up + (reply.bytes_down / link.downlink_mbps if link.up else 1.0))
-        queue_ms = reply.number("queue_ms")
         return Timing(
             total_ms,
             local_ms=sent.head_ms,
             encode_ms=sent.encode_ms,
             uplink_ms=reply.network_ms * share,
-            server_ms=max(reply.number("residence_ms") - queue_ms, 0.0),
-            queue_ms=queue_ms,
+            server_ms=reply.server_ms,
+            queue_ms=reply.queue_ms,
             downlink_ms=reply.network_ms * (1 - share),
         )
 
@@ -304,15 +337,16 @@ class Exchange:
         timing = Timing(since(self._start), local_ms=local_ms, fallback=fallback)
         return Result(outputs, self._plan.decision, timing)
 
-    def _beside(self, offer: Offer) -> None:
-        """Starts a run on the device."""
-        self._line.workers.submit(self._run_beside, offer)
-
-    def _run_beside(self, offer: Offer) -> None:
+    def _run_beside(self, offer: Offer, sent: _Sent) -> None:
+        """A run on the device while a call is out. A hedge that is first, or that the inputs do not fit, ends it."""
         try:
-            self._ended.put(_Event(None, outputs=run_here(self._line, offer, self._inputs)[0]))
+            event = _Event(False, outputs=run_here(self._line, offer, self._inputs)[0])
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
-            self._ended.put(_Event(None, error=error))
+            event = _Event(False, error=error)
+        self._ended.put(event)
+        if not self._plan.race and (event.outputs is not None or isinstance(event.error, InputMismatch)):
+            sent.given_up = True
+            sent.call.cancel()
 
 
 def since(start: float) -> float:

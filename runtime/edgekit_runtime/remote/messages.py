@@ -94,17 +94,18 @@ def response(
     return message
 
 
-def read_request(message: Any) -> Arrays:
+def read_request(message: Any, parameters: Mapping[str, Parameter]) -> Arrays:
     """The tensors of a request, decoded.
+
+    Args:
+        message: A `ModelInferRequest`.
+        parameters: Of it, as `read_parameters` gives them.
 
     Raises:
         InputMismatch: A datatype, shape or length that does not fit.
         Refused: A codec that cannot be read.
     """
-    given = message.parameters
-    chosen = {
-        key[len(_CODEC) :]: str(read_parameter(row, "none")) for key, row in given.items() if key.startswith(_CODEC)
-    }
+    chosen = {key[len(_CODEC) :]: str(value) for key, value in parameters.items() if key.startswith(_CODEC)}
     return _read(message.inputs, message.raw_input_contents, chosen)
 
 
@@ -119,14 +120,14 @@ def read_response(message: Any) -> Arrays:
 
 def read_parameters(rows: Mapping[str, Any]) -> dict[str, Parameter]:
     """Parameters as plain values; those of no value are left out."""
-    found = {name: read_parameter(row, None) for name, row in rows.items()}
+    found = {name: read_parameter(row) for name, row in rows.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def read_parameter(row: Any, absent: Parameter | None) -> Any:
-    """The plain value of one parameter, or `absent` where it has none."""
+def read_parameter(row: Any) -> Any:
+    """The plain value of one parameter; None where it has none."""
     kind = row.WhichOneof("parameter_choice")
-    return absent if kind is None else getattr(row, kind)
+    return None if kind is None else getattr(row, kind)
 
 
 def put(rows: Any, values: Mapping[str, Parameter]) -> None:

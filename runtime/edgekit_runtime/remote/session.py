@@ -24,6 +24,7 @@ from edgekit_runtime.adaptive import Controller, Policy, journal
 from edgekit_runtime.adaptive.controller import Settings
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
+from edgekit_runtime.remote.alarms import Alarms
 from edgekit_runtime.remote.answers import Result, Timing
 from edgekit_runtime.remote.client import Client, Credentials
 from edgekit_runtime.remote.exchange import Exchange, Line, run_here, since
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from edgekit_runtime.session import Session
 
 __all__ = ["AdaptiveSession", "Result", "Timing"]
+
+_SENDERS = 128  # most calls of races, and pings, that are out at one time; threads are made when they are needed
 
 
 class AdaptiveSession:
@@ -118,6 +121,8 @@ class AdaptiveSession:
             controller=self.controller,
             lock=threading.Lock(),
             workers=ThreadPoolExecutor(4, thread_name_prefix="edgekit-hedge"),
+            senders=ThreadPoolExecutor(_SENDERS, thread_name_prefix="edgekit-race"),
+            alarms=Alarms(),
             local=made.offers[0],
             inputs=local.inputs,
             outputs=tuple(tensor for tensor in local.outputs if tensor.name in made.answer),
@@ -155,7 +160,7 @@ class AdaptiveSession:
             self.controller.load.see_device(*self._probe.read())
             plan = self.controller.plan(now)
         if plan.ping:
-            line.workers.submit(self._ping)
+            line.senders.submit(self._ping)
         offer = self._offers[plan.decision.action]
         rival = self._offers[plan.race] if plan.race else line.local
         if offer.model or rival.model:
@@ -190,7 +195,9 @@ class AdaptiveSession:
         """Ends the channel and the local session; what is on its way is given up."""
         with self._line.lock:
             self._line.closed = True
+        self._line.alarms.close()
         self._line.client.close()
+        self._line.senders.shutdown(wait=True)
         self._line.workers.shutdown(wait=True)
         for piece in self._opened:
             piece.close()

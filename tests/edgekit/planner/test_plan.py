@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import pytest
 
 from edgekit.devices import DeviceProfile, load, predict, work_of
 from edgekit.devices.table import Kernels, Point
-from edgekit.planner import Grid, actions_of, plan
+from edgekit.planner import Grid, actions_of, byte_work, plan
 from edgekit.planner.page import page
 from edgekit.planner.times import Times
-from edgekit_runtime import open_bundle
+from edgekit_runtime import codecs, open_bundle
 from edgekit_runtime.adaptive import ActionCost, Link, Load, Policy, choose
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Action, Exit, Graph, Manifest, OperatingPoint, SplitPoint, WireTensor
@@ -256,3 +257,24 @@ def calibrated() -> DeviceProfile:
         points={"dense/MatMul/float": (Point(sizes=(1, 4, 3), us=40.0),)},
     )
     return msgspec.structs.replace(load("x86-vnni"), kernels=(kernels,))
+
+
+def test_codecs_and_copies_take_longer_on_a_slower_board(tmp_path: Path, monkeypatch) -> None:
+    seen = codecs.Measured("zstd", 10, 2.0, 0.5)
+    monkeypatch.setattr(codecs, "measure_all", lambda arrays: [seen])
+    file = io.BytesIO()
+    np.savez(file, x=np.ones((1, 4), np.float32))
+    made = make_bundle(tmp_path / "tiny.edge", change=cut, files={"golden/inputs.npz": file.getvalue()})
+    with open_bundle(made) as bundle:
+        server = Times(bundle, load("pi5"))
+        rows = {
+            name: {row.id: row for row in actions_of(bundle, Times(bundle, load(name)), server)}
+            for name in ("pi4", "pi-zero-2-w")
+        }
+    for name, found in rows.items():
+        row, profile = found["offload:zstd"], load(name)
+        want = 2.0 * byte_work.slower_than_here(profile) + byte_work.serialise_ms(profile, 10)
+        assert row.encode_ms == pytest.approx(want)
+        assert row.decode_ms == pytest.approx(0.5 * byte_work.slower_than_here(load("pi5")))
+        assert found["offload"].encode_ms == pytest.approx(byte_work.serialise_ms(profile, 16))
+    assert rows["pi-zero-2-w"]["offload:zstd"].encode_ms > 1.5 * rows["pi4"]["offload:zstd"].encode_ms

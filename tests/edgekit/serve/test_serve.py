@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ W = np.arange(12, dtype=np.float32).reshape(4, 3)
 def test_a_request_is_answered_with_what_the_server_took(start, bundle) -> None:
     with start((bundle,)) as (address, _):
         client = Client(f"grpc://{address}")
-        reply = client.infer("tiny", {"x": X}, codec={"x": "bitshuffle-lz4"}).result(10)
+        reply = client.call("tiny", {"x": X}, codec={"x": "bitshuffle-lz4"})
         np.testing.assert_allclose(reply.tensors["y"], X @ W, rtol=1e-6)
         assert reply.number("residence_ms") > 0 and reply.network_ms > 0 and reply.bytes_up > 0
         assert client.ping() > 0 and client.ready("tiny")
@@ -38,8 +39,8 @@ def test_requests_of_several_clients_are_run_together(start, bundle) -> None:
     with start((bundle,), wait_ms=50.0, workers=1) as (address, _):
         client = Client(f"grpc://{address}")
         arrays = [np.random.default_rng(n).normal(size=(1 + n % 2, 4)).astype(np.float32) for n in range(12)]
-        calls = [client.infer("tiny", {"x": array}) for array in arrays]
-        replies = [call.result(10) for call in calls]
+        with ThreadPoolExecutor(len(arrays)) as pool:
+            replies = list(pool.map(lambda array: client.call("tiny", {"x": array}), arrays))
         for reply, array in zip(replies, arrays, strict=True):
             np.testing.assert_allclose(reply.tensors["y"], array @ W, rtol=1e-5, atol=1e-6)
         assert max(reply.number("batch") for reply in replies) > 1
@@ -62,8 +63,8 @@ def test_what_does_not_fit_is_refused_and_the_server_goes_on(start, bundle, mode
     with start((bundle,)) as (address, _):
         client = Client(f"grpc://{address}")
         with pytest.raises(Refused, match=told):
-            client.infer(model, tensors, parameters=parameters).result(10)
-        assert client.infer("tiny", {"x": X}).result(10).tensors["y"].shape == (2, 3)
+            client.call(model, tensors, parameters=parameters)
+        assert client.call("tiny", {"x": X}).tensors["y"].shape == (2, 3)
         client.close()
 
 
@@ -103,18 +104,19 @@ def test_late_work_is_refused_with_the_time_to_come_back(start, bundle, monkeypa
     monkeypatch.setattr(models.Model, "run", slow)
     with start((bundle,), most=1, workers=1, limit_ms=150.0) as (address, _):
         client = Client(f"grpc://{address}")
-        client.infer("tiny", {"x": X}).result(10)  # the server learns what one takes
-        calls = [client.infer("tiny", {"x": X}) for _ in range(20)]
+        client.call("tiny", {"x": X})  # the server learns what one takes
         late, fine = [], 0
+        with ThreadPoolExecutor(20) as pool:
+            calls = [pool.submit(client.call, "tiny", {"x": X}) for _ in range(20)]
         for call in calls:
             try:
-                call.result(20)
+                call.result()
                 fine += 1
             except Late as error:
                 late.append(error.retry_after_s)
         assert fine >= 2 and late and all(after and after > 0 for after in late)
         with pytest.raises(Late):
-            client.infer("tiny", {"x": X}, parameters={"deadline_ms": 1.0}).result(10)
+            client.call("tiny", {"x": X}, parameters={"deadline_ms": 1.0})
         client.close()
 
 
@@ -230,21 +232,21 @@ def test_a_wrong_token_and_none_are_told_alike(start, bundle) -> None:
         for token in ("wrong", ""):
             client = Client(f"grpc://{address}", Credentials(token=token))
             with pytest.raises(Refused, match="does not let us in") as error:
-                client.infer("tiny", {"x": X}).result(10)
+                client.call("tiny", {"x": X})
             told.append(str(error.value))
             client.close()
         assert told[0] == told[1]
         client = Client(f"grpc://{address}", Credentials(token="right"))
-        assert client.infer("tiny", {"x": X}).result(10).tensors["y"].shape == (2, 3)
+        assert client.call("tiny", {"x": X}).tensors["y"].shape == (2, 3)
         client.close()
 
 
 def test_metrics_are_counted(start, bundle) -> None:
     with start((bundle,), metrics_port=0) as (address, metrics):
         client = Client(f"grpc://{address}")
-        client.infer("tiny", {"x": X}).result(10)
+        client.call("tiny", {"x": X})
         with pytest.raises(Refused):
-            client.infer("no\nbody", {"x": X}).result(10)
+            client.call("no\nbody", {"x": X})
         client.close()
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as page:
             text = page.read().decode()
@@ -262,13 +264,13 @@ def test_what_has_begun_is_answered_when_the_server_ends(start, bundle, monkeypa
         return whole(self, tensors)
 
     monkeypatch.setattr(models.Model, "run", slow)
-    with start((bundle,)) as (address, _):
+    with ThreadPoolExecutor(1) as pool, start((bundle,)) as (address, _):
         client = Client(f"grpc://{address}")
-        call = client.infer("tiny", {"x": X})
+        call = pool.submit(client.call, "tiny", {"x": X})
         time.sleep(0.1)
     assert call.result(10).tensors["y"].shape == (2, 3)
     with pytest.raises(Unreachable):
-        client.infer("tiny", {"x": X}, timeout_s=1.0).result(5)
+        client.call("tiny", {"x": X}, timeout_s=1.0)
     client.close()
 
 
@@ -313,7 +315,7 @@ def test_many_threads_share_one_client(start, bundle) -> None:
         def work(number: int) -> None:
             for step in range(20):
                 array = np.full((1, 4), number * 100 + step, np.float32)
-                answer = client.infer("tiny", {"x": array}).result(20).tensors["y"]
+                answer = client.call("tiny", {"x": array}).tensors["y"]
                 if not np.allclose(answer, array @ W):
                     wrong.append((number, step))
 

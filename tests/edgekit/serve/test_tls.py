@@ -42,7 +42,7 @@ def pems(tmp_path_factory) -> Path:
 def asked(address: str, **files: Path | None) -> np.ndarray:
     client = Client(f"grpcs://{address}", Credentials(**files))  # type: ignore[arg-type]
     try:
-        return client.infer("tiny", {"x": X}, timeout_s=5).result(10).tensors["y"]
+        return client.call("tiny", {"x": X}, timeout_s=5).tensors["y"]
     finally:
         client.close()
 
