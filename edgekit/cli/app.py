@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import signal
 import sys
@@ -15,7 +16,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from edgekit_runtime.errors import EdgekitError, UsageError
+from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 
 # Command name -> module under edgekit.cli.commands, loaded only when called: `edgekit --help` stays fast.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -158,11 +159,31 @@ def _run(arguments: list[str]) -> int:
         return fail(UsageError(text, remedy="edgekit --help, or edgekit COMMAND --help"), json)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
+    except OSError as error:
+        told = _disk(error)
+        return fail(told, json) if told else _bug(error, json)
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever escapes is a bug and must say so
-        traceback.print_exc()
-        bug = EdgekitError(
-            f"unexpected {type(error).__name__}: {error}",
-            remedy="this is a bug in edgekit: please report it with the lines above and `edgekit doctor --json`",
-        )
-        bug.kind = "unexpected"
-        return fail(bug, json)
+        return _bug(error, json)
+
+
+# What the machine says no to, wherever a command meets it: no bug, and nothing a traceback would help with.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EMFILE)
+
+
+def _disk(error: OSError) -> Refused | None:
+    """An error of the disk in words; None where it may be a bug."""
+    if error.errno not in _DISK:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a place that can be written"
+    return Refused(f"{where}{error.strerror}", remedy=remedy)
+
+
+def _bug(error: Exception, json: bool) -> int:
+    traceback.print_exception(error)
+    bug = EdgekitError(
+        f"unexpected {type(error).__name__}: {error}",
+        remedy="this is a bug in edgekit: please report it with the lines above and `edgekit doctor --json`",
+    )
+    bug.kind = "unexpected"
+    return fail(bug, json)

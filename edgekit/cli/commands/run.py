@@ -13,6 +13,7 @@ from rich.console import Console
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.files import whole_file
 from edgekit_runtime import open as open_session
 from edgekit_runtime.bundle import Arrays, read_arrays
 from edgekit_runtime.errors import UsageError
@@ -133,12 +134,5 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
     Raises:
         UsageError: Nothing can be written there.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, **cast("dict[str, Any]", arrays))
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(f"-o {path} cannot be written: {error.strerror}", remedy="name another file") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path, "-o") as partial, partial.open("wb") as file:
+        np.savez(file, **cast("dict[str, Any]", arrays))

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.files import write_text
 from edgekit_runtime.errors import UsageError
 
 
@@ -67,10 +68,7 @@ def command(
     if report is not None:
         from edgekit.simulate.page import page
 
-        try:
-            report.write_text(page(study, f"{bundle.name} on {device} with {server_profile}"), encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"--report {report} cannot be written: {error.strerror}", remedy="another file") from error
+        write_text(report, page(study, f"{bundle.name} on {device} with {server_profile}"), "--report")
     document = study.document() | ({"logged_mean_ms": logged.mean_ms} if logged else {})
     output.result(document, lambda console: _render(console, document, report))
 
