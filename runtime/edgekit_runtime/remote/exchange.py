@@ -57,6 +57,10 @@ class Line:
     ours: bool
     closed: bool = False
 
+    def samples(self, inputs: Mapping[str, Any]) -> int:
+        """How many samples a request has."""
+        return max(sizes_of(self.inputs, inputs).get(self.batch, 1), 1) if self.batch else 1
+
 
 @dataclasses.dataclass
 class _Sent:
@@ -98,7 +102,7 @@ def run_here(line: Line, offer: Offer, inputs: Mapping[str, Any]) -> tuple[Array
 
 def _run(line: Line, offer: Offer, inputs: Mapping[str, Any]) -> tuple[Arrays, float]:
     with line.lock:
-        line.controller.running(time.monotonic(), offer.cost.id)
+        line.controller.running(time.monotonic(), offer.cost.id, line.samples(inputs))
     start = time.perf_counter()
     try:
         begun = offer.way.begin(inputs)
@@ -106,16 +110,16 @@ def _run(line: Line, offer: Offer, inputs: Mapping[str, Any]) -> tuple[Arrays, f
         took_ms = since(start)
         with line.lock:
             line.controller.stopped()
-    _learn(line, offer.cost, begun, took_ms)
+    _learn(line, offer.cost, begun, took_ms, line.samples(inputs))
     return begun.outputs, took_ms
 
 
-def _learn(line: Line, cost: ActionCost, begun: Begun, took_ms: float) -> None:
+def _learn(line: Line, cost: ActionCost, begun: Begun, took_ms: float, samples: int) -> None:
     """The device's time, in terms of the action's: a request that left early took less than the action does."""
     idle_ms = cost.head_ms + cost.encode_ms
     scale = idle_ms / begun.idle_ms if begun.idle_ms else 1.0
     with line.lock:
-        line.controller.observe(time.monotonic(), Outcome(cost.id, device_ms=took_ms * scale))
+        line.controller.observe(time.monotonic(), Outcome(cost.id, device_ms=took_ms * scale, samples=samples))
 
 
 class Exchange:
@@ -192,7 +196,7 @@ class Exchange:
         begun = self._remote.way.begin(self._inputs)
         head_ms = since(head_start) if cost.head_ms else 0.0
         if not begun.tensors:
-            _learn(line, cost, begun, head_ms)
+            _learn(line, cost, begun, head_ms, line.samples(self._inputs))
             if self._plan.race:
                 with line.lock:
                     line.controller.race_over(time.monotonic(), False)
@@ -213,7 +217,7 @@ class Exchange:
         )
         encode_ms = since(encode_start)
         with line.lock:
-            flight = line.controller.sent(time.monotonic(), cost.id)
+            flight = line.controller.sent(time.monotonic(), cost.id, line.samples(self._inputs))
         sent = _Sent(call, self._remote, begun, flight, head_ms, encode_ms)
         expected = self._expected(begun)
         call.then(lambda: self._returned(sent, expected))
@@ -256,6 +260,8 @@ class Exchange:
             bytes_down=reply.bytes_down,
             queue_ms=queue_ms if ours else None,
             server_ms=max(reply.number("residence_ms") - queue_ms, 0.0) if ours else None,
+            samples=self._line.samples(self._inputs),
+            sent_samples=None if sent.begun.rest is None else len(sent.begun.rest),
         )
 
     def _answer(self, event: _Event, sent: _Sent, fallback: str, failed: bool) -> Result:
