@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import importlib
 import signal
@@ -156,7 +157,7 @@ def _run(arguments: list[str]) -> int:
             error.show()  # type: ignore[attr-defined]  # click's own: prints the help
             return UsageError.exit_code
         text = error.format_message()  # type: ignore[attr-defined]  # click's own
-        return fail(UsageError(text, remedy="edgekit --help, or edgekit COMMAND --help"), json)
+        return fail(UsageError(text, remedy=_help_of(error, arguments)), json)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except OSError as error:
@@ -164,6 +165,16 @@ def _run(arguments: list[str]) -> int:
         return fail(told, json) if told else _bug(error, json)
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever escapes is a bug and must say so
         return _bug(error, json)
+
+
+def _help_of(error: Exception, arguments: list[str]) -> str:
+    """Where to look after wrong usage: the command's own help, or the command that was meant."""
+    said = next((word for word in arguments if not word.startswith("-")), "")
+    if said and said not in COMMANDS:
+        near = difflib.get_close_matches(said, COMMANDS, 1)
+        return f"did you mean edgekit {near[0]}?" if near else f"one of: {', '.join(COMMANDS)}"
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context is not None else f'edgekit {said}'.strip()} --help"
 
 
 # What the machine says no to, wherever a command meets it: no bug, and nothing a traceback would help with.

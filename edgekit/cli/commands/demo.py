@@ -122,7 +122,8 @@ def _table(section: Any) -> Table:
         time = top = lost = "-"
         if latency is not None and latency.p50 is not None and latency.interval_95 is not None:
             mark = MARKS[line.measured.verdict.kind]
-            time = f"{latency.p50:.2f} [{latency.interval_95[0]:.2f}, {latency.interval_95[1]:.2f}]{mark}"
+            low, high = latency.interval_95
+            time = f"{latency.p50:.2f} [{low:.2f}, {high:.2f}]{mark}"
         if quality is not None:
             low, high = quality.interval_95
             top = f"{100 * quality.value:.1f} %"

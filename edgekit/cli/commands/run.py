@@ -16,7 +16,7 @@ from edgekit.cli.output import Output
 from edgekit.files import whole_file
 from edgekit_runtime import open as open_session
 from edgekit_runtime.bundle import Arrays, read_arrays
-from edgekit_runtime.errors import UsageError
+from edgekit_runtime.errors import BundleInvalid, Refused, UsageError
 
 # More numbers than this are written to a file instead of the terminal.
 LARGE = 1000
@@ -52,7 +52,7 @@ def command(
     output = Output(json=json, quiet=quiet)
     if not inputs.is_file():
         raise UsageError(f"--input {inputs}: no such file", remedy="an .npz with arrays named as the inputs")
-    arrays = read_arrays(inputs)
+    arrays = _request(inputs)
     if server is None and (ca or cert or key or token_file or policy or log or watch or repeat > 1):
         raise UsageError("there is nothing to choose without a server", remedy="--server grpc://HOST:8001")
     if server is not None:
@@ -91,6 +91,14 @@ def command(
         "decisions": [decision],
     }
     output.result(document, lambda console: _render(console, answers, decision, written))
+
+
+def _request(path: Path) -> Arrays:
+    try:
+        return read_arrays(path)
+    except BundleInvalid as error:
+        remedy = "write it with numpy.savez(FILE, NAME=array, ...); arrays of objects are not read"
+        raise Refused(f"--input {error.message}", remedy=remedy) from error
 
 
 def _written(out: Path | None, bundle: Path, answers: Arrays) -> Path | None:

@@ -120,6 +120,8 @@ def parse_policy(keys: dict[str, object]) -> Policy:
             f"a policy has no {', '.join(map(repr, unknown))}",
             remedy=f"it has: {', '.join(Policy.__struct_fields__)}",
         )
+    if keys.get("objective", "latency") not in (allowed := Objective.__args__):  # type: ignore[attr-defined]
+        raise UsageError(f"objective is {keys['objective']!r}", remedy=f"one of {', '.join(allowed)}")
     try:
         return msgspec.convert(keys, Policy)
     except msgspec.ValidationError as error:

@@ -69,6 +69,16 @@ def test_a_log_is_lived_again_under_its_own_link_and_pace(log, capsys) -> None:
     assert document["policies"]["adaptive"]["actions"] == {"local": 20}
 
 
+def test_the_table_of_policies_fits_80_columns_with_every_name_whole(bundle, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shared = ["--trace", "rtt=20,mbps=8", "--requests", "40", "--quiet"]
+    assert run(["simulate", bundle, "--device", "pi4", *shared]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines) and "…" not in "".join(lines)
+    firsts = [line.split()[0] for line in lines if line.strip()]
+    assert {"adaptive", "always_offload", "adaptive_without_load"} <= set(firsts)
+
+
 @pytest.mark.parametrize("keep", [1, 2])
 def test_a_log_that_has_no_day_is_refused(keep, log, capsys) -> None:
     path = Path(log)
