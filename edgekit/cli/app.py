@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import errno
 import importlib
+import io
 import signal
 import sys
 import threading
@@ -139,9 +140,17 @@ def run(arguments: list[str]) -> int:
 
     Ctrl-C gives 130 and SIGTERM 143, both after what was half-written is removed.
     """
+    _readable_anywhere()
     with _terminable() as ended:
         code = _run(arguments)
     return TERMINATED if ended and code == INTERRUPTED else code
+
+
+def _readable_anywhere() -> None:
+    """On a terminal that is not UTF-8, what it cannot show becomes `?` instead of an error in the middle of a table."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
+            stream.reconfigure(errors="replace")
 
 
 def _run(arguments: list[str]) -> int:

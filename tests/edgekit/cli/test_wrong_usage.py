@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +41,11 @@ def test_an_unknown_objective_is_told_with_those_there_are(tiny: Path, tmp_path:
     shared = ["--server", "grpc://127.0.0.1:1", "--policy", "objective=speed"]
     assert run(["run", str(tiny), "--input", str(tmp_path / "x.npz"), *shared]) == 2
     assert "one of latency, energy, server_cost, accuracy" in capsys.readouterr().err
+
+
+def test_a_terminal_that_is_not_utf8_gets_a_question_mark_and_no_error(tiny: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "edgekit", "profile", str(tiny), "--device", "pi4", "--quiet"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 0 and not done.stderr
+    assert b"p50 ms" in done.stdout and b"?" in done.stdout
