@@ -112,7 +112,8 @@ class Tries:
         """The draft of one step, and what the gate says of it."""
         if step not in self._seen:
             given = self.plans[step]
-            self._progress(f"{self._format}: int8 fails the gate; {len(given)} operators back for quality")
+            many = f"{len(given)} operator{'s' * (len(given) > 1)}"
+            self._progress(f"{self._format}: int8 fails the gate; {many} back for quality")
             draft = self._make(given)
             self._seen[step] = Passed(draft, self._judge(draft), given)
         return self._seen[step]
