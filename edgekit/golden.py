@@ -100,4 +100,4 @@ def compare_golden(precision: str, golden: Arrays, answer: Arrays) -> tuple[bool
         norm = float(np.linalg.norm(a) * np.linalg.norm(b))
         worst_cosine = min(worst_cosine, float(a @ b) / norm if norm else float(np.array_equal(a, b)))
     ok = worst_error <= FP32_TOLERANCE if precision == "fp32" else worst_cosine >= INT8_COSINE
-    return ok, f"largest error {worst_error:.1e} of range, cosine {worst_cosine:.6f}"
+    return ok, f"error {worst_error:.1e} of range, cosine {worst_cosine:.6f}"

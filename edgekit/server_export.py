@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgekit.files import whole_folder
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.chain import Chain
 from edgekit_runtime.errors import Refused, UsageError
@@ -188,7 +189,7 @@ def config(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], most:
 def _served(bundle: Bundle, graph: str) -> Graph:
     full = [row for row in bundle.manifest.graphs if row.role == "full" and row.format == "onnx"]
     if not full:
-        raise Refused("the bundle has no ONNX graph, and Triton runs no other", remedy="convert with --formats onnx")
+        raise Refused("the bundle has no ONNX graph, and Triton runs no other", remedy="convert with --format onnx")
     if not graph:
         return next((row for row in full if row.precision == "fp32"), full[0])
     found = next((row for row in full if row.id == graph), None)
@@ -236,15 +237,15 @@ def _tail(bundle: Bundle, point: SplitPoint, out: Path, name: str) -> None:
 
 
 def exported(bundle: Bundle, to: str, out: Path, graph: str = "", storage_uri: str = "") -> Exported:
-    """`triton` or `kserve`, by name.
+    """`triton` or `kserve`, by name; the folder is written whole or not at all.
 
     Raises:
-        UsageError: Another name, or an option that does not belong to it.
+        UsageError: Another name, an option that does not belong to it, or a folder that cannot be written.
     """
-    if to == "kserve":
-        return kserve(bundle, out, storage_uri, graph)
-    if to != "triton":
+    if to not in ("triton", "kserve"):
         raise UsageError(f"--to {to} is not known", remedy="triton or kserve")
-    if storage_uri:
+    if storage_uri and to == "triton":
         raise UsageError("--storage-uri belongs to --to kserve", remedy="leave it out")
-    return triton(bundle, out, graph)
+    with whole_folder(out, "-o") as folder:
+        made = kserve(bundle, folder, storage_uri, graph) if to == "kserve" else triton(bundle, folder, graph)
+    return dataclasses.replace(made, folder=out)

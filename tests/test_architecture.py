@@ -209,3 +209,11 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
 
 def test_import_edgekit_loads_no_command_line() -> None:
     assert loaded_after("import edgekit") & {"typer", "rich", "numpy"} == set()
+
+
+def test_the_runtime_is_one_module_under_both_its_names() -> None:
+    code = (
+        "import edgekit.runtime as one, edgekit_runtime as other; from edgekit import runtime as third; "
+        "assert one is other is third; import sys; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

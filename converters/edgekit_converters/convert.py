@@ -25,6 +25,8 @@ from edgekit_converters.mixed.costs import Costs, dump
 from edgekit_converters.options import Options
 from edgekit_converters.seal import Job, seal
 from edgekit_converters.staging import Staging, staging
+from edgekit_converters.verify.gate import parse_max_drop
+from edgekit_converters.verify.metrics import find_metric
 from edgekit_converters.verify.task import make_task
 from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.errors import Refused, UsageError
@@ -59,6 +61,7 @@ def convert(source: Any, *, out: str | os.PathLike[str], progress: Progress | No
 def run(options: Options, progress: Progress) -> Bundle:
     """Converts as `options` say. See `convert`."""
     options.check()
+    _check_gate(options)
     with staging(options.out, force=options.force) as stage:
         taken = capture_source(options, progress)
         student, calibration = taken.student, taken.calibration
@@ -168,6 +171,13 @@ def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def _check_gate(options: Options) -> None:
+    """Before any work. A metric of one's own is imported later: it may need what the source brings."""
+    parse_max_drop(options.max_drop)
+    if options.metric and ":" not in options.metric:
+        find_metric(options.metric)
 
 
 def _check_calibration(options: Options, student: Captured, calibration: Samples | None, progress: Progress) -> None:

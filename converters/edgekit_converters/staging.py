@@ -119,7 +119,8 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be written, removing what is not there fails too
+            path.unlink(missing_ok=True)
 
 
 def check_target(out: Path, *, force: bool) -> None:
@@ -174,15 +175,18 @@ def staging(out: Path, *, force: bool = False) -> Iterator[Staging]:
     out = out.absolute()
     root = out.parent / f".{out.name}.partial-{os.getpid()}"
     created = [folder for folder in out.parents if not folder.exists()]
+    begun = False
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        yield Staging(root, out)
+        stage = Staging(root, out)
+        begun = True
+        yield stage
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Refused(
                 f"no disk space left in {out.parent}", remedy="free some space or choose another place"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if not begun or error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise Refused(f"cannot write in {out.parent}: {error.strerror}", remedy="choose another place") from error
         raise
     finally:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import errno
 import importlib
+import io
 import signal
 import sys
 import threading
@@ -15,7 +18,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
-from edgekit_runtime.errors import EdgekitError, UsageError
+from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 
 # Command name -> module under edgekit.cli.commands, loaded only when called: `edgekit --help` stays fast.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -137,9 +140,17 @@ def run(arguments: list[str]) -> int:
 
     Ctrl-C gives 130 and SIGTERM 143, both after what was half-written is removed.
     """
+    _readable_anywhere()
     with _terminable() as ended:
         code = _run(arguments)
     return TERMINATED if ended and code == INTERRUPTED else code
+
+
+def _readable_anywhere() -> None:
+    """On a terminal that is not UTF-8, what it cannot show becomes `?` instead of an error in the middle of a table."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
+            stream.reconfigure(errors="replace")
 
 
 def _run(arguments: list[str]) -> int:
@@ -155,14 +166,44 @@ def _run(arguments: list[str]) -> int:
             error.show()  # type: ignore[attr-defined]  # click's own: prints the help
             return UsageError.exit_code
         text = error.format_message()  # type: ignore[attr-defined]  # click's own
-        return fail(UsageError(text, remedy="edgekit --help, or edgekit COMMAND --help"), json)
+        return fail(UsageError(text, remedy=_help_of(error, arguments)), json)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
+    except OSError as error:
+        told = _disk(error)
+        return fail(told, json) if told else _bug(error, json)
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever escapes is a bug and must say so
-        traceback.print_exc()
-        bug = EdgekitError(
-            f"unexpected {type(error).__name__}: {error}",
-            remedy="this is a bug in edgekit: please report it with the lines above and `edgekit doctor --json`",
-        )
-        bug.kind = "unexpected"
-        return fail(bug, json)
+        return _bug(error, json)
+
+
+def _help_of(error: Exception, arguments: list[str]) -> str:
+    """Where to look after wrong usage: the command's own help, or the command that was meant."""
+    said = next((word for word in arguments if not word.startswith("-")), "")
+    if said and said not in COMMANDS:
+        near = difflib.get_close_matches(said, COMMANDS, 1)
+        return f"did you mean edgekit {near[0]}?" if near else f"one of: {', '.join(COMMANDS)}"
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context is not None else f'edgekit {said}'.strip()} --help"
+
+
+# What the machine says no to, wherever a command meets it: no bug, and nothing a traceback would help with.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EMFILE)
+
+
+def _disk(error: OSError) -> Refused | None:
+    """An error of the disk in words; None where it may be a bug."""
+    if error.errno not in _DISK:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a place that can be written"
+    return Refused(f"{where}{error.strerror}", remedy=remedy)
+
+
+def _bug(error: Exception, json: bool) -> int:
+    traceback.print_exception(error)
+    bug = EdgekitError(
+        f"unexpected {type(error).__name__}: {error}",
+        remedy="this is a bug in edgekit: please report it with the lines above and `edgekit doctor --json`",
+    )
+    bug.kind = "unexpected"
+    return fail(bug, json)

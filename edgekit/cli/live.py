@@ -54,7 +54,8 @@ def view(recent: deque[Any], count: int) -> Table:
         "latency", f"median {statistics.median(times):.1f} ms, largest {max(times):.1f} of the last {len(times)}"
     )
     table.add_row("choices", ", ".join(f"{name} {number}" for name, number in actions))
-    table.add_row("link", f"{link.rtt_ms:.1f} ms, up {link.uplink_mbps:.3g}, down {link.downlink_mbps:.3g} Mbit/s")
+    reached = f"{link.rtt_ms:.1f} ms, up {link.uplink_mbps:.3g}, down {link.downlink_mbps:.3g} Mbit/s"
+    table.add_row("link", reached if link.up else "the server is left alone for a while after a failure")
     table.add_row(
         "load", f"device x{load.device_slowdown:.2f}, server x{load.server_slowdown:.2f}, queue {load.queue_ms:.1f} ms"
     )

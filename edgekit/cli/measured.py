@@ -35,12 +35,22 @@ def render(console: Console, measurements: Sequence[Measurement]) -> None:
         console.print()
 
 
+def _names(measurements: Sequence[Measurement]) -> list[str]:
+    """The graph of each row, and below it the inputs where those differ from row to row (a sweep)."""
+    seen: dict[str, set[str]] = {}
+    for m in measurements:
+        seen.setdefault(m.graph, set()).add(shapes(m.inputs))
+    swept = any(len(sizes) > 1 for sizes in seen.values())
+    return [escape(f"{m.graph}\n{shapes(m.inputs)}" if swept else m.graph) for m in measurements]
+
+
 def _prediction(console: Console, measurements: Sequence[Measurement]) -> None:
     table = _table("engine", "thr", "p50 ms", "95 % interval", "energy mJ", "not covered")
-    for m in measurements:
+    names = _names(measurements)
+    for number, m in enumerate(measurements):
         uncovered = m.uncovered_macs_fraction
         table.add_row(
-            escape(m.graph),
+            names[number],
             escape(m.engine),
             str(m.threads),
             significant(m.latency_ms.p50),
@@ -57,11 +67,12 @@ def _prediction(console: Console, measurements: Sequence[Measurement]) -> None:
 
 def _time(measurements: Sequence[Measurement]) -> Table:
     table = _table("engine", "thr", "p50 ms", "95 % interval", "p99 ms", "verdict")
-    for m in measurements:
+    names = _names(measurements)
+    for number, m in enumerate(measurements):
         latency, colour = m.latency_ms, COLOURS[m.verdict.kind]
         verdict = "predicted" if m.predicted else m.verdict.kind
         table.add_row(
-            escape(m.graph),
+            names[number],
             escape(m.engine),
             str(m.threads),
             significant(latency.p50),
@@ -74,11 +85,12 @@ def _time(measurements: Sequence[Measurement]) -> Table:
 
 def _memory(measurements: Sequence[Measurement]) -> Table:
     table = _table("open ms", "first ms", "per s", "file", "opened", "first run", "peak")
-    for m in measurements:
+    names = _names(measurements)
+    for number, m in enumerate(measurements):
         memory = (m.memory.file_bytes, m.memory.open_bytes, m.memory.arena_bytes, m.memory.peak_rss_bytes)
         rate = significant(m.throughput_per_s)
         table.add_row(
-            escape(m.graph), significant(m.open_ms), significant(m.first_ms), rate, *(bytes_(value) for value in memory)
+            names[number], significant(m.open_ms), significant(m.first_ms), rate, *(bytes_(value) for value in memory)
         )
     return table
 

@@ -27,9 +27,9 @@ class Steps:
 
     def advance(self, label: str) -> None:
         """Says that the step `label` begins (and the one before has ended)."""
-        # A total is an estimate: a step more than planned keeps the bar full instead of running over.
-        self.total = max(self.total, 1)
-        self._report(label, min(self.done, self.total - 1), self.total)
+        # A total is an estimate: a step more than planned makes it one larger, so that no two steps have one number.
+        self.total = max(self.total, self.done + 1)
+        self._report(label, self.done, self.total)
         self.done += 1
 
 

@@ -18,20 +18,24 @@ def page(found: Plan, title: str) -> str:
     used = sorted(set(found.winners.ravel().tolist()))
     colours = {place: _COLOURS[number % len(_COLOURS)] for number, place in enumerate(used)}
     legend = "".join(
-        f'<li><svg viewBox="0 0 12 12" style="width:12px;display:inline"><rect width="12" height="12" '
-        f'fill="{colours[place]}"/></svg> {escape(found.actions.actions[place].id)}</li>'
+        f'<li><svg viewBox="0 0 12 12"><rect width="12" height="12" fill="{colours[place]}"/></svg> '
+        f"{escape(found.actions.actions[place].id)}</li>"
         for place in used
     )
     maps = "".join(
-        f"<h3>device {100 * on_device:.0f} % and server {100 * on_server:.0f} % busy</h3>" + _map(found, k, m, colours)
+        f"<section><h3>device {100 * on_device:.0f} % and server {100 * on_server:.0f} % busy</h3>"
+        + _map(found, k, m, colours)
+        + "</section>"
         for k, on_device in enumerate(found.grid.device_load)
         for m, on_server in enumerate(found.grid.server_load)
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main><h1>{escape(title)}</h1>"
-        f'<p>{escape(found.verdict)}</p><ul class="answers">{legend}</ul>{maps}</main></body></html>\n'
+        f'<p>{escape(found.verdict)}</p><ul class="keys">{legend}</ul><div class="maps">{maps}</div>'
+        "</main></body></html>\n"
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -117,14 +118,14 @@ def trade_offs(pages: Sequence[Page], bundle_id: str) -> list[tuple[str, Any]]:
     Returns:
         Title and chart; empty where fewer than two measurements have both.
     """
-    rows = [
+    rows = _of_one_request(
         (page, row)
         for page in pages
         for student in page.students
         if student.bundle_id == bundle_id
         for row in student.rows
         if row.value is not None and row.measurement.latency_ms.p50
-    ]
+    )
     if len({row.measurement.graph for _, row in rows}) < 2:
         return []
     several = len({page.device for page, _ in rows}) > 1
@@ -144,6 +145,21 @@ def trade_offs(pages: Sequence[Page], bundle_id: str) -> list[tuple[str, Any]]:
             charts.scatter(by_size, "size of the file", metric, numbers.bytes_),
         ),
     ]
+
+
+def _of_one_request(rows: Iterable[tuple[Page, Row]]) -> list[tuple[Page, Row]]:
+    """The smallest inputs of every graph on each device: times of a batch and of one sample are not to be compared."""
+    kept: dict[tuple[str, ...], tuple[Page, Row]] = {}
+    for page, row in rows:
+        m = row.measurement
+        key = (page.device, m.graph, m.engine, str(m.threads))
+        if key not in kept or _elements(m) < _elements(kept[key][1].measurement):
+            kept[key] = (page, row)
+    return list(kept.values())
+
+
+def _elements(measurement: Measurement) -> int:
+    return sum(math.prod(shape) for shape in measurement.inputs.values())
 
 
 def _points(named: Sequence[tuple[str, float, Row]], *, exact: bool = False) -> list[charts.Point]:

@@ -16,7 +16,7 @@ from edgekit.simulate.traces import Series
 
 _WIDTH, _LEFT, _RIGHT = 640, 60, 10
 # One colour an action or policy, told apart by people who do not see red and green (Okabe and Ito).
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#000000")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#f0e442")
 
 
 def page(study: Study, title: str) -> str:
@@ -36,11 +36,11 @@ def page(study: Study, title: str) -> str:
         f"{escape(study.best_fixed)}.</p>",
         _table(study),
         "<h2>Link and choices over time</h2>",
-        over_time(study),
+        _wide(over_time(study)),
         "<h2>Latency: share of requests answered within a time</h2>",
-        distribution(study),
+        _wide(distribution(study)),
         "<h2>Time lost against the oracle, mean</h2>",
-        regrets(study),
+        _wide(regrets(study)),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -55,13 +55,13 @@ def over_time(study: Study) -> str:
     """The first day's uplink on a logarithmic scale, and beneath it a row for each action with what was chosen when."""
     trace, rows = study.setting.traces[0], study.answers["adaptive"][0]
     end_s = rows[-1].arrival_s
-    top, base = 20, 160
+    top, base, left = 20, 160, 180  # room for the ids of actions
     points = _resampled(trace.up, end_s)
     values = [max(value, 1e-3) for _, value in points]
     low, high = math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.1
 
     def x(seconds: float) -> float:
-        return _LEFT + seconds / end_s * (_WIDTH - _LEFT - _RIGHT)
+        return left + seconds / end_s * (_WIDTH - left - _RIGHT)
 
     def y(mbps: float) -> float:
         return base - (math.log10(max(mbps, 1e-3)) - low) / (high - low) * (base - top)
@@ -69,10 +69,11 @@ def over_time(study: Study) -> str:
     line = " ".join(f"{x(seconds):.1f},{y(value):.1f}" for seconds, value in points)
     parts = [
         f'<polyline points="{line}" fill="none" stroke="currentColor" stroke-width="1.2"/>',
-        _text(_LEFT, 12, "uplink, Mbit/s (logarithmic)"),
-        _text(_LEFT - 4, y(max(values)) + 8, f"{max(values):.3g}", "end"),
-        _text(_LEFT - 4, y(min(values)), f"{min(values):.3g}", "end"),
+        _text(left, 12, "uplink, Mbit/s (logarithmic)"),
+        _text(left - 4, y(max(values)) + 8, f"{max(values):.3g}", "end"),
     ]
+    if y(min(values)) - y(max(values)) > 24:  # else the two figures would cover each other
+        parts.append(_text(left - 4, y(min(values)), f"{min(values):.3g}", "end"))
     used = _used(rows)
     for lane, place in enumerate(used):
         height = base + 18 + 16 * lane
@@ -82,9 +83,9 @@ def over_time(study: Study) -> str:
             for row in rows
             if row.place == place
         )
-        parts += [marks, _text(_LEFT - 4, height, study.setting.actions[place].id[:9], "end")]
+        parts += [marks, _text(left - 4, height, _shortened(study.setting.actions[place].id), "end")]
     bottom = base + 18 + 16 * len(used)
-    parts += [_text(_LEFT, bottom + 10, "0 s"), _text(_WIDTH - _RIGHT, bottom + 10, f"{end_s:.0f} s", "end")]
+    parts += [_text(left, bottom + 10, "0 s"), _text(_WIDTH - _RIGHT, bottom + 10, f"{end_s:.0f} s", "end")]
     return _svg(parts, bottom + 16, f"Uplink of {trace.name} and the actions chosen over {end_s:.0f} seconds")
 
 
@@ -106,12 +107,14 @@ def distribution(study: Study) -> str:
         line = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
         colour = _COLOURS[number % len(_COLOURS)]
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        parts.append(f'<rect x="{_LEFT + 8}" y="{top + 14 * number}" width="10" height="3" fill="{colour}"/>')
-        parts.append(_text(_LEFT + 24, top + 5 + 14 * number, name))
+        # The key stands below, in columns: over the plane it would cover the curves.
+        across, down = _LEFT + 190 * (number % 3), base + 40 + 16 * (number // 3)
+        parts.append(f'<rect x="{across}" y="{down - 6}" width="12" height="4" fill="{colour}"/>')
+        parts.append(_text(across + 18, down, name))
     for ms in (low, math.sqrt(low * high), high):
         parts.append(_text(x(ms), base + 16, f"{ms:.3g} ms", "end" if ms == high else "start"))
     parts += [_text(_LEFT - 4, base, "0", "end"), _text(_LEFT - 4, top + 8, "1", "end")]
-    return _svg(parts, base + 22, "Cumulative distribution of latency by policy")
+    return _svg(parts, base + 48 + 16 * ((len(seen) - 1) // 3), "Cumulative distribution of latency by policy")
 
 
 def regrets(study: Study) -> str:
@@ -148,6 +151,14 @@ def _table(study: Study) -> str:
         )
     head = "".join(f"<th>{cell}</th>" for cell in ("policy", "mean ms", "p50 ms", "p95 ms", "late", "lost", "actions"))
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _wide(svg: str) -> str:
+    return f'<div class="wide">{svg}</div>'
+
+
+def _shortened(name: str, most: int = 26) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _figure(value: float | None) -> str:

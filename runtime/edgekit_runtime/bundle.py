@@ -255,7 +255,10 @@ def read_arrays(path: Path) -> Arrays:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise BundleInvalid(f"{path.name} is not a readable npz: {error}", remedy="copy the bundle again") from error
+        raise BundleInvalid(
+            f"{path.name} is not a readable npz: {error}",
+            remedy="copy it again, or write it with numpy.savez(FILE, NAME=array, ...); arrays of objects are not read",
+        ) from error
 
 
 def read_measurement(path: Path) -> Measurement:

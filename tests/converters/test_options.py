@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit_converters.convert import convert
 from edgekit_converters.options import Options
 from edgekit_runtime.errors import UsageError
 
@@ -36,3 +37,19 @@ def test_what_cannot_be_meant_is_wrong_usage(given, words):
 )
 def test_what_can_be_meant_passes(given):
     Options(source="s.py:build", out=Path("s.edge"), **given).check()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"metric": "bleu"}, ("'bleu'", "top1")),
+        ({"max_drop": "little"}, ("'little'", "1%")),
+        ({"max_drop": "-1%"}, ("-1%", "0 or more")),
+        ({"max_drop": float("nan")}, ("nan", "0 or more")),
+    ],
+)
+def test_the_gate_is_read_before_any_work(given, words, tmp_path) -> None:
+    # The source does not exist, which is found out later.
+    with pytest.raises(UsageError) as caught:
+        convert("no_such_file.py:build", out=tmp_path / "x.edge", **given)
+    assert all(word in str(caught.value) for word in words)

@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -130,3 +131,9 @@ def test_an_interrupted_pack_keeps_the_bundle(tmp_path, monkeypatch):
         pack.pack_in_place(SimpleNamespace(root=folder))
     assert _leftovers(tmp_path) == ["s.edge"]
     assert (folder / "manifest.json").read_text() == "whole"
+
+
+def test_a_place_that_takes_no_folder_is_refused_in_words() -> None:
+    # /proc takes no files from anybody, root included; the cleaning up must not fail over the first error.
+    with pytest.raises(Refused, match=r"cannot write in /proc"), staging(Path("/proc/x.edge")):
+        pass

@@ -49,7 +49,9 @@ def capture(
     """
     kind = source.kind if isinstance(source, SourceSpec) else "module"
     if weights is not None and kind != "module":
-        raise UsageError("--weights goes with a Python source", remedy=f"a {kind} source brings its own weights")
+        raise UsageError(
+            "--weights goes with a Python source", remedy="leave it out: this source brings its own weights"
+        )
     if dynamic and kind == "pt2":
         raise UsageError("--dynamic does not go with a .pt2 source", remedy="its axes are those it was exported with")
     if isinstance(source, SourceSpec) and kind in ("onnx", "tflite"):

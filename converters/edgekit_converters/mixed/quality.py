@@ -79,37 +79,66 @@ def pass_gate(
     start = Passed(first, judge(first), {})
     if start.passes or first.recipe is None:
         return start
-    plans = steps(first.recipe, rank())
-    seen: dict[int, Passed] = {}
-
-    def tried(index: int) -> Passed:
-        if index not in seen:
-            given = plans[index]
-            progress(f"{first.format}: int8 fails the gate; {len(given)} operators back for quality")
-            draft = make(given)
-            seen[index] = Passed(draft, judge(draft), given)
-        return seen[index]
-
-    failing, most = -1, None
-    for index in furthest(first.recipe, len(plans)):
-        if tried(index).passes:
-            most = index
-            break
-        failing = index
-    if most is None:
+    tries = Tries(steps(first.recipe, rank()), make, judge, progress, first.format)
+    found = search(
+        furthest(first.recipe, len(tries.plans)),
+        lambda step: tries.at(step).passes,
+        lambda step: sure(tries.at(step).quality, limit),
+    )
+    if found is None:
         progress(f"{first.format}: no int8 graph passes the gate, whatever is given back")
         return start
-    surely = sure(tried(most).quality, limit)
+    return tries.at(found)
 
-    def good(index: int) -> bool:
-        return sure(tried(index).quality, limit) if surely else tried(index).passes
 
+class Tries:
+    """Drafts by how much they give back; each is made and judged once, when it is first asked for."""
+
+    def __init__(self, plans: Sequence[Given], make: Make, judge: Judge, progress: Progress, format_: str) -> None:
+        """Nothing is made yet.
+
+        Args:
+            plans: What is given back at each step, from `steps`.
+            make: Quantizes anew with decisions given.
+            judge: The gate.
+            progress: Called with a line a try.
+            format_: Of the drafts, for that line.
+        """
+        self.plans = plans
+        self._make, self._judge, self._progress, self._format = make, judge, progress, format_
+        self._seen: dict[int, Passed] = {}
+
+    def at(self, step: int) -> Passed:
+        """The draft of one step, and what the gate says of it."""
+        if step not in self._seen:
+            given = self.plans[step]
+            many = f"{len(given)} operator{'s' * (len(given) > 1)}"
+            self._progress(f"{self._format}: int8 fails the gate; {many} back for quality")
+            draft = self._make(given)
+            self._seen[step] = Passed(draft, self._judge(draft), given)
+        return self._seen[step]
+
+
+def search(far: Sequence[int], passes: Callable[[int], bool], surely: Callable[[int], bool]) -> int | None:
+    """The step that gives back least and is good enough; None where giving back the most does not pass.
+
+    Args:
+        far: Steps after which nothing is left to try, from `furthest`.
+        passes: Is the drop of a step allowed?
+        surely: Is it, by the stricter rule for one of several tries? Where that does not hold for the furthest
+            step, `passes` is enough.
+    """
+    most = next((step for step in far if passes(step)), None)
+    if most is None:
+        return None
+    good = surely if surely(most) else passes
+    failing = max((step for step in far if step < most), default=-1)
     if failing >= 0:
         # All arithmetic in fp32 may fail by a near-tie that less of it passes: that is tried before fp32 weights.
         fewer = fewest(good, -1, failing)
         if fewer < failing:
-            return tried(fewer)
-    return tried(fewest(good, failing, most))
+            return fewer
+    return fewest(good, failing, most)
 
 
 def furthest(recipe: Recipe, count: int) -> list[int]:

@@ -28,13 +28,18 @@ def parse_max_drop(text: str | float) -> tuple[float, bool]:
 
     Returns:
         The limit and whether it is relative.
+
+    Raises:
+        UsageError: No number or percentage, or one below 0.
     """
-    if isinstance(text, (int, float)):
-        return float(text), False
+    relative = isinstance(text, str) and text.endswith("%")
     try:
-        return (float(text[:-1]) / 100, True) if text.endswith("%") else (float(text), False)
+        limit = float(text[:-1]) / 100 if isinstance(text, str) and relative else float(text)
     except ValueError as error:
         raise UsageError(f"--max-drop {text!r} is not a number or a percentage", remedy="0.01 or 1%") from error
+    if not limit >= 0:
+        raise UsageError(f"--max-drop {text} would ask int8 to be better than fp32", remedy="0 or more: 0.01 or 1%")
+    return limit, relative
 
 
 def choose_metric(outputs: Sequence[np.ndarray], labels: np.ndarray | None) -> Metric:

@@ -71,8 +71,6 @@ def command(
     --calibration calib.npz --eval eval.npz -o student.edge
     """
     from edgekit.converting import resolve
-    from edgekit_converters.convert import run
-    from edgekit_converters.pack import pack_in_place
 
     options = Options(
         source=source,
@@ -102,9 +100,15 @@ def command(
         version=version,
         force=force,
     )
-    output = Output(json=json, quiet=quiet)
+    _convert(options, pack, Output(json=json, quiet=quiet))
+
+
+def _convert(options: Options, pack: bool, output: Output) -> None:
+    from edgekit_converters.convert import run
+    from edgekit_converters.pack import pack_in_place
+
     start = time.monotonic()
-    with output.steps(f"converting {source}", total=_steps(options)) as steps:
+    with output.steps(f"converting {options.source}", total=_steps(options)) as steps:
         bundle = run(options, steps.advance)
     path = pack_in_place(bundle) if pack else bundle.root
     seconds = round(time.monotonic() - start, 1)

@@ -15,6 +15,7 @@ from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.bundle_tables import size
 from edgekit.cli.demo_tables import elsewhere_plain, elsewhere_told
 from edgekit.cli.output import Output
+from edgekit.report.numbers import significant
 
 MARKS = {"sound": "", "noisy": " ~", "invalid": " !"}
 LEGEND = "~ noisy, ! invalid: other work on this machine disturbed the measurement"
@@ -114,18 +115,19 @@ def _render_away(console: Console, served: Any) -> None:
 
 
 def _table(section: Any) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title in ("graph", "size", "ms, median [95 %]", "top-1", "points lost [95 %]"):
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for title in ("graph", "size", "ms, median [95 %]", "top-1 %", "points lost [95 %]"):
         table.add_column(title, justify="left" if title == "graph" else "right", overflow="fold")
     for line in section.lines:
         quality, latency = line.accuracy, line.measured.latency_ms if line.measured else None
         time = top = lost = "-"
         if latency is not None and latency.p50 is not None and latency.interval_95 is not None:
             mark = MARKS[line.measured.verdict.kind]
-            time = f"{latency.p50:.2f} [{latency.interval_95[0]:.2f}, {latency.interval_95[1]:.2f}]{mark}"
+            low, high = latency.interval_95
+            time = f"{significant(latency.p50)} [{significant(low)}, {significant(high)}]{mark}"
         if quality is not None:
             low, high = quality.interval_95
-            top = f"{100 * quality.value:.1f} %"
+            top = f"{100 * quality.value:.1f}"
             lost = f"{100 * quality.drop:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
         elif line.graph.endswith("fp32"):
             top, lost = _reference(section), "the student"
@@ -135,4 +137,4 @@ def _table(section: Any) -> Table:
 
 def _reference(section: Any) -> str:
     judged = [line.accuracy for line in section.lines if line.accuracy is not None]
-    return f"{100 * judged[0].reference:.1f} %" if judged else "-"
+    return f"{100 * judged[0].reference:.1f}" if judged else "-"

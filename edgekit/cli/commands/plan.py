@@ -13,6 +13,7 @@ from rich.table import Table
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.files import write_text
 from edgekit_runtime.errors import UsageError
 
 MOST_ROWS = 12
@@ -68,10 +69,7 @@ def command(
     if report is not None:
         from edgekit.planner.page import page
 
-        try:
-            report.write_text(page(found, f"{bundle.name}: {device} with {server_profile}"), encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"--report {report} cannot be written: {error.strerror}", remedy="another file") from error
+        write_text(report, page(found, f"{bundle.name}: {device} with {server_profile}"), "--report")
     document = found.document() | {"left_out": left_out}
     output.result(document, lambda console: _render(console, found, report, left_out))
 

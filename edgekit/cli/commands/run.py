@@ -13,9 +13,10 @@ from rich.console import Console
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.files import whole_file
 from edgekit_runtime import open as open_session
 from edgekit_runtime.bundle import Arrays, read_arrays
-from edgekit_runtime.errors import UsageError
+from edgekit_runtime.errors import BundleInvalid, Refused, UsageError
 
 # More numbers than this are written to a file instead of the terminal.
 LARGE = 1000
@@ -54,7 +55,7 @@ def command(
     output = Output(json=json, quiet=quiet)
     if not inputs.is_file():
         raise UsageError(f"--input {inputs}: no such file", remedy="an .npz with arrays named as the inputs")
-    arrays = read_arrays(inputs)
+    arrays = _request(inputs)
     if server is None and (ca or cert or key or token_file or policy or first or log or watch or repeat > 1):
         raise UsageError("there is nothing to choose without a server", remedy="--server grpc://HOST:8001")
     if server is not None:
@@ -94,6 +95,14 @@ def command(
         "decisions": [decision],
     }
     output.result(document, lambda console: _render(console, answers, decision, written))
+
+
+def _request(path: Path) -> Arrays:
+    try:
+        return read_arrays(path)
+    except BundleInvalid as error:
+        remedy = "write it with numpy.savez(FILE, NAME=array, ...); arrays of objects are not read"
+        raise Refused(f"--input {error.message}", remedy=remedy) from error
 
 
 def _written(out: Path | None, bundle: Path, answers: Arrays) -> Path | None:
@@ -137,12 +146,5 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
     Raises:
         UsageError: Nothing can be written there.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, **cast("dict[str, Any]", arrays))
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(f"-o {path} cannot be written: {error.strerror}", remedy="name another file") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path, "-o") as partial, partial.open("wb") as file:
+        np.savez(file, **cast("dict[str, Any]", arrays))

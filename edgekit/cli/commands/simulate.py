@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.files import write_text
 from edgekit_runtime.errors import UsageError
 
 
@@ -72,10 +74,7 @@ def command(
     if report is not None:
         from edgekit.simulate.page import page
 
-        try:
-            report.write_text(page(study, f"{bundle.name} on {device} with {server_profile}"), encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"--report {report} cannot be written: {error.strerror}", remedy="another file") from error
+        write_text(report, page(study, f"{bundle.name} on {device} with {server_profile}"), "--report")
     document = study.document() | ({"logged_mean_ms": logged.mean_ms} if logged else {})
     output.result(document, lambda console: _render(console, document, report))
 
@@ -123,15 +122,20 @@ def _number(text: str) -> int | float | str:
 
 
 def _render(console: Console, document: dict[str, Any], report: Path | None) -> None:
-    table = Table(title=f"{document['requests']} requests, {document['lost']} lost")
-    for name in ("policy", "mean ms", "p50", "p95", "late", "accuracy drop", "actions"):
-        table.add_column(name)
+    table = Table(title=f"{document['requests']} requests, {document['lost']} lost", box=None, pad_edge=False)
+    table.add_column("policy", no_wrap=True)
+    for name in ("mean ms", "p50", "p95", "late", "drop"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("actions", overflow="fold")
+    unknown = False
     for name, row in document["policies"].items():
         figures = ("-" if row[key] is None else f"{row[key]:.1f}" for key in ("mean_ms", "p50_ms", "p95_ms"))
-        drop = "not measured" if row["accuracy_drop"] is None else f"{row['accuracy_drop']:.4f}"
+        drop = "?" if row["accuracy_drop"] is None else f"{row['accuracy_drop']:.4f}"
+        unknown |= drop == "?"
         actions = ", ".join(f"{action} {count}" for action, count in row["actions"].items())
-        table.add_row(name, *figures, str(row["deadline_misses"]), drop, actions)
+        table.add_row(name, *figures, str(row["deadline_misses"]), drop, Text(actions))
     console.print(table)
+    console.print("drop: of accuracy against the student" + ("; ?: not measured" if unknown else ""))
     if document["regret_fraction"] is not None:
         console.print(f"adaptive is {100 * document['regret_fraction']:.1f} % over the oracle", markup=False)
     if document.get("logged_mean_ms") is not None:

@@ -149,7 +149,9 @@ class ActionSet:
         self.fallback = min(local, key=lambda place: (highest[place], self.terms[place, DEVICE]))
         self.local = np.array(local)
         self.remote = np.array([place for place, action in enumerate(self.actions) if action.leaves], np.intp)
-        self.admitted: dict[object, np.ndarray] = {}  # by policy: 0 where the policy allows an action, else inf
+        self.admitted: dict[
+            object, np.ndarray
+        ] = {}  # by policy and samples: 0 where the policy allows an action, else inf
 
     def __len__(self) -> int:
         return len(self.actions)

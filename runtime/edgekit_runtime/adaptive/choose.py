@@ -121,7 +121,7 @@ def choose(actions: Sequence[ActionCost] | ActionSet, link: Link, load: Load, po
     actions = compiled(actions)
     state = theta, theta_variance = costs.state(link, load)
     times = actions.terms @ theta
-    barred = admitted(actions, policy)
+    barred = admitted(actions, policy, load.samples)
     wanted = objective(load, policy)
     if policy.deadline_ms is None:
         if wanted == "latency":
@@ -140,7 +140,7 @@ def choose(actions: Sequence[ActionCost] | ActionSet, link: Link, load: Load, po
             # Beyond three standard deviations a miss is a miss, and the faster one misses by less.
             place = best(-np.maximum(margins, -3.0), times, barred == 0)
             return Decision(actions, place, float(times[place]), link, load, policy, state)
-    place = best(scores(actions, wanted, theta, times), times, open_to)
+    place = best(scores(actions, wanted, theta, times, load.samples), times, open_to)
     return Decision(actions, place, float(times[place]), link, load, policy, state)
 
 
@@ -167,12 +167,12 @@ def objective(load: Load, policy: Policy) -> Objective:
     return policy.objective
 
 
-def scores(actions: ActionSet, wanted: Objective, theta: np.ndarray, times: np.ndarray) -> np.ndarray:
+def scores(actions: ActionSet, wanted: Objective, theta: np.ndarray, times: np.ndarray, samples: int = 1) -> np.ndarray:
     """What the objective makes small, by action [n]."""
     if wanted == "latency":
         return times
     if wanted == "energy":
-        return costs.energy_mj(actions, theta)
+        return costs.energy_mj(actions, theta, samples)
     return actions.server_cost if wanted == "server_cost" else actions.drop
 
 
@@ -184,25 +184,28 @@ def best(score: np.ndarray, times: np.ndarray, open_to: np.ndarray) -> int:
     return int(np.where(ties, times, np.inf).argmin())
 
 
-def admitted(actions: ActionSet, policy: Policy) -> np.ndarray:
-    """0 where the policy allows an action and infinity where it does not [n]. Kept by policy.
+def admitted(actions: ActionSet, policy: Policy, samples: int = 1) -> np.ndarray:
+    """0 where the policy allows an action and infinity where it does not [n]. Kept by policy (and samples).
 
     Raises:
         UsageError: `without` or `privacy` names what no action is or has.
     """
-    known = actions.admitted.get(policy)
+    samples = 1 if policy.max_bytes is None else samples  # nothing else of a policy depends on them
+    known = actions.admitted.get((policy, samples))
     if known is None:
         unknown = [name for name in policy.without if name not in actions.index]
         if unknown:
             raise UsageError(f"without {unknown[0]!r}: no such action", remedy=f"there are: {', '.join(actions.index)}")
-        known = np.array([math.inf if forbidden(action, actions, policy) else 0.0 for action in actions.actions])
+        known = np.array(
+            [math.inf if forbidden(action, actions, policy, samples) else 0.0 for action in actions.actions]
+        )
         # The full local run is what "never lose a request" rests on: it stays even where its risk is too large.
         known[actions.fallback] = 0.0
-        actions.admitted[policy] = known
+        actions.admitted[policy, samples] = known
     return known
 
 
-def forbidden(action: ActionCost, actions: ActionSet, policy: Policy) -> str:
+def forbidden(action: ActionCost, actions: ActionSet, policy: Policy, samples: int = 1) -> str:
     """Why the policy forbids an action; empty when it does not.
 
     Raises:
@@ -217,8 +220,8 @@ def forbidden(action: ActionCost, actions: ActionSet, policy: Policy) -> str:
         if action.depth < least:
             what = f"split point {action.split_point}" if action.split_point else "the input itself"
             return f"{what} may not leave the device (privacy: from {policy.privacy} on)"
-    if policy.max_bytes is not None and action.leaves and action.bytes_up > policy.max_bytes:
-        return f"sends {action.bytes_up} bytes, {policy.max_bytes} are allowed"
+    if policy.max_bytes is not None and action.leaves and samples * action.bytes_up > policy.max_bytes:
+        return f"sends {samples * action.bytes_up} bytes, {policy.max_bytes} are allowed"
     if policy.max_risk is not None:
         drop = action.highest_drop
         if drop is None:

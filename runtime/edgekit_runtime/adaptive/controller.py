@@ -89,6 +89,8 @@ class Outcome:
         bytes_down: Received.
         queue_ms: Wait on the server, as it says.
         server_ms: Its service time, as it says.
+        samples: In the request.
+        sent_samples: Of them, those that the server got; None: all.
     """
 
     action: str
@@ -98,6 +100,8 @@ class Outcome:
     bytes_down: int = 0
     queue_ms: float | None = None
     server_ms: float | None = None
+    samples: int = 1
+    sent_samples: int | None = None
 
 
 @dataclasses.dataclass
@@ -107,6 +111,11 @@ class _Flight:
     sent_s: float
     action: ActionCost
     expected_ms: float
+    samples: int = 1
+
+    @property
+    def bytes_up(self) -> int:
+        return self.samples * self.action.bytes_up
 
 
 class Controller:
@@ -146,9 +155,9 @@ class Controller:
         self._pinged_s = -math.inf
         self._patience = 0.0  # logarithm of the factor that makes the 99th percentile one
 
-    def plan(self, now_s: float) -> Plan:
-        """Decides the next request."""
-        link, load = self._link(now_s), self._load(now_s)
+    def plan(self, now_s: float, samples: int = 1) -> Plan:
+        """Decides the next request, which has so many samples."""
+        link, load = self._link(now_s), self._load(now_s, samples)
         decision = choose(self.actions, link, load, self.policy)
         self._races.count()
         return Plan(
@@ -163,10 +172,11 @@ class Controller:
         """Chooses these actions no more; what is on its way by them ends as it began."""
         self.policy = msgspec.structs.replace(self.policy, without=(*self.policy.without, *ids))
 
-    def running(self, now_s: float, action_id: str) -> None:
+    def running(self, now_s: float, action_id: str, samples: int = 1) -> None:
         """Says that a run on the device begins, or waits for those before it. `observe` or `stopped` ends it."""
         place = self.actions.place(action_id)
-        expected_ms = float(self.actions.terms[place, DEVICE]) * self.load.read(now_s).device_slowdown
+        load = self.load.read(now_s, samples)
+        expected_ms = float(self.actions.terms[place, DEVICE]) * load.device_slowdown * load.device_work
         self._runs += 1
         self._free_s = max(self._free_s, now_s) + expected_ms / 1e3
 
@@ -176,13 +186,14 @@ class Controller:
         if not self._runs:
             self._free_s = -math.inf
 
-    def sent(self, now_s: float, action_id: str) -> int:
+    def sent(self, now_s: float, action_id: str, samples: int = 1) -> int:
         """Says that a request is on its way to the server. Returns a number for `back` or `gave_up`."""
         action = self.actions[action_id]
         link = self.link.read(now_s)
-        expected = link.rtt_ms + action.bytes_up * 8e-3 / link.uplink_mbps
+        flight = _Flight(now_s, action, 0.0, samples)
+        flight.expected_ms = link.rtt_ms + flight.bytes_up * 8e-3 / link.uplink_mbps
         self._sent += 1
-        self._flights[self._sent] = _Flight(now_s, action, expected)
+        self._flights[self._sent] = flight
         return self._sent
 
     def back(self, flight: int) -> None:
@@ -198,7 +209,8 @@ class Controller:
             return
         waited_ms = (now_s - gone.sent_s) * 1e3
         if waited_ms > gone.expected_ms:
-            self.link.see(now_s, 1.5 * waited_ms, gone.action.bytes_up, gone.action.bytes_down, noise=0.15)
+            down = gone.samples * gone.action.bytes_down
+            self.link.see(now_s, 1.5 * waited_ms, gone.bytes_up, down, noise=0.15)
 
     def failed(self, now_s: float, flight: int, retry_after_s: float | None = None) -> None:
         """The server could not be reached, refused or answered wrongly: leave it alone for a while, with jitter."""
@@ -214,14 +226,15 @@ class Controller:
         # Encoding alone tells nothing of the device: sending, which goes with it, takes as long and is slow at first.
         if outcome.device_ms is not None and action.head_ms > 0:
             idle_ms = action.head_ms + action.encode_ms
-            slowdown = outcome.device_ms / idle_ms
+            ratio = outcome.device_ms / idle_ms
             # A run of microseconds tells nothing of the device: what surrounds it takes longer than it does.
-            noise = math.hypot(0.1, (action.head_sd_ms + _CLOCK_MS) / idle_ms)
-            self.load.see_local_run(now_s, slowdown, noise)
+            noise = math.hypot(0.1, (action.head_sd_ms + _CLOCK_MS) / (idle_ms * outcome.samples))
+            self.load.see_local_run(now_s, ratio, noise, outcome.samples)
         if outcome.network_ms is not None:
             self.link.see(now_s, outcome.network_ms, outcome.bytes_up, outcome.bytes_down)
         if outcome.queue_ms is not None and outcome.server_ms is not None and action.server_ms > 0:
-            self.load.see_reply(now_s, outcome.queue_ms, outcome.server_ms / action.server_ms)
+            served = outcome.samples if outcome.sent_samples is None else outcome.sent_samples
+            self.load.see_reply(now_s, outcome.queue_ms, outcome.server_ms / action.server_ms, samples=served)
 
     def ponged(self, now_s: float, round_trip_ms: float) -> None:
         """An empty request came back."""
@@ -251,17 +264,19 @@ class Controller:
         link = msgspec.structs.replace(link, backlog_ms=still_ms)
         for flight in self._flights.values():
             waited_ms = (now_s - flight.sent_s) * 1e3
-            if waited_ms > 1.5 * flight.expected_ms and flight.action.bytes_up:
+            if waited_ms > 1.5 * flight.expected_ms and flight.bytes_up:
                 # An answer that is overdue: the longer it has taken, the longer it will (Lindy).
-                mbps = flight.action.bytes_up * 8e-3 / max(1.5 * waited_ms - link.rtt_ms, 1e-3)
+                mbps = flight.bytes_up * 8e-3 / max(1.5 * waited_ms - link.rtt_ms, 1e-3)
                 if mbps < link.uplink_mbps:
                     link = msgspec.structs.replace(link, uplink_mbps=mbps)
         return link
 
-    def _load(self, now_s: float) -> Load:
-        load = self.load.read(now_s)
+    def _load(self, now_s: float, samples: int) -> Load:
+        load = self.load.read(now_s, samples)
         if not self.settings.see_load:
-            load = Load(battery_fraction=load.battery_fraction)
+            blind = Load(battery_fraction=load.battery_fraction)
+            work = {"samples": samples, "device_work": load.device_work, "server_work": load.server_work}
+            load = msgspec.structs.replace(blind, **work)
         wait_ms = max(self._free_s - now_s, 0.0) * 1e3
         return msgspec.structs.replace(load, device_wait_ms=wait_ms) if wait_ms else load
 
@@ -295,7 +310,7 @@ class Controller:
             return ""
         stale = not remote and (link.age_s is None or link.age_s >= self._races.pause_s)
         theta, _ = costs.state(_brighter(link, stale, self.link.usual_rtt_ms), _brighter_load(load))
-        times = (actions.terms[others] @ theta) + admitted(actions, self.policy)[others]
+        times = (actions.terms[others] @ theta) + admitted(actions, self.policy, load.samples)[others]
         worth = others[times < (1 - self.settings.race_gain) * decision.predicted_ms]
         if load.device_wait_ms:  # what a race takes of a busy device, every request that waits there pays
             light = self.settings.race_gain * actions.terms[actions.fallback, DEVICE]
@@ -322,11 +337,14 @@ def _brighter(link: Link, stale: bool, usual_rtt_ms: float) -> Link:
 
 def _brighter_load(load: Load) -> Load:
     """The load one standard deviation better."""
-    return Load(
+    return msgspec.structs.replace(
+        load,
         device_slowdown=load.device_slowdown * math.exp(-load.device_spread),
         server_slowdown=load.server_slowdown * math.exp(-load.server_spread),
         queue_ms=max(load.queue_ms - load.queue_sd_ms, 0.0),
-        device_wait_ms=load.device_wait_ms,
+        device_spread=0.0,
+        server_spread=0.0,
+        queue_sd_ms=0.0,
     )
 
 

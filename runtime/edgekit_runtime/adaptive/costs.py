@@ -20,13 +20,16 @@ NEVER_MS = 3.6e6
 
 
 def state(link: Link, load: Load) -> tuple[np.ndarray, np.ndarray]:
-    """The state that the terms are linear in, and the variance of each entry; both float64 [7]."""
-    device, device_var = mean_and_variance(load.device_slowdown, load.device_spread)
-    server, server_var = mean_and_variance(load.server_slowdown, load.server_spread)
+    """The state that the terms are linear in, and the variance of each entry; both float64 [7].
+
+    Terms are those of one sample: of a request of many, the state has the work and the bytes of all of them.
+    """
+    device, device_var = mean_and_variance(load.device_slowdown * load.device_work, load.device_spread)
+    server, server_var = mean_and_variance(load.server_slowdown * load.server_work, load.server_spread)
     rtt, rtt_var = mean_and_variance(link.rtt_ms, link.rtt_spread)
     if link.up:
-        up, up_var = mean_and_variance(1 / link.uplink_mbps, link.uplink_spread)
-        down, down_var = mean_and_variance(1 / link.downlink_mbps, link.downlink_spread)
+        up, up_var = mean_and_variance(load.samples / link.uplink_mbps, link.uplink_spread)
+        down, down_var = mean_and_variance(load.samples / link.downlink_mbps, link.downlink_spread)
     else:
         rtt, up, up_var, down, down_var = NEVER_MS, 0.0, 0.0, 0.0, 0.0
     return (
@@ -92,6 +95,6 @@ def quantile_ms(mean_ms: float, variance_ms2: float, z: float) -> float:
     return mean_ms * math.exp(-spread2 / 2 + z * math.sqrt(spread2))
 
 
-def energy_mj(actions: ActionSet, theta: np.ndarray) -> np.ndarray:
-    """Millijoules of a request on the device, by action [n]: computing, waiting and radio."""
-    return actions.energy[:, :-1] @ theta + actions.energy[:, -1]
+def energy_mj(actions: ActionSet, theta: np.ndarray, samples: int = 1) -> np.ndarray:
+    """Millijoules of a request on the device, by action [n]: computing, waiting, and radio for each sample."""
+    return actions.energy[:, :-1] @ theta + samples * actions.energy[:, -1]

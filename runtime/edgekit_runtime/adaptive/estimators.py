@@ -185,17 +185,53 @@ class LinkEstimator:
         )
 
 
+class BatchWork:
+    """What many samples in one request take over one of them, on one side.
+
+        work = samples * share, a share for each power of two up to which the samples go
+
+    A share is 1 where samples gain nothing from each other; engines that read weights once for all of them stay below.
+    It belongs to the graph and hardly wanders, so it is corrected slowly and never jumps: what jumps is the load.
+    """
+
+    def __init__(self) -> None:
+        self._shares: dict[int, Level] = {}
+
+    def read(self, now_s: float, samples: int) -> tuple[float, float]:
+        """Work over that of one sample, and the variance of its logarithm."""
+        if samples <= 1:
+            return 1.0, 0.0
+        share, variance = self._share(samples).read(now_s)
+        return samples * share, variance
+
+    def see(self, now_s: float, samples: int, work: float, variance: float) -> None:
+        """Corrects by a reading of the work whose logarithm has this variance, all else than the share included."""
+        if samples <= 1:
+            return
+        level = self._share(samples)
+        share, own = level.read(now_s)
+        total = own + variance
+        error = math.log(max(work, 1e-6) / (samples * share))
+        error = math.copysign(min(abs(error), math.sqrt(_SURPRISE * total)), error)
+        level.correct(now_s, share * math.exp(own / total * error), own * variance / total)
+
+    def _share(self, samples: int) -> Level:
+        return self._shares.setdefault(samples.bit_length(), Level(Wandering(1.0, 0.1, 3600.0, 0.5)))
+
+
 class LoadEstimator:
     """Slow-down of the device and the server, and the server's queue.
 
     The device's slow-down is what its utilisation by others says, times a factor learned from real runs: so a new
-    burden shows at once, and a profile that is wrong is corrected.
+    burden shows at once, and a profile that is wrong is corrected. Of a run of many samples the surprise is shared out
+    between the load and the share of the batch by how unsure each is, so that a batch is no slow device.
     """
 
     def __init__(self) -> None:
         self._device = Level(Wandering(1.0, 0.15, 120.0, 0.35))
         self._server = Level(Wandering(1.0, 0.3, 30.0, 0.4))
         self._queue = Level(Wandering(1.0, 0.7, 10.0, 0.7))
+        self._device_work, self._server_work = BatchWork(), BatchWork()
         self._busy = 1.0
         self._battery: float | None = None
 
@@ -209,17 +245,17 @@ class LoadEstimator:
         self._busy = 1 / (1 - min(max(utilisation, 0.0), 0.95))
         self._battery = battery_fraction
 
-    def see_local_run(self, now_s: float, slowdown: float, noise: float = 0.1) -> None:
-        """Learns from a run on the device: its time over the profile's."""
-        self._device.see(now_s, slowdown / self._busy, noise)
+    def see_local_run(self, now_s: float, ratio: float, noise: float = 0.1, samples: int = 1) -> None:
+        """Learns from a run on the device: its time over the profile's, which is that of one sample."""
+        _share_out(now_s, ratio / self._busy, noise, samples, self._device, self._device_work)
 
-    def see_reply(self, now_s: float, queue_ms: float, slowdown: float, noise: float = 0.2) -> None:
-        """Learns from what a reply says: its wait, and its service time over the profile's."""
+    def see_reply(self, now_s: float, queue_ms: float, ratio: float, noise: float = 0.2, samples: int = 1) -> None:
+        """Learns from what a reply says: its wait, and its service time over the profile's of one sample."""
         self._queue.see(now_s, queue_ms + 1.0, 0.3)
-        self._server.see(now_s, slowdown, noise)
+        _share_out(now_s, ratio, noise, samples, self._server, self._server_work)
 
-    def read(self, now_s: float) -> Load:
-        """The load as believed now."""
+    def read(self, now_s: float, samples: int = 1) -> Load:
+        """The load as believed now, for a request of so many samples."""
         device, device_v = self._device.read(now_s)
         server, server_v = self._server.read(now_s)
         queue, queue_v = self._queue.read(now_s)
@@ -231,4 +267,14 @@ class LoadEstimator:
             queue_ms=max(queue - 1.0, 0.0),
             queue_sd_ms=queue * math.sqrt(queue_v),
             battery_fraction=self._battery,
+            samples=samples,
+            device_work=self._device_work.read(now_s, samples)[0],
+            server_work=self._server_work.read(now_s, samples)[0],
         )
+
+
+def _share_out(now_s: float, ratio: float, noise: float, samples: int, slowdown: Level, work: BatchWork) -> None:
+    """Corrects a slow-down and a work whose product was read; each is noise to the other."""
+    (slow, slow_variance), (done, done_variance) = slowdown.read(now_s), work.read(now_s, samples)
+    slowdown.see(now_s, ratio / done, math.sqrt(noise * noise + done_variance))
+    work.see(now_s, samples, ratio / slow, noise * noise + slow_variance)

@@ -81,6 +81,11 @@ def explain(decision: Decision) -> str:
     lines.append(
         f"  load: device x{load.device_slowdown:.2f}, server x{load.server_slowdown:.2f}, queue {load.queue_ms:.1f} ms"
     )
+    if load.samples > 1:
+        lines.append(
+            f"  {load.samples} samples: x{load.device_work:.2f} the work of one on the device, "
+            f"x{load.server_work:.2f} on the server"
+        )
     lines += [f"  {row.verdict}: {row.action} ({row.predicted_ms:.1f} ms): {row.why}" for row in rows[1:]]
     return "\n".join(lines)
 
@@ -134,10 +139,10 @@ class _Seen:
         self.theta, theta_variance = costs.state(link, load)
         self.times = self.actions.terms @ self.theta
         self.spread2 = costs.variance(self.actions, self.theta, theta_variance)
-        self.energy = costs.energy_mj(self.actions, self.theta)
+        self.energy = costs.energy_mj(self.actions, self.theta, load.samples)
         self.wanted = objective(load, self.policy)
-        self.score = scores(self.actions, self.wanted, self.theta, self.times)
-        self.barred = admitted(self.actions, self.policy)
+        self.score = scores(self.actions, self.wanted, self.theta, self.times, load.samples)
+        self.barred = admitted(self.actions, self.policy, load.samples)
         deadline = self.policy.deadline_ms
         self.in_time = self.barred == 0
         self.misses: list[float] | None = None
@@ -157,7 +162,7 @@ class _Seen:
             interval_ms=(costs.quantile_ms(mean, spread2, -1.96), costs.quantile_ms(mean, spread2, 1.96)),
             terms_ms=dict(zip(TERMS, (float(x) for x in self.actions.terms[place] * self.theta), strict=True)),
             energy_mj=float(self.energy[place]),
-            bytes_up=action.bytes_up,
+            bytes_up=self.decision.load.samples * action.bytes_up,
             accuracy_drop=action.accuracy_drop,
             miss_probability=None if self.misses is None else self.misses[place],
             verdict=verdict,
@@ -187,7 +192,7 @@ class _Seen:
 
     def _lost(self, place: int) -> tuple[str, str]:
         action = self.actions.actions[place]
-        why = forbidden(action, self.actions, self.policy) if self.barred[place] else ""
+        why = forbidden(action, self.actions, self.policy, self.decision.load.samples) if self.barred[place] else ""
         if why:
             return "forbidden", why
         if self.misses is not None and not self.in_time[place]:

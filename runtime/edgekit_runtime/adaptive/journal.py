@@ -19,7 +19,7 @@ import msgspec
 from edgekit_runtime.adaptive.actions import ActionCost, ActionSet, Power
 from edgekit_runtime.adaptive.choose import Decision, choose
 from edgekit_runtime.adaptive.state import Link, Load, Policy
-from edgekit_runtime.errors import Refused
+from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.manifest import Base
 
 SCHEMA = "edgekit.journal/1"
@@ -64,7 +64,17 @@ class Writer:
     """Appends decisions to a file. Safe from several threads."""
 
     def __init__(self, path: Path, profile: ActionSet, bundle_id: str = "") -> None:
-        self._file: IO[bytes] = path.open("wb")
+        """Begins the file, in place of one that is there.
+
+        Raises:
+            UsageError: Nothing can be written there.
+        """
+        try:
+            self._file: IO[bytes] = path.open("wb")
+        except OSError as error:
+            raise UsageError(
+                f"the log {path} cannot be written: {error.strerror}", remedy="name another file"
+            ) from error
         self._lock = threading.Lock()
         self._count = 0
         self._write(Head(bundle_id=bundle_id, actions=profile.actions, power=profile.power))
@@ -113,7 +123,9 @@ def read_head(path: Path) -> Head:
     try:
         with path.open("rb") as file:
             return msgspec.json.decode(file.readline(), type=Head)
-    except (OSError, msgspec.MsgspecError) as error:
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}", remedy="check the path") from error
+    except msgspec.MsgspecError as error:
         raise Refused(
             f"{path} is not a log of decisions: {error}",
             remedy="er.open(..., log=FILE) writes one",

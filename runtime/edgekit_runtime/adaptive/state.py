@@ -46,7 +46,7 @@ class Link(Base, frozen=True, kw_only=True):
 
 
 class Load(Base, frozen=True, kw_only=True):
-    """The device and the server as believed now.
+    """The device and the server as believed now, and what the request asks of them.
 
     Attributes:
         device_slowdown: Time of a local run over its time on the idle device of the profile.
@@ -57,6 +57,9 @@ class Load(Base, frozen=True, kw_only=True):
         queue_ms: Expected wait on the server.
         queue_sd_ms: Its standard deviation.
         battery_fraction: 0 to 1; None: mains or unknown.
+        samples: In the request: so many times the bytes of one go each way.
+        device_work: Time of the request's samples on the device over the time of one.
+        server_work: The same on the server.
     """
 
     device_slowdown: float = 1.0
@@ -67,6 +70,9 @@ class Load(Base, frozen=True, kw_only=True):
     queue_ms: float = 0.0
     queue_sd_ms: float = 0.0
     battery_fraction: float | None = None
+    samples: int = 1
+    device_work: float = 1.0
+    server_work: float = 1.0
 
 
 class Policy(Base, frozen=True, kw_only=True):
@@ -116,6 +122,8 @@ def parse_policy(keys: dict[str, object]) -> Policy:
             f"a policy has no {', '.join(map(repr, unknown))}",
             remedy=f"it has: {', '.join(Policy.__struct_fields__)}",
         )
+    if keys.get("objective", "latency") not in (allowed := Objective.__args__):  # type: ignore[attr-defined]
+        raise UsageError(f"objective is {keys['objective']!r}", remedy=f"one of {', '.join(allowed)}")
     try:
         return msgspec.convert(keys, Policy)
     except msgspec.ValidationError as error:

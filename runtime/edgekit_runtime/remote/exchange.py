@@ -69,6 +69,10 @@ class Line:
     watch: Watch | None = None
     closed: bool = False
 
+    def samples(self, inputs: Mapping[str, Any]) -> int:
+        """How many samples a request has."""
+        return max(sizes_of(self.inputs, inputs).get(self.batch, 1), 1) if self.batch else 1
+
 
 @dataclasses.dataclass
 class _Sent:
@@ -112,7 +116,7 @@ def run_here(line: Line, offer: Offer, inputs: Mapping[str, Any]) -> tuple[Array
 
 def _run(line: Line, offer: Offer, inputs: Mapping[str, Any]) -> tuple[Arrays, float]:
     with line.lock:
-        line.controller.running(time.monotonic(), offer.cost.id)
+        line.controller.running(time.monotonic(), offer.cost.id, line.samples(inputs))
     start = time.perf_counter()
     try:
         begun = offer.way.begin(inputs)
@@ -120,18 +124,18 @@ def _run(line: Line, offer: Offer, inputs: Mapping[str, Any]) -> tuple[Arrays, f
         took_ms = since(start)
         with line.lock:
             line.controller.stopped()
-    _learn(line, offer.cost, begun, took_ms)
+    _learn(line, offer.cost, begun, took_ms, line.samples(inputs))
     if line.watch is not None:
         line.watch.saw(offer, inputs, begun)
     return begun.outputs, took_ms
 
 
-def _learn(line: Line, cost: ActionCost, begun: Begun, took_ms: float) -> None:
+def _learn(line: Line, cost: ActionCost, begun: Begun, took_ms: float, samples: int) -> None:
     """The device's time, in terms of the action's: a request that left early took less than the action does."""
     idle_ms = cost.head_ms + cost.encode_ms
     scale = idle_ms / begun.idle_ms if begun.idle_ms else 1.0
     with line.lock:
-        line.controller.observe(time.monotonic(), Outcome(cost.id, device_ms=took_ms * scale))
+        line.controller.observe(time.monotonic(), Outcome(cost.id, device_ms=took_ms * scale, samples=samples))
 
 
 class Exchange:
@@ -236,7 +240,7 @@ class Exchange:
         if line.watch is not None:
             line.watch.saw(self._remote, self._inputs, begun)
         if not begun.tensors:
-            _learn(line, cost, begun, head_ms)
+            _learn(line, cost, begun, head_ms, line.samples(self._inputs))
             if self._plan.race:
                 with line.lock:
                     line.controller.race_over(time.monotonic(), False)
@@ -257,7 +261,7 @@ class Exchange:
         )
         encode_ms = since(encode_start)
         with line.lock:
-            flight = line.controller.sent(time.monotonic(), cost.id)
+            flight = line.controller.sent(time.monotonic(), cost.id, line.samples(self._inputs))
         return _Sent(call, self._remote, begun, flight, head_ms, encode_ms)
 
     def _expected(self, begun: Begun) -> Expected:
@@ -299,6 +303,8 @@ class Exchange:
             bytes_down=reply.bytes_down,
             queue_ms=reply.queue_ms if ours else None,
             server_ms=reply.server_ms if ours else None,
+            samples=self._line.samples(self._inputs),
+            sent_samples=None if sent.begun.rest is None else len(sent.begun.rest),
         )
 
     def _answer(self, event: _Event, sent: _Sent, fallback: str, failed: bool) -> Result:

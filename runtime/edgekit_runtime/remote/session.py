@@ -158,7 +158,7 @@ class AdaptiveSession:
             if line.closed:
                 raise UsageError("the session is closed", remedy="open it again")
             self.controller.load.see_device(*self._probe.read())
-            plan = self.controller.plan(now)
+            plan = self.controller.plan(now, line.samples(inputs))
         if plan.ping:
             line.senders.submit(self._ping)
         offer = self._offers[plan.decision.action]

@@ -8,7 +8,7 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 
 from edgekit_converters.draft import Draft
-from edgekit_converters.mixed.quality import GIVEN_BACK, Passed, fewest, pass_gate, steps, sure
+from edgekit_converters.mixed.quality import GIVEN_BACK, Passed, fewest, pass_gate, search, steps, sure
 from edgekit_converters.recipe.types import Given, OpDecision, Recipe
 from edgekit_runtime.manifest import Quality
 
@@ -160,3 +160,25 @@ def test_every_step_goes_one_further_than_the_one_before(noise: dict[str, float]
     order = {"weight_channel": 1, "float": 2}
     depth = [sum(order[scheme] for scheme, _ in given.values()) for given in found]
     assert depth == list(range(1, len(found) + 1))
+
+
+def test_the_search_asks_only_about_steps_and_gives_back_least() -> None:
+    asked: list[int] = []
+
+    def passes(step: int) -> bool:
+        asked.append(step)
+        return step >= 11
+
+    assert search((7, 19), passes, passes) == 11
+    assert search((7, 19), lambda step: False, lambda step: True) is None
+    assert search((), passes, passes) is None
+    assert max(asked) == 19
+
+
+def test_where_the_furthest_step_is_not_sure_an_allowed_drop_is_enough() -> None:
+    assert search((9,), lambda step: step >= 4, lambda step: False) == 4
+    assert search((9,), lambda step: step >= 4, lambda step: step >= 6) == 6
+
+
+def test_less_arithmetic_may_pass_where_all_of_it_fails_by_a_near_tie() -> None:
+    assert search((7, 19), lambda step: step in (3, 19), lambda step: step in (3, 19)) == 3

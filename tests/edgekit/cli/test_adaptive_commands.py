@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from edgekit.cli.app import run
-from edgekit_runtime.adaptive import ActionCost, Controller, Policy, journal
+from edgekit_runtime.adaptive import ActionCost, Controller, Link, Policy, journal
 from edgekit_runtime.testing import make_bundle
 
 ACTIONS = (
@@ -68,6 +69,16 @@ def test_a_log_is_lived_again_under_its_own_link_and_pace(log, capsys) -> None:
     assert document["policies"]["adaptive"]["actions"] == {"local": 20}
 
 
+def test_the_table_of_policies_fits_80_columns_with_every_name_whole(bundle, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shared = ["--trace", "rtt=20,mbps=8", "--requests", "40", "--quiet"]
+    assert run(["simulate", bundle, "--device", "pi4", *shared]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines) and "…" not in "".join(lines)
+    firsts = [line.split()[0] for line in lines if line.strip()]
+    assert {"adaptive", "always_offload", "adaptive_without_load"} <= set(firsts)
+
+
 @pytest.mark.parametrize("keep", [1, 2])
 def test_a_log_that_has_no_day_is_refused(keep, log, capsys) -> None:
     path = Path(log)
@@ -81,7 +92,11 @@ def test_why_tells_one_request_or_the_whole_log(log, capsys) -> None:
     shown = capsys.readouterr().out
     assert "request 3" in shown and "because" in shown and "link:" in shown
     assert run(["why", log]) == 0
-    assert len(capsys.readouterr().out.splitlines()) >= 6
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.split()[:1] == ["3"])
+    # The link is taken as 50 ms and 5 Mbit/s, of which nothing is known: the round trip is the larger part.
+    assert re.fullmatch(r"3 +local +5\d\.\d +50\.0 +offload \+\d+\.\d ms: round trip", row.strip()), row
+    assert "local 5" in lines and any(re.fullmatch(r"mean: 5.\.. ms expected, 50.0 ms taken", line) for line in lines)
     assert run(["why", log, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["decisions"]) == 5
 
@@ -104,6 +119,17 @@ def test_why_tells_one_request_or_the_whole_log(log, capsys) -> None:
 def test_bad_input_ends_with_its_code(arguments, code, bundle, log, capsys) -> None:
     assert run([text.format(bundle=bundle, log=log) for text in arguments]) == code
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_why_tells_over_a_whole_log_which_answers_came_from_here_after_all(tmp_path, capsys) -> None:
+    controller = Controller(ACTIONS, Policy(), link=Link(rtt_ms=2, uplink_mbps=100, downlink_mbps=100))
+    writer = journal.Writer(tmp_path / "log.jsonl", controller.actions)
+    writer.add(controller.plan(0.0).decision, 0.0, total_ms=70.0, fallback="the answer was overdue")
+    writer.close()
+    assert run(["why", str(tmp_path / "log.jsonl")]) == 0
+    shown = capsys.readouterr().out
+    assert "answered here: the answer was overdue" in " ".join(shown.split())
+    assert "answered locally after all: 1" in shown
 
 
 def test_a_log_that_was_changed_is_refused(log, capsys) -> None:

@@ -35,6 +35,15 @@ def test_tables_fit_80_columns_and_name_the_verdict(tiny: Path, capsys, monkeypa
     assert printed.err == ""
 
 
+def test_rows_of_a_sweep_name_their_inputs(tiny: Path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    sweep = ["--batch", "1,8", "--device", "pi4", "--device", "n100"]
+    assert run(["profile", str(tiny), "--graph", "onnx.fp32", *sweep, "--quiet"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    one, eight = ("\N{MULTIPLICATION SIGN}".join((batch, "64")) for batch in "18")
+    assert lines.count(one) == lines.count(eight) == 2  # one each a device, below the graph
+
+
 def test_a_graph_over_the_memory_limit_ends_with_4_and_one_document(tiny: Path, capsys):
     command = ["profile", str(tiny), "--graph", "onnx.fp32", "--memory-limit", "5", "--duration", "0.1", "--json"]
     assert run(command) == 4

@@ -5,6 +5,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -133,6 +134,17 @@ def test_a_page_of_hundreds_of_measurements_stays_one_small_file(tmp_path: Path)
     rows = [measurement("net.fp32", 1.0 + number / 1000, threads=number) for number in range(1, 201)]
     files = write_report(rows, tmp_path / "out")
     assert max(path.stat().st_size for path in files if path.suffix == ".html") < 3_000_000
+
+
+def test_quality_is_drawn_against_the_time_of_one_request_only():
+    def row(graph: str, p50: float, batch: int, value: float) -> SimpleNamespace:
+        seen = measurement(graph, p50, inputs={"x": (batch, 64)})
+        return SimpleNamespace(measurement=seen, value=value, rank=value, metric="top1")
+
+    rows = [row("net.fp32", 8.0, 8, 0.9), row("net.fp32", 2.0, 1, 0.9), row("net.int8", 1.0, 1, 0.89)]
+    page = SimpleNamespace(device="here", students=[SimpleNamespace(bundle_id="b", rows=rows)])
+    chart = str(dict(views.trade_offs([page], "b"))["top1 against latency"])
+    assert "net.fp32: 2.00" in chart and "net.int8: 1.00" in chart and "8.00" not in chart
 
 
 def test_a_glance_shows_threads_and_sizes_side_by_side_and_marks_what_is_doubtful():

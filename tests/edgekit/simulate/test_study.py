@@ -96,6 +96,7 @@ def test_the_same_seed_gives_the_same_day(study) -> None:
 
 def test_the_page_is_whole_and_needs_no_network(study) -> None:
     text = page(study, "a <day>")
+    assert 'name="viewport"' in text
     assert "a &lt;day&gt;" in text and text.count("<svg") == text.count("</svg>") == 3
     assert all(name in text for name in NAMES)
     assert "http://" not in text and "https://" not in text and "<script" not in text

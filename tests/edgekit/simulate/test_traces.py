@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgekit.simulate.traces import Series, read_link, read_load, read_traces
@@ -18,6 +18,8 @@ from edgekit_runtime.errors import Refused, UsageError
 DATA = Path(__file__).parents[4] / "shared" / "data" / "traces"
 
 
+# Drawing examples takes as long as the machine lets it: on a busy one that is no fault of the test.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.1, 10), st.one_of(st.just(0.0), st.floats(0.5, 100))), min_size=1, max_size=8),
     st.floats(0, 50),

@@ -142,3 +142,40 @@ def test_hedges_that_were_for_nothing_teach_patience_and_an_outage_does_not() ->
     for _ in range(2000):
         controller.answered(hedged=False)
     assert controller.plan(4.0).hedge_ms == pytest.approx(before)
+
+
+def test_batches_between_single_samples_do_not_change_the_choice_for_those() -> None:
+    """Before, a session that was asked for 16 samples at once sent the next single one to a server 20 ms away."""
+    quick = msgspec.structs.replace(LOCAL, head_ms=5.0, head_sd_ms=0.2)
+    controller = Controller((quick, OFFLOAD), Policy(), link=Link(rtt_ms=20, uplink_mbps=50, downlink_mbps=50))
+    for number in range(10):
+        controller.observe(number * 0.2, Outcome("local", device_ms=5.0 * 16 * 0.7, samples=16))
+        assert controller.plan(number * 0.2).decision.action == "local"
+    load = controller.plan(2.0).decision.load
+    assert load.device_slowdown == pytest.approx(1.0, rel=0.2) and load.samples == 1
+
+
+def test_a_request_of_many_samples_is_reckoned_with_all_of_them() -> None:
+    link = Link(rtt_ms=20, uplink_mbps=100, downlink_mbps=100)
+    controller = Controller((LOCAL, OFFLOAD), Policy(), link=link)
+    one, many = controller.plan(0.0, 1).decision, controller.plan(0.0, 8).decision
+    local = [next(row for row in each.alternatives if row.action == "local") for each in (one, many)]
+    sent = [next(row for row in each.alternatives if row.action == "offload") for each in (one, many)]
+    assert local[1].terms_ms["device"] == pytest.approx(8 * local[0].terms_ms["device"])
+    assert sent[1].terms_ms["uplink"] == pytest.approx(8 * sent[0].terms_ms["uplink"])
+    assert sent[1].terms_ms["round_trip"] == pytest.approx(sent[0].terms_ms["round_trip"])
+    assert (sent[0].bytes_up, sent[1].bytes_up) == (10_000, 80_000)
+    radio_mj = 8 * (10_000 * 76.7 + 100 * 15.0) * 1e-6  # `Power`: nJ a bit, up and down
+    waiting_mj = 2.0 * (sent[1].predicted_ms - sent[0].predicted_ms)
+    assert sent[1].energy_mj - sent[0].energy_mj == pytest.approx(7 * radio_mj + waiting_mj)
+    assert "8 samples" in many.explain() and "samples" not in one.explain()
+
+
+def test_the_limit_on_bytes_is_of_the_whole_request() -> None:
+    slow = msgspec.structs.replace(LOCAL, head_ms=500.0)
+    link = Link(rtt_ms=20, uplink_mbps=100, downlink_mbps=100)
+    controller = Controller((slow, OFFLOAD), Policy(max_bytes=20_000), link=link)
+    assert controller.plan(0.0, 2).decision.action == "offload"
+    refused = controller.plan(0.0, 3).decision
+    assert refused.action == "local" and "sends 30000 bytes, 20000 are allowed" in refused.explain()
+    assert not controller.plan(9.0, 3).race

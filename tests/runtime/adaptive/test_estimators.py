@@ -71,7 +71,7 @@ def test_utilisation_shows_at_once_and_a_wrong_profile_is_corrected() -> None:
 def test_queue_and_service_of_the_server_are_kept_apart() -> None:
     load = LoadEstimator()
     for number in range(10):
-        load.see_reply(number * 0.2, queue_ms=30.0, slowdown=3.0)
+        load.see_reply(number * 0.2, queue_ms=30.0, ratio=3.0)
     seen = load.read(2.0)
     assert seen.queue_ms == pytest.approx(30, rel=0.1)
     assert seen.server_slowdown == pytest.approx(3, rel=0.1)
@@ -86,3 +86,38 @@ def test_one_slow_empty_request_is_doubted_and_two_are_a_longer_way() -> None:
     link.see(8.6, 120.0, 0, 0)
     link.see(8.8, 120.0, 0, 0)
     assert not link.doubts and link.read(8.9).rtt_ms > 80
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.6])
+def test_a_batch_is_no_slow_device(gain: float) -> None:
+    """Sixteen samples in one run take up to sixteen times as long; that says nothing of the load."""
+    load = LoadEstimator()
+    for number in range(40):
+        load.see_local_run(number * 0.2, 16 * gain if number % 2 else 1.0, samples=16 if number % 2 else 1)
+    now = 8.0
+    assert load.read(now).device_slowdown == pytest.approx(1.0, rel=0.1)
+    assert load.read(now, 16).device_work == pytest.approx(16 * gain, rel=0.15)
+    assert load.read(now).device_work == 1.0
+
+
+def test_a_device_that_only_sees_batches_is_not_taken_for_a_slow_one() -> None:
+    load = LoadEstimator()
+    for number in range(40):
+        load.see_local_run(number * 0.2, 32.0, samples=32)
+        load.see_reply(number * 0.2, 0.0, 32.0, samples=32)
+    assert load.read(8.0).device_slowdown == pytest.approx(1.0, rel=0.1)
+    assert load.read(8.0).server_slowdown == pytest.approx(1.0, rel=0.1)
+    whole = load.read(8.0, 32)
+    assert whole.device_slowdown * whole.device_work == pytest.approx(32.0, rel=0.1)
+
+
+def test_a_burden_shows_in_batches_too() -> None:
+    load = LoadEstimator()
+    for number in range(40):
+        load.see_local_run(number * 0.2, 8 * 0.7, samples=8)
+        load.see_local_run(number * 0.2 + 0.1, 1.0)
+    work = load.read(8.0, 8).device_work
+    for number in range(3):
+        load.see_local_run(8.0 + number * 0.2, 4 * 8 * 0.7, samples=8)
+    assert load.read(8.6).device_slowdown > 2.5
+    assert load.read(8.6, 8).device_work == pytest.approx(work, rel=0.25)
