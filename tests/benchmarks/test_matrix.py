@@ -114,7 +114,7 @@ def test_a_program_of_integers_is_timed_beside_its_twin(steps: Steps) -> None:
         (steps.folder / f"{command[3]}.twin.json").write_text(json.dumps({"twin": twin}))
         return subprocess.CompletedProcess(command, 0)
 
-    matrix.subprocess.run = with_twin  # the fixture puts the real one back
+    subprocess.run = with_twin  # the fixture puts the real one back
     page = matrix.run(["integer_rnn", "vit", "--seeded"])
     assert steps.ran.count("twin") == 1
     assert "| integer_rnn | ONNX | 0.250x | 2.000 | 1.000 | 0.50x [0.40, 0.60] |" in page
