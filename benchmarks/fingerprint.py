@@ -62,6 +62,8 @@ BEFORE = {
     "chain": ("places",),
 }
 RIVALS = ("openvino", "nncf")
+# Packages of the runtime that only a session with a server loads.
+SERVED = ("runtime/edgekit_runtime/adaptive", "runtime/edgekit_runtime/remote")
 # Rows whose data come without training, from functions of these modules.
 DATA = {24: ("picture_tasks",)}
 
@@ -94,10 +96,14 @@ def of_code(places: Iterable[str], *told: str) -> str:
 
 
 def files(places: Iterable[str]) -> Iterator[Path]:
-    """Python files, and those of folders, in order."""
+    """Python files, and those of folders, in order; of a folder that holds `SERVED` without these."""
     for place in places:
         path = ROOT / place
-        yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        if path.is_dir():
+            inside = sorted(path.rglob("*.py"))
+            yield from (file for file in inside if not any(file.is_relative_to(ROOT / served) for served in SERVED))
+        else:
+            yield path
 
 
 def closure(student: Student) -> list[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,15 @@ def test_code_of_a_step_counts_for_the_steps_that_read_its_files(monkeypatch: py
     monkeypatch.setitem(fingerprint.CODE, "stock", (*fingerprint.CODE["stock"], "benchmarks/page.py"))
     after = {step: fingerprint.fingerprint(step, VIT, None) for step in fingerprint.CODE}
     assert {step for step in after if after[step] != before[step]} == {"stock", "speed"}
+
+
+def test_what_only_a_session_with_a_server_loads_makes_no_row_again() -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, benchmarks.rows, edgekit.converting; print(*sys.modules)"],
+        cwd=fingerprint.ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    served = [path.removeprefix("runtime/").replace("/", ".") for path in fingerprint.SERVED]
+    assert not [name for name in loaded if name.startswith(tuple(served))]
+    found = [str(path.relative_to(fingerprint.ROOT)) for path in fingerprint.files(["runtime"])]
+    assert "runtime/edgekit_runtime/session.py" in found
+    assert not [path for path in found if path.startswith(fingerprint.SERVED)]
