@@ -83,7 +83,7 @@ def teach_branches(module: MultiExitCNN, inputs: Arrays, plan: Teaching) -> None
     """The early exits learn, on a frozen body, what the last one says of moved pictures; labels are not needed.
 
     Kullback-Leibler divergence at a temperature (Hinton et al. 2015, 1503.02531), as in `teach_heads`, but the body
-    runs anew in each epoch: no two see the same pictures.
+    runs anew in each epoch: no two see the same pictures. There is no hint.
     """
     early = len(module.branches) - 1
     learning = nn.ModuleList([*module.branches[:early], *module.heads[:early]])
@@ -97,14 +97,10 @@ def teach_branches(module: MultiExitCNN, inputs: Arrays, plan: Teaching) -> None
         total = torch.zeros(early)
         for rows in torch.randperm(len(inputs["image"]), generator=generator).split(plan.batch):
             image = _shift({"image": torch.from_numpy(inputs["image"][rows.numpy()])}, generator)["image"]
-            with torch.no_grad():
-                maps = [module.stem(image)]
-                for stage in module.stages:
-                    maps.append(stage(maps[-1]))
-                full = module.heads[early](module.branches[early](maps[-1]).mean((2, 3)))
-                wanted = torch.softmax(full / plan.temperature, 1)
+            maps, full = _body(module, image)
+            wanted = torch.softmax(full / plan.temperature, 1)
             losses = []
-            for seen, branch, head in zip(maps[1:-1], module.branches, module.heads, strict=False):
+            for seen, branch, head in zip(maps, module.branches, module.heads, strict=False):
                 said = torch.log_softmax(head(branch(seen).mean((2, 3))) / plan.temperature, 1)
                 losses.append(nn.functional.kl_div(said, wanted, reduction="batchmean") * plan.temperature**2)
             each = torch.stack(losses)
@@ -117,6 +113,16 @@ def teach_branches(module: MultiExitCNN, inputs: Arrays, plan: Teaching) -> None
         means = ", ".join(f"{mean:.3f}" for mean in (total / len(inputs["image"])).tolist())
         say(f"branches: epoch {epoch + 1} of {plan.epochs}: {means} nats from the full answer")
     module.eval()
+
+
+@torch.no_grad()
+def _body(module: MultiExitCNN, image: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """What the branches of the early exits read, and the last exit's logits."""
+    maps, x = [], module.stem(image)
+    for stage in module.stages:
+        x = stage(x)
+        maps.append(x)
+    return maps[:-1], module.heads[-1](module.branches[-1](x).mean((2, 3)))
 
 
 def _shift(batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """Row 23: a CNN with three exits (BranchyNet, Teerapittayanon et al. 2016, 1709.01686) on a body of ResNet-8 size.
 
 image [B, 3, 32, 32] -> Conv 16 -> one residual block each of 16, 32, 64 channels. After each of the first two a branch
-(Conv of stride 2, BatchNorm, ReLU, global average pool, Linear), after the last the full answer:
+(Conv of stride 2, BatchNorm, ReLU, or several of them; global average pool, Linear), after the last the full answer:
 {"exit_0", "exit_1", "exit_2"} logits [B, 10], in order of depth.
 
 Simplified: the paper branches off AlexNet and ResNet-110; here the body is that of MLPerf Tiny's ResNet-8.
