@@ -63,10 +63,8 @@ def command(
     links = tuple(found for text in trace or () for found in read_link(text, uplink_fraction))
     busy = read_load(load) if load else own_load
     wanted = logged.policy if logged and not policy else read_policy(policy or [])
-    if logged:
-        actions, unnamed = logged.actions, {}
-    else:
-        actions, unnamed = _actions(bundle, device, server_profile, first, wanted)
+    known = (logged.actions, {}) if logged else _actions(bundle, device, server_profile, first, wanted)
+    actions, unnamed = known
     setting = Setting(
         traces=(logged.link,) if logged else links,
         load=busy,
