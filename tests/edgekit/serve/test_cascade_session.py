@@ -38,8 +38,8 @@ def only(session: AdaptiveSession, action: str, hedge_ms: float = 20_000.0) -> N
     action = next(name for name in session._offers if name.startswith(action))
     plan, place = session.controller.plan, session.controller.actions.place(action)
 
-    def forced(now_s: float):
-        found = plan(now_s)
+    def forced(now_s: float, samples: int = 1):
+        found = plan(now_s, samples)
         old = found.decision
         decision = Decision(old.actions, place, 1.0, old.link, old.load, old.policy)
         return dataclasses.replace(found, decision=decision, hedge_ms=hedge_ms, race="", ping=False)
