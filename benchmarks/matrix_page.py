@@ -316,17 +316,21 @@ _BARS = (
     ("litert-torch + AEQ", "#CC79A7", "litert-torch + AEQ"),
     ("OpenVINO + NNCF", "#999999", "OpenVINO + NNCF"),
 )
+_INTEGERS = "a program of integers: it has no fp32 graph, its table is on the page"
 _LEFT, _WIDE, _BAR = 170, 560, 7
 
 
 def picture(rows: Sequence[Row]) -> str:
-    """SVG: for each student how many times faster than the faster fp32 graph each int8 graph is."""
+    """SVG: for each student how many times faster than the faster fp32 graph each int8 graph is.
+
+    A program of integers has no fp32 graph and is told to be one; another student without a figure has no row.
+    """
     timed = [row for row in rows if row.speed is not None and row.speed.median_ms]
-    gains = [(row, _gains(row)) for row in timed]
+    gains = [(row, found) for row in timed if (found := _gains(row)) or row.twin is not None]
     most = max((value for _, found in gains for value in found.values()), default=1.0)
     step = _BAR * len(_BARS) + 10
     top = 46
-    height = top + step * len(gains) + 30
+    height = top + step * len(gains) + 48
 
     def x(value: float) -> float:
         return _LEFT + value / most * _WIDE
@@ -339,6 +343,8 @@ def picture(rows: Sequence[Row]) -> str:
     for place, (row, found) in enumerate(gains):
         y = top + place * step
         parts.append(f'<text x="{_LEFT - 8}" y="{y + step / 2}" text-anchor="end">{escape(row.name)}</text>')
+        if not found:
+            parts.append(f'<text x="{_LEFT + 8}" y="{y + step / 2}">{_INTEGERS}</text>')
         for number, (name, colour, _) in enumerate(_BARS):
             value = found.get(name)
             if value is not None:
@@ -347,9 +353,11 @@ def picture(rows: Sequence[Row]) -> str:
     for line in range(1, int(most) + 1):
         dash = "" if line == 1 else ' stroke-dasharray="2 4"'
         parts.append(
-            f'<line x1="{x(line):.1f}" x2="{x(line):.1f}" y1="{top - 4}" y2="{height - 22}" stroke="#444"{dash}/>'
+            f'<line x1="{x(line):.1f}" x2="{x(line):.1f}" y1="{top - 4}" y2="{height - 40}" stroke="#444"{dash}/>'
         )
-        parts.append(f'<text x="{x(line):.1f}" y="{height - 8}" text-anchor="middle">{line}x</text>')
+        parts.append(f'<text x="{x(line):.1f}" y="{height - 26}" text-anchor="middle">{line}x</text>')
+    axis = "times as fast as the faster fp32 graph of the student (1x: the same), one thread"
+    parts.append(f'<text x="{_LEFT + _WIDE / 2:.0f}" y="{height - 8}" text-anchor="middle">{axis}</text>')
     label = "Speed of int8 graphs over the faster fp32 graph of each student"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDE + 20} {height}" role="img" '

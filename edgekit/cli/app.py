@@ -18,6 +18,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
+from edgekit.cli.pipes import ReaderGone, to_nowhere
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 
 # Command name -> module under edgekit.cli.commands, loaded only when called: `edgekit --help` stays fast.
@@ -46,7 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 # Newer typers carry their own click inside, older ones import it; the class is found through typer either way.
 ClickError: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
-INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT and SIGTERM, as shells count
+INTERRUPTED, READER_GONE, TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE and SIGTERM, as shells count
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", help="No progress and no remarks.")]
@@ -138,7 +139,8 @@ def _terminable() -> Iterator[list[int]]:
 def run(arguments: list[str]) -> int:
     """Runs one command line and returns the exit code (0 done, 1 bug, 2 usage, 3 refused, 4 gate, 5 unreachable).
 
-    Ctrl-C gives 130 and SIGTERM 143, both after what was half-written is removed.
+    Ctrl-C gives 130 and SIGTERM 143, both after what was half-written is removed; servers end with 0 by either. Output
+    that nobody reads any more (`| head`) gives 141 without a word, as with other Unix tools.
     """
     _readable_anywhere()
     with _terminable() as ended:
@@ -169,6 +171,9 @@ def _run(arguments: list[str]) -> int:
         return fail(UsageError(text, remedy=_help_of(error, arguments)), json)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
+    except ReaderGone:
+        to_nowhere()
+        return READER_GONE
     except OSError as error:
         told = _disk(error)
         return fail(told, json) if told else _bug(error, json)

@@ -22,9 +22,9 @@ def size(count: int) -> str:
 def graph_table(manifest: Manifest) -> Table:
     """One row a graph: bytes, int8 shares, what the gate saw."""
     table = Table(box=None, pad_edge=False)
-    for title, justify in (("graph", "left"), ("size", "right"), ("int8 bytes", "right"), ("int8 MACs", "right")):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
-    table.add_column("against the student")
+    for title, justify in (("graph", "left"), ("size", "right"), ("int8\nbytes", "right"), ("int8\nMACs", "right")):
+        table.add_column(title, justify=justify, no_wrap=title == "size")  # type: ignore[arg-type]
+    table.add_column("against the student:\nmetric, drop [95 %]")
     for graph in manifest.graphs:
         if graph.role in ("segment", "exit"):
             continue
@@ -81,7 +81,7 @@ def seen(manifest: Manifest, graph: Graph) -> str:
     if quality:
         low, high = quality.interval_95
         name = quality.metric.partition(" ")[0]
-        return f"{name} {quality.value:.4f}, drop {quality.drop:+.4f} [{low:+.4f}, {high:+.4f}]"
+        return f"{name} {quality.value:.4f}, {quality.drop:+.4f} [{low:+.4f}, {high:+.4f}]"
     worst = [p.max_error_fraction for p in manifest.parity if p.graph == graph.id]
     return f"error {max(worst):.0e} of range" if worst else "-"
 

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column
 
+from edgekit.cli.pipes import ReaderGone
+
 
 class Steps:
     """Progress of a long command: `advance` names the step that begins."""
@@ -33,14 +35,21 @@ class Steps:
         self.done += 1
 
 
+class _Terminal(Console):
+    """A console that says so when its reader has gone, instead of ending the process with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise ReaderGone
+
+
 class Output:
     """The terminal, or a pipe, as one command sees it."""
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
-        self.out = Console(file=sys.stdout, highlight=False)
-        self.err = Console(file=sys.stderr, highlight=False)
+        self.out: Console = _Terminal(file=sys.stdout, highlight=False)
+        self.err: Console = _Terminal(file=sys.stderr, highlight=False)
 
     def say(self, text: str) -> None:
         """A line for the person, on stderr; silent under --quiet."""
@@ -84,7 +93,10 @@ class Output:
     def result(self, document: Any, render: Callable[[Console], None]) -> None:
         """Prints the answer: `document` as JSON under --json, else what `render` draws on stdout."""
         if self.json:
-            sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
-            sys.stdout.flush()
+            try:
+                sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+                sys.stdout.flush()
+            except BrokenPipeError as error:
+                raise ReaderGone from error
         else:
             render(self.out)

@@ -6,7 +6,13 @@
           └── busy loops beside it, in processes of their own                   └── SIGKILL in the last phase
 
 What the policies compared with would have done is simulated over the same link and load, with the costs that the
-session has measured and the server's time that it has seen.
+session has measured, and the server's time and the device's slow-down that its requests have seen.
+
+    measured     one caller: the next request begins when the last one is answered, however late that is
+    simulated    requests that come by the clock, and queue
+
+The two agree only where nothing queues, so that requests are simulated as far apart as the slowest phase's local run
+needs. On a busy machine that is further than `INTERVAL_S`; phases hold other numbers of requests then, and count alike.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -30,16 +37,20 @@ import numpy as np
 import edgekit_runtime as er
 from edgekit.demo.relay import Relay
 from edgekit.demo.slow import slower
-from edgekit.simulate import Setting, simulate
+from edgekit.simulate import Setting, Study, simulate
+from edgekit.simulate.study import interval_s
 from edgekit.simulate.traces import LoadTrace, Series, Trace
 from edgekit_runtime.adaptive import ActionCost
 from edgekit_runtime.errors import EdgekitError, Unreachable
 
 SLOWER = 16
 RTT_MS = 4.0
-# One: with more, local runs would take longer than the interval, and a queue would be compared instead of choices.
 HOGS = 1
 PHASE_S, INTERVAL_S = 3.0, 0.12
+# Runs that tell a phase's slow-down better than the session's belief, which is one for the next request.
+_FEWEST_RUNS = 3
+# Of the interval over the slowest local run: a run that waits for a hedge first, and chance, still end in time.
+_ROOM = 1.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +91,8 @@ class PhaseLine:
         fallbacks: Requests that were sent and answered by the local run after all.
         mean_ms: From call to answer; None where every request was lost.
         p95_ms: Their 95th percentile.
-        slowdown: Of the device at the end of the phase, as the session believes it.
+        slowdown: Of the device: local runs of the phase over the one measured at the start; where there were too few,
+            as the session believes it at the end of the phase.
     """
 
     title: str
@@ -99,15 +111,17 @@ class Away:
 
     Attributes:
         phases: One line each.
-        mean_ms: Of all requests that were answered.
-        simulated_ms: Mean of each policy over the same link and load: `adaptive`, `best_fixed`, `oracle`.
+        mean_ms: Of all requests that were answered, each phase counting alike.
+        simulated_ms: The same of each policy over the same link and load: `adaptive`, `best_fixed`, `oracle`.
         best_fixed_action: The one action that would have been best for the whole time.
+        interval_ms: Between two simulated requests.
     """
 
     phases: tuple[PhaseLine, ...]
     mean_ms: float
     simulated_ms: dict[str, float | None]
     best_fixed_action: str
+    interval_ms: float
 
 
 def show(
@@ -156,11 +170,14 @@ def show(
                 server.kill()
             results, lost = _requests(session, inputs, phase_s)
             seen += results
-            lines.append(_line(phase, results, lost, session.controller.load.read(time.monotonic()).device_slowdown))
+            believed = session.controller.load.read(time.monotonic()).device_slowdown
+            lines.append(_line(phase, results, lost, _slowdown(results, session.controller.actions.actions, believed)))
         actions = _true(session.controller.actions.actions, seen)
     progress("the same link, simulated")
-    means, best = _compared(actions, phases, lines, phase_s)
-    return Away(tuple(lines), statistics.fmean(r.timing.total_ms for r in seen), means, best)
+    study = _compared(actions, phases, lines, phase_s)
+    means = {name: _mean_ms(study, name, phase_s, len(phases)) for name in ("adaptive", "best_fixed", "oracle")}
+    measured = statistics.fmean(line.mean_ms for line in lines if line.mean_ms is not None)
+    return Away(tuple(lines), measured, means, study.best_fixed, 1e3 * interval_s(study.setting))
 
 
 def _requests(session: Any, inputs: Mapping[str, np.ndarray], seconds: float) -> tuple[list[er.Result], int]:
@@ -177,6 +194,13 @@ def _requests(session: Any, inputs: Mapping[str, np.ndarray], seconds: float) ->
             lost += 1
         time.sleep(max(start + (number + 1) * INTERVAL_S - time.monotonic(), 0.0))
     return results, lost
+
+
+def _slowdown(results: Sequence[er.Result], actions: Sequence[ActionCost], believed: float) -> float:
+    """Of the device in a phase: what its local runs took over what they cost an idle one; else what is believed."""
+    idle_ms = next(action.head_ms for action in actions if action.id == "local")
+    ran = [result.timing.local_ms / idle_ms for result in results if result.decision.action == "local"]
+    return statistics.fmean(ran) if len(ran) >= _FEWEST_RUNS else believed
 
 
 def _line(phase: Phase, results: Sequence[er.Result], lost: int, slowdown: float) -> PhaseLine:
@@ -210,16 +234,26 @@ def _true(actions: Sequence[ActionCost], seen: Sequence[er.Result]) -> tuple[Act
 
 def _compared(
     actions: tuple[ActionCost, ...], phases: Sequence[Phase], lines: Sequence[PhaseLine], phase_s: float
-) -> tuple[dict[str, float | None], str]:
+) -> Study:
     """The policies over the same link and load. A server that is gone is a link that lets nothing through."""
     times = [phase_s * number for number in range(len(phases) + 1)]
     rates = [phase.mbps if phase.served else 0.0 for phase in phases]
     link = Trace("demo", Series(times, rates), Series(times, rates), Series(times, [RTT_MS] * len(phases)))
-    busy = [max(1 - 1 / line.slowdown, 0.0) if phase.busy else 0.0 for phase, line in zip(phases, lines, strict=True)]
+    busy = [max(1 - 1 / line.slowdown, 0.0) for line in lines]
     load = LoadTrace(Series(times, busy), Series(times, [0.0] * len(phases)))
-    study = simulate(Setting(actions, (link,), load, requests=int(times[-1] / INTERVAL_S), interval_s=INTERVAL_S))
-    means = {name: study.summary(name)["mean_ms"] for name in ("adaptive", "best_fixed", "oracle")}
-    return means, study.best_fixed
+    local_ms = next(action.head_ms for action in actions if action.id == "local")
+    gap_s = max(INTERVAL_S, _ROOM * local_ms * max(1.0, *(line.slowdown for line in lines)) / 1e3)
+    requests = max(int(times[-1] / gap_s), len(phases))
+    return simulate(Setting(actions, (link,), load, requests=requests, interval_s=gap_s))
+
+
+def _mean_ms(study: Study, name: str, phase_s: float, phases: int) -> float | None:
+    """Mean over the phases of their requests' mean; None where one was lost."""
+    found: list[list[float]] = [[] for _ in range(phases)]
+    for row in study.answers[name][0]:
+        found[min(int(row.arrival_s / phase_s), phases - 1)].append(row.latency_ms)
+    means = [statistics.fmean(times) for times in found if times]
+    return statistics.fmean(means) if math.isfinite(sum(means)) else None
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Action, Graph, Manifest, OperatingPoint, SplitPoint, Tensor, WireTensor
 from edgekit_runtime.remote.leaving import hands_over
+from edgekit_runtime.remote.offer import highest
 from edgekit_runtime.remote.pieces import first_sample
 
 Basis = Literal["measured", "predicted"]
@@ -205,7 +206,7 @@ def _offloads(bundle: Bundle, tail: Graph, known: Known, down: int, sizes: Mappi
                 bytes_up=best.bytes + FRAMING_BYTES,
             )
         for row in manifest.actions:
-            if row.kind == "offload" and row.graphs == (tail.id,) and row.accuracy_drop is not None:
+            if row.kind == "offload" and row.graphs == (tail.id,):
                 yield from _picture(plain, row, golden, best.bytes, known)
 
 
@@ -255,7 +256,7 @@ def _int8(
     """int8 on a float wire: a lossy codec, an action where conversion has measured its accuracy."""
     wanted = f"split:{point.id}:{codecs.INT8_ROW}"
     for row in manifest.actions:
-        if row.id == wanted and row.accuracy_drop is not None:
+        if row.id == wanted:
             crossing = sum(_int8_bytes(tensor, sizes) for tensor in point.tensors) + _again(manifest, point, sizes)
             floats = sum(_bytes(tensor, sizes) for tensor in point.tensors if np.dtype(tensor.dtype).kind == "f")
             rate = _int8_rate()
@@ -275,15 +276,15 @@ def _int8_rate() -> codecs.Measured:
 
 
 def _lossy(plain: ActionCost, row: Action, crossing: int) -> ActionCost:
-    assert row.accuracy_drop is not None
-    drop = max(row.accuracy_drop, 0.0)
+    """A lossy codec on what is sent, with the loss measured at conversion (none: not measured, never offered)."""
+    high = highest(row)
     return msgspec.structs.replace(
         plain,
         id=f"{plain.id}:{row.codec}",
         codec=row.codec,
         bytes_up=crossing + FRAMING_BYTES,
-        accuracy_drop=drop,
-        accuracy_drop_high=max(row.interval_95[1], drop) if row.interval_95 else drop,
+        accuracy_drop=None if high is None else max(row.accuracy_drop or 0.0, 0.0),
+        accuracy_drop_high=high,
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from edgekit.devices import DeviceProfile
 from edgekit.planner.times import Known, Times
-from edgekit_runtime.adaptive import ActionCost, early, names
+from edgekit_runtime.adaptive import ActionCost, Policy, early, names, risk
 from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.cascade import check_identity, check_present
 from edgekit_runtime.errors import Refused
@@ -99,10 +99,11 @@ def opened(path: Path | None, device: DeviceProfile) -> Iterator[tuple[Bundle, T
         yield small, Times(small, device)
 
 
-def left_out(manifest: Manifest) -> dict[str, str]:
-    """Why the cascades of a bundle are not planned where its first student was not named, by operating point."""
+def left_out(manifest: Manifest, policy: Policy) -> dict[str, str]:
+    """Why the cascades of a bundle are not planned where its first student was not named, by action id."""
     return {
-        point.id: f"its first student was not named: --first PATH of {point.first.name}, {point.first.bundle_id[:16]}…"
+        names.certified(point, point.of): risk.why_not(point.empirical_risk, point.risk, policy)
+        or f"its first student was not named: --first PATH of {point.first.name}, {point.first.bundle_id[:16]}…"
         for point in manifest.operating_points
         if point.first is not None
     }

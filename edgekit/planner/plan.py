@@ -7,13 +7,13 @@ grid is one matrix product:  times [actions, states] = terms [actions, 7] @ stat
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from edgekit_runtime.adaptive import ActionCost, ActionSet, Link, Load, Policy, choose
-from edgekit_runtime.adaptive.actions import DOWNLINK, UPLINK
+from edgekit_runtime.adaptive import ActionCost, ActionSet, Link, Load, Policy, choose, risk
+from edgekit_runtime.adaptive.actions import DOWNLINK, UPLINK, Kind
 from edgekit_runtime.adaptive.choose import admitted
 from edgekit_runtime.adaptive.costs import state
 
@@ -61,16 +61,18 @@ class Plan:
         actions: Compiled.
         grid: What was looked at.
         policy: What was wanted.
+        left_out: Action id to the reason why it is not among them.
         winners: int64 [rtt, bandwidth, device load, server load]: index of the best action.
         times_ms: float64 of the same shape: its time.
         crossovers: Where it changes with the bandwidth.
         verdict: In one sentence.
-        dont_split: Nothing ever beats running locally or sending the whole input.
+        dont_split: At no link and load looked at does sending the tensor of a split point win.
     """
 
     actions: ActionSet
     grid: Grid
     policy: Policy
+    left_out: Mapping[str, str]
     winners: np.ndarray
     times_ms: np.ndarray
     crossovers: tuple[Crossover, ...]
@@ -107,26 +109,33 @@ class Plan:
                 for place, winner in np.ndenumerate(self.winners)
             ],
             "crossovers": [dataclasses.asdict(row) for row in self.crossovers],
+            "left_out": dict(self.left_out),
             "verdict": self.verdict,
         }
 
 
-def plan(actions: Sequence[ActionCost] | ActionSet, grid: Grid | None = None, policy: Policy | None = None) -> Plan:
+def plan(actions: Sequence[ActionCost], grid: Grid | None = None, policy: Policy | None = None) -> Plan:
     """Finds the best action everywhere on a grid (by expected latency, within what the policy allows).
 
     Args:
         actions: Of one bundle between one device and one server.
         grid: Links and loads.
-        policy: What is allowed.
+        policy: What is allowed; lossy actions are offered under its `max_risk` only, as a session does.
+
+    Raises:
+        UsageError: `without` or `privacy` names what no action is or has.
     """
-    compiled = actions if isinstance(actions, ActionSet) else ActionSet(actions)
     grid, policy = grid or Grid(), policy or Policy()
+    kept, left_out = risk.offered(actions, policy)
+    compiled = ActionSet(kept)
     times = compiled.terms @ _states(grid) + admitted(compiled, policy)[:, None]
     shape = (len(grid.rtt_ms), len(grid.bandwidth_mbps), len(grid.device_load), len(grid.server_load))
     winners = times.argmin(axis=0).reshape(shape)
     verdict, dont_split = _verdict(compiled, winners)
     crossovers = _crossovers(compiled, grid, winners)
-    return Plan(compiled, grid, policy, winners, times.min(axis=0).reshape(shape), crossovers, verdict, dont_split)
+    return Plan(
+        compiled, grid, policy, left_out, winners, times.min(axis=0).reshape(shape), crossovers, verdict, dont_split
+    )
 
 
 def _states(grid: Grid) -> np.ndarray:
@@ -172,6 +181,15 @@ def _crossovers(actions: ActionSet, grid: Grid, winners: np.ndarray) -> tuple[Cr
     return tuple(found)
 
 
+_IN_WORDS: dict[Kind, str] = {
+    "local": "running locally",
+    "variant": "another graph",
+    "offload": "sending the input",
+    "exit": "leaving early",
+    "cascade": "asking a cheaper student first",
+}
+
+
 def _verdict(actions: ActionSet, winners: np.ndarray) -> tuple[str, bool]:
     shares = np.bincount(winners.ravel(), minlength=len(actions)) / winners.size
     order = [int(place) for place in np.argsort(-shares) if shares[place] > 0]
@@ -183,8 +201,8 @@ def _verdict(actions: ActionSet, winners: np.ndarray) -> tuple[str, bool]:
     if parts:
         best = actions.actions[parts[0]].split_point
         return f"splitting pays in places, most at {best}; of the links and loads looked at: {told}", False
-    return (
-        "do not split this model: running locally or sending the input is better at every link and load looked at: "
-        + told,
-        True,
-    )
+    kinds = dict.fromkeys(actions.actions[place].kind for place in order)
+    best = " or ".join(_IN_WORDS[kind] for kind in kinds)
+    if kinds.keys() & {"exit", "cascade"}:
+        return f"{best} is best at every link and load looked at, splitting nowhere: {told}", True
+    return f"do not split this model: {best} is better at every link and load looked at: {told}", True

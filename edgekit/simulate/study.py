@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from edgekit.simulate import policies
 from edgekit.simulate.engine import Answered, Simulation, latencies_ms
 from edgekit.simulate.traces import LoadTrace, Trace
 from edgekit.simulate.world import Day, day
-from edgekit_runtime.adaptive import ActionCost, ActionSet, Policy
+from edgekit_runtime.adaptive import ActionCost, ActionSet, Policy, risk
 from edgekit_runtime.adaptive.choose import admitted
 from edgekit_runtime.adaptive.controller import Settings
 from edgekit_runtime.errors import UsageError
@@ -29,7 +29,7 @@ class Setting:
         actions: True costs.
         traces: One day each.
         load: Utilisation over time.
-        policy: What the person wants.
+        policy: What the person wants; its `max_risk` says which lossy actions take part.
         believed: Costs as the device believes them; None: the true ones.
         requests: A day and device.
         interval_s: Between two requests of a device; None: a fifth of a second, or 2.5 times the local run if longer.
@@ -57,14 +57,16 @@ class Study:
     """What every policy did.
 
     Attributes:
-        setting: What was simulated.
+        setting: What was simulated, with the actions that were offered.
         answers: By policy: the requests of all days and devices, one list each.
         best_fixed: Id of the action that would have been best for all of them.
+        left_out: Action id to the reason why the policy lets it not be offered.
     """
 
     setting: Setting
     answers: dict[str, list[list[Answered]]]
     best_fixed: str
+    left_out: Mapping[str, str]
 
     def latencies_ms(self, name: str) -> np.ndarray:
         """All requests of a policy, float64 [n]; infinite where lost."""
@@ -100,6 +102,7 @@ class Study:
             "lost": rows["adaptive"]["lost"],
             "policies": rows,
             "best_fixed_action": self.best_fixed,
+            "left_out": dict(self.left_out),
             "regret_fraction": adaptive / oracle - 1 if adaptive is not None and oracle else None,
         }
 
@@ -118,6 +121,7 @@ def simulate(setting: Setting, progress: Callable[[str], None] = lambda name: No
         raise UsageError(
             "there is nothing to simulate", remedy="give a trace, and one request, device and worker or more"
         )
+    setting, left_out = _offered(setting)
     true = ActionSet(setting.actions)
     believed = ActionSet(setting.believed) if setting.believed is not None else true
     allowed = np.flatnonzero(admitted(true, setting.policy) == 0).tolist()
@@ -133,7 +137,16 @@ def simulate(setting: Setting, progress: Callable[[str], None] = lambda name: No
     fixed = {place: _run(days, functools.partial(policies.Fixed, place), true, setting) for place in allowed}
     best = min(fixed, key=lambda place: _mean([row for rows in fixed[place] for row in rows]))
     answers["best_fixed"] = fixed[best]
-    return Study(setting, answers, true.actions[best].id)
+    return Study(setting, answers, true.actions[best].id, left_out)
+
+
+def _offered(setting: Setting) -> tuple[Setting, dict[str, str]]:
+    """The setting with what its policy lets be offered, and why the rest is not: the rule of a session."""
+    kept, left_out = risk.offered(setting.actions, setting.policy)
+    believed = setting.believed
+    if believed is not None:
+        believed = tuple(action for action in believed if action.id not in left_out)
+    return dataclasses.replace(setting, actions=kept, believed=believed), left_out
 
 
 def interval_s(setting: Setting) -> float:

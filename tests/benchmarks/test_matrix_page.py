@@ -73,6 +73,15 @@ def test_a_row_whose_steps_left_nothing_still_gives_a_page() -> None:
     assert "<svg" in picture([broken])
 
 
+def test_the_picture_has_its_axis_title_and_no_row_without_a_word() -> None:
+    bare = Speed({"onnx.int8": 1.0}, {})
+    twin = Twin({"onnx": 0.3}, {"onnx": (2.0, 1.9, 2.1)}, {"onnx.int8": 1.0, "onnx.fp32": 2.0})
+    text = picture([row("whole"), row("integers", speed=bare, twin=twin), row("nothing", speed=bare)])
+    assert "times as fast as the faster fp32 graph" in text
+    assert ">whole<" in text and "a program of integers" in text and ">nothing<" not in text
+    assert "a program of integers" not in picture([row("whole")])
+
+
 def test_a_row_of_several_students_is_as_good_as_its_worst() -> None:
     bad = row("two", cells={"onnx": CELL, "tflite": Cell(refused="no")})
     assert states_of_rows([bad, row()]) == {(1, "onnx"): "works", (1, "tflite"): "refused"}

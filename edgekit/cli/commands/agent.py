@@ -37,7 +37,7 @@ def command(
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Serves profiles of this device to workstations, until Ctrl-C.
+    """Serves profiles of this device to workstations, until Ctrl-C or SIGTERM, which end it with 0.
 
     On loopback a token is enough; beyond it, TLS with a token, with certificates of the workstations, or both. Graphs
     run in a limited process of their own. Bundles travel once. Without an agent: --device ssh://USER@HOST.
@@ -76,9 +76,11 @@ def command(
             if made:
                 output.out.print(f"token (write it to a file, give it as --token-file): {token}", markup=False)
 
-        output.result(document, render)
         try:
+            output.result(document, render)
             agent.serve()
+        except KeyboardInterrupt:
+            output.say("stopped")  # as it was asked to: no failure
         finally:
             agent.close()
 

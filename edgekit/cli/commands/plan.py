@@ -13,10 +13,14 @@ from rich.table import Table
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.cli.policies import read_policy, render_left_out
 from edgekit.files import write_text
+from edgekit_runtime.adaptive import Policy
 from edgekit_runtime.errors import UsageError
 
 MOST_ROWS = 12
+# Of a policy, what says which actions are open; a plan is by expected latency, whatever a request would want else.
+POLICY_KEYS = ("max_risk", "max_bytes", "privacy", "without")
 
 
 def command(
@@ -31,11 +35,18 @@ def command(
     first: Annotated[
         Path | None, typer.Option(metavar="SMALL.edge", help="The cheaper student of the bundle's cascades.")
     ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help=f"As er.Policy: {', '.join(POLICY_KEYS)}; repeatable."),
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the picture here, one HTML file.")] = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
     """Which action wins where: a table over links and loads, crossover bandwidths, a picture, and a plain verdict.
+
+    What may lose accuracy (exits, cascades, JPEG, int8 wires) takes part under --policy max_risk=.. only, as in a
+    session; what is left out is told.
 
     Example: edgekit plan student.edge --device pi4 --server-profile x86-vnni --link rtt=20,mbps=8
     """
@@ -61,17 +72,36 @@ def command(
             device_load=_thinned(sorted(set(loads.device.mbps))),
             server_load=_thinned(sorted(set(loads.server.mbps))),
         )
+    wanted = _policy(policy or [])
     own, there = load_profile(device), load_profile(server_profile)
     with open_bundle(bundle) as opened, cascades.opened(first, own) as small:
         rows = actions_of(opened, Times(opened, own), Times(opened, there), small)
-        left_out = {} if first else cascades.left_out(opened.manifest)
-    found = plan(rows, grid)
+        unnamed = {} if first else cascades.left_out(opened.manifest, wanted)
+    found = plan(rows, grid, wanted)
     if report is not None:
         from edgekit.planner.page import page
 
         write_text(report, page(found, f"{bundle.name}: {device} with {server_profile}"), "--report")
+    left_out = {**found.left_out, **unnamed}
     document = found.document() | {"left_out": left_out}
     output.result(document, lambda console: _render(console, found, report, left_out))
+
+
+def _policy(rows: list[str]) -> Policy:
+    """A policy from `key=value` rows.
+
+    Raises:
+        UsageError: A key that a plan has no use for, or that no policy has, or a wrong value.
+    """
+    wanted = read_policy(rows)
+    for row in rows:
+        name = row.partition("=")[0]
+        if name not in POLICY_KEYS:
+            raise UsageError(
+                f"--policy {row}: a plan is by expected latency and has no use for {name}",
+                remedy=f"it takes {', '.join(POLICY_KEYS)}; edgekit simulate takes them all",
+            )
+    return wanted
 
 
 def _thinned(values: list[float], most: int = 40) -> tuple[float, ...]:
@@ -95,8 +125,7 @@ def _render(console: Console, found: Any, report: Path | None, left_out: Mapping
     console.print(table)
     _more(console, len(document["actions"]), "actions, with the reasons of each")
     _render_crossovers(console, found.crossovers)
-    for name, why in left_out.items():
-        console.print(f"left out: {name}: {why}", markup=False)
+    render_left_out(console, left_out)
     if report is not None:
         console.print(f"picture: {report}", markup=False)
 

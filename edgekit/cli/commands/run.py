@@ -60,8 +60,8 @@ def command(
         raise UsageError("there is nothing to choose without a server", remedy="--server grpc://HOST:8001")
     if server is not None:
         from edgekit.cli.commands.serve import read_token
-        from edgekit.cli.commands.simulate import read_policy
         from edgekit.cli.live import requests
+        from edgekit.cli.policies import read_policy
 
         remote: dict[str, Any] = {"ca": ca, "cert": cert, "key": key, "token": read_token(token_file), "log": log}
         remote["first"] = first

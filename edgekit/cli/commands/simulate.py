@@ -12,7 +12,9 @@ from rich.text import Text
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.cli.policies import read_policy, render_left_out
 from edgekit.files import write_text
+from edgekit_runtime.adaptive import ActionCost, Policy
 from edgekit_runtime.errors import UsageError
 
 
@@ -45,6 +47,7 @@ def command(
 
     Example: edgekit simulate student.edge --trace norway.zip --device pi4 --policy deadline_ms=80 --report day.html
     A log without --trace is lived again: its link, load, policy and pace, where no option says otherwise.
+    What may lose accuracy takes part under --policy max_risk=.. only, as in a session; what is left out is told.
     """
     from edgekit.simulate import Setting, replay, simulate
     from edgekit.simulate.policies import NAMES
@@ -58,11 +61,15 @@ def command(
     logged = None if trace else replay.read(bundle)
     own_load = logged.load if logged else LoadTrace.constant()
     links = tuple(found for text in trace or () for found in read_link(text, uplink_fraction))
+    busy = read_load(load) if load else own_load
+    wanted = logged.policy if logged and not policy else read_policy(policy or [])
+    known = (logged.actions, {}) if logged else _actions(bundle, device, server_profile, first, wanted)
+    actions, unnamed = known
     setting = Setting(
         traces=(logged.link,) if logged else links,
-        load=read_load(load) if load else own_load,
-        policy=logged.policy if logged and not policy else read_policy(policy or []),
-        actions=logged.actions if logged else _actions(bundle, device, server_profile, first),
+        load=busy,
+        policy=wanted,
+        actions=actions,
         requests=requests or (logged.requests if logged else 1000),
         interval_s=logged.interval_s if logged and interval is None else interval,
         devices=devices,
@@ -75,16 +82,22 @@ def command(
         from edgekit.simulate.page import page
 
         write_text(report, page(study, f"{bundle.name} on {device} with {server_profile}"), "--report")
-    document = study.document() | ({"logged_mean_ms": logged.mean_ms} if logged else {})
+    document = study.document() | {"left_out": {**study.left_out, **unnamed}}
+    document |= {"logged_mean_ms": logged.mean_ms} if logged else {}
     output.result(document, lambda console: _render(console, document, report))
 
 
-def _actions(path: Path, device: str, server_profile: str, first: Path | None) -> Any:
-    """Costs of a bundle's actions between a device and a server; those of a log as they stand in it."""
+def _actions(
+    path: Path, device: str, server_profile: str, first: Path | None, policy: Policy
+) -> tuple[tuple[ActionCost, ...], dict[str, str]]:
+    """Costs of a bundle's actions between a device and a server, and why its cascades are not among them.
+
+    Those of a log as they stand in it.
+    """
     if path.suffix == ".jsonl":
         from edgekit_runtime.adaptive import journal
 
-        return journal.read_head(path).actions
+        return journal.read_head(path).actions, {}
     from edgekit.devices import load as load_profile
     from edgekit.planner import actions_of, cascades
     from edgekit.planner.times import Times
@@ -92,33 +105,8 @@ def _actions(path: Path, device: str, server_profile: str, first: Path | None) -
 
     own, there = load_profile(device), load_profile(server_profile)
     with open_bundle(path) as opened, cascades.opened(first, own) as small:
-        return actions_of(opened, Times(opened, own), Times(opened, there), small)
-
-
-def read_policy(rows: list[str]) -> Any:
-    """A policy from `key=value` rows.
-
-    Raises:
-        UsageError: A key or value that a policy does not have.
-    """
-    from edgekit_runtime.adaptive.state import parse_policy
-
-    keys: dict[str, object] = {}
-    for row in rows:
-        name, separator, value = row.partition("=")
-        if not separator:
-            raise UsageError(f"--policy {row} is not KEY=VALUE", remedy="--policy deadline_ms=80")
-        keys[name] = tuple(value.split(",")) if name == "without" else _number(value)
-    return parse_policy(keys)
-
-
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+        rows = actions_of(opened, Times(opened, own), Times(opened, there), small)
+        return rows, {} if first else cascades.left_out(opened.manifest, policy)
 
 
 def _render(console: Console, document: dict[str, Any], report: Path | None) -> None:
@@ -141,5 +129,6 @@ def _render(console: Console, document: dict[str, Any], report: Path | None) -> 
     if document.get("logged_mean_ms") is not None:
         console.print(f"the log's own mean: {document['logged_mean_ms']:.1f} ms", markup=False)
     console.print(f"best fixed action: {document['best_fixed_action']}", markup=False)
+    render_left_out(console, document["left_out"])
     if report is not None:
         console.print(f"pictures: {report}", markup=False)

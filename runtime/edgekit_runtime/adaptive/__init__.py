@@ -2,6 +2,7 @@
 
     actions.py     what each action costs, as plain data; compiled once into matrices
     names.py       ids of the actions that come from a manifest
+    risk.py        which actions are on offer at all: lossy ones only under a named risk
     state.py       what is believed of the link and the load, and what the person wants (`Policy`)
     costs.py       time, spread, energy and probability of a miss: linear in the state
     choose.py      choose(actions, link, load, policy) -> Decision

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from edgekit_runtime import codecs
-from edgekit_runtime.adaptive import ActionCost, Policy
+from edgekit_runtime.adaptive import ActionCost, Policy, risk
 from edgekit_runtime.adaptive.actions import Kind
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.engines.base import Arrays
@@ -113,13 +113,7 @@ class Given:
 
     def why_not(self, drop: float | None, high: float | None) -> str:
         """Why an action that may lose accuracy is not offered; empty: it is."""
-        if drop is None or high is None:
-            return "what it costs in accuracy was not measured"
-        if self.policy.max_risk is None:
-            return f"may lose {high:.4g} of accuracy, and the policy names no max_risk"
-        if high > self.policy.max_risk:
-            return f"may lose {high:.4g} of accuracy, {self.policy.max_risk:g} is allowed"
-        return ""
+        return risk.why_not(drop, high, self.policy)
 
 
 def sent(row: codecs.Measured, name: str, kind: Kind, *, head_ms: float, tail_ms: float, down: int) -> ActionCost:

@@ -14,6 +14,7 @@ from edgekit.planner import actions_of
 from edgekit.planner.times import Times
 from edgekit.students import gated_cnn
 from edgekit_converters.exits.calibrate import Request, calibrate_exits
+from edgekit_runtime.adaptive import names
 from edgekit_runtime.chain import Chain, exits_of
 
 
@@ -58,12 +59,12 @@ def test_rare_clusters_may_run_on_the_server(tmp_path: Path) -> None:
     data = tmp_path / "data.npz"
     np.savez(data, ids=np.concatenate([one["ids"] for one in many]))
     made, _ = calibrate_exits(bundle.root, tmp_path / "new.edge", Request(data, (0.05,)), lambda _: None)
-    leaving = {point.id: point.exit_fractions for point in made.manifest.operating_points}
-    some = [name for name, fractions in leaving.items() if 0 < fractions[0] < 1]
-    assert some, leaving
+    some = [point for point in made.manifest.operating_points if 0 < point.exit_fractions[0] < 1]
+    assert some, made.manifest.operating_points
     rows = {row.id: row for row in actions_of(made, Times(made, load("pi4")), Times(made, load("x86-vnni")))}
-    first = exits_of(made.manifest, "onnx.fp32")[0].after
-    for name in some:
-        row = rows[f"exit:{name}:split:{first}"]
-        assert row.kind == "exit" and row.offload_fraction == pytest.approx(1 - leaving[name][0])
-        assert row.tail_ms == rows[f"split:{first}"].tail_ms
+    after = exits_of(made.manifest, "onnx.fp32")[0].after
+    first = next(point for point in made.manifest.split_points if point.id == after)
+    for point in some:
+        row = rows[names.handed_over(point, "onnx.fp32", first)]
+        assert row.kind == "exit" and row.offload_fraction == pytest.approx(1 - point.exit_fractions[0])
+        assert row.tail_ms == rows[names.cut(first, "onnx.fp32")].tail_ms

@@ -59,6 +59,33 @@ def test_simulate_runs_a_bundle_and_a_log(bundle, log, tmp_path, capsys) -> None
     assert set(json.loads(capsys.readouterr().out)["policies"]["always_offload"]["actions"]) == {"offload"}
 
 
+def test_what_may_lose_accuracy_takes_part_under_a_named_risk_only_and_is_told(tmp_path, capsys) -> None:
+    exits = ActionCost(id="exit:0.02", kind="exit", head_ms=5, accuracy_drop=0.01, accuracy_drop_high=0.02)
+    controller = Controller((*ACTIONS, exits), Policy(max_risk=0.02))
+    writer = journal.Writer(tmp_path / "log.jsonl", controller.actions)
+    for number in range(3):
+        writer.add(controller.plan(number * 0.2).decision, number * 0.2, total_ms=5.0)
+    writer.close()
+    path = str(tmp_path / "log.jsonl")
+    assert run(["simulate", path, "--quiet", "--json"]) == 0  # under the log's own policy
+    document = json.loads(capsys.readouterr().out)
+    assert document["left_out"] == {} and document["best_fixed_action"] == "exit:0.02"
+    assert run(["simulate", path, "--policy", "deadline_ms=80", "--quiet", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document["left_out"]) == {"exit:0.02"} and document["best_fixed_action"] == "local"
+    assert run(["simulate", path, "--policy", "max_risk=0.01", "--quiet"]) == 0
+    assert "left out: exit:0.02: may lose 0.02 of accuracy, 0.01 is allowed" in capsys.readouterr().out
+
+
+def test_plan_takes_what_says_which_actions_are_open_and_refuses_the_rest(bundle, capsys) -> None:
+    shared = ["plan", bundle, "--device", "pi4"]
+    assert run([*shared, "--policy", "privacy=local", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert {row["action"] for row in document["best"]} == {"local"} and document["left_out"] == {}
+    assert run([*shared, "--policy", "deadline_ms=80"]) == 2
+    assert "no use for deadline_ms" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_log_is_lived_again_under_its_own_link_and_pace(log, capsys) -> None:
     assert run(["simulate", log, "--quiet", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

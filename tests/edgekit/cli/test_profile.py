@@ -110,7 +110,8 @@ def test_a_short_token_is_no_token(tmp_path: Path, capsys):
     assert "16 or more" in capsys.readouterr().err
 
 
-def test_an_agent_says_where_it_is_and_ends_with_its_terminal(tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_agent_says_where_it_is_and_ends_well_when_it_is_told_to(number: signal.Signals):
     command = [sys.executable, "-m", "edgekit", "agent", "--port", "0", "--json"]
     agent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
@@ -119,6 +120,6 @@ def test_an_agent_says_where_it_is_and_ends_with_its_terminal(tmp_path: Path):
         document = json.loads("".join(lines))
         assert document["address"].startswith("tcp://localhost:") and len(document["token"]) >= 32
     finally:
-        agent.send_signal(signal.SIGTERM)
-        assert agent.wait(timeout=20) == 143
+        agent.send_signal(number)
+        assert agent.wait(timeout=20) == 0
         agent.stdout.close()

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from rich.console import Console
 
+from edgekit.cli.bundle_tables import graph_table
 from edgekit.cli.commands.demo import _table
 from edgekit.cli.output import Output
+from edgekit_runtime import open_bundle
+from edgekit_runtime.manifest import Manifest, Quality
+from edgekit_runtime.testing import make_bundle
 
 
 def shown(table: object) -> list[str]:
@@ -30,6 +38,50 @@ def test_every_row_of_the_demo_is_one_line(verdict: str) -> None:
     rows = shown(_table(SimpleNamespace(lines=lines)))
     assert len(rows) == 1 + len(names) and all(len(row) <= 80 for row in rows)
     assert "12.2 [12.0, 12.4]" in rows[1] and ("!" in rows[1]) == (verdict == "invalid")
+
+
+def test_every_row_of_a_bundles_graphs_is_one_line(tmp_path: Path) -> None:
+    def judged(found: Manifest) -> Manifest:
+        graph = msgspec.structs.replace(
+            found.graphs[0],
+            id="tflite.int8",
+            precision="int8",
+            bytes=1_034_000,
+            int8_weight_bytes_fraction=1.0,
+            executed_int8_macs_fraction=1.0,
+        )
+        row = Quality(
+            graph=graph.id,
+            metric="agreement with fp32",
+            slice="all",
+            higher_is_better=True,
+            reference=1.0,
+            value=0.98881,
+            drop=0.01119,
+            interval_95=(-0.00001, 0.0224),
+            n=500,
+            labels=False,
+            gate="passed",
+            reason="",
+        )
+        return msgspec.structs.replace(found, graphs=(graph,), quality=(row,))
+
+    with open_bundle(make_bundle(tmp_path / "tiny.edge", graphs={"onnx.fp32": b"-"})) as bundle:
+        rows = shown(graph_table(judged(bundle.manifest)))
+    assert len(rows) == 3 and all(len(row) <= 80 for row in rows)  # a head of two lines
+    assert "agreement 0.9888, +0.0112 [-0.0000, +0.0224]" in rows[2]
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_reader_that_goes_away_ends_a_command_without_a_word(tmp_path: Path, more: list[str]) -> None:
+    made = make_bundle(tmp_path / "tiny.edge")
+    command = [sys.executable, "-m", "edgekit", "inspect", str(made), *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()  # as head does, but before a word: a pipe holds 64 KiB
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 141
 
 
 def test_no_two_steps_have_one_number_where_there_are_more_than_planned(capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,19 @@ def test_a_model_that_is_not_to_be_split_is_told_so() -> None:
     assert found.dont_split and found.verdict.startswith("do not split this model")
     assert not plan((LOCAL, OFFLOAD, split(0))).dont_split
     assert "no split points" in plan((LOCAL, OFFLOAD)).verdict
+    alone = plan((LOCAL, split(0, bytes_up=400_000, head_ms=60.0)))
+    assert "running locally is better" in alone.verdict and "sending the input" not in alone.verdict
+
+
+def test_where_a_cascade_wins_everywhere_the_verdict_says_so_and_only_under_a_risk_that_allows_it() -> None:
+    cascade = ActionCost(id="cascade:0.01", kind="cascade", head_ms=0.1, accuracy_drop=0.004, accuracy_drop_high=0.01)
+    rows = (LOCAL, OFFLOAD, split(0, bytes_up=400_000), cascade)
+    found = plan(rows, policy=Policy(max_risk=0.01))
+    assert found.verdict.startswith("asking a cheaper student first is best at every link") and found.dont_split
+    assert "cascade:0.01 100 %" in found.verdict and not found.left_out
+    withheld = plan(rows)
+    assert withheld.verdict.startswith("do not split this model: sending the input or running locally is better")
+    assert set(withheld.left_out) == {"cascade:0.01"} == set(withheld.document()["left_out"])
 
 
 def test_sixty_split_points_three_devices_and_a_hundred_links_are_planned_quickly() -> None:
@@ -169,6 +182,7 @@ def test_int8_on_a_float_wire_costs_the_accuracy_that_was_measured_for_this_very
         points = tuple(msgspec.structs.replace(point, id=f"onnx.fp32.{n}", tensors=tensors) for n in ("a", "b", "c"))
         row = Action(id="", kind="split", graphs=(*point.before, *point.after), codec="int8-row", n=100)
         rows = (
+            msgspec.structs.replace(row, id="split:onnx.fp32.c:int8-row"),
             msgspec.structs.replace(row, id="split:onnx.fp32.a:int8-row", accuracy_drop=0.01, interval_95=(0.0, 0.02)),
             msgspec.structs.replace(row, id="split:onnx.fp32.b:int8-row", accuracy_drop=-0.1, interval_95=(-0.2, 0.0)),
         )
@@ -180,7 +194,10 @@ def test_int8_on_a_float_wire_costs_the_accuracy_that_was_measured_for_this_very
     lossy = rows["a:int8-row"]
     assert (lossy.accuracy_drop, lossy.accuracy_drop_high, lossy.codec) == (0.01, 0.02, "int8-row")
     assert (rows["b:int8-row"].accuracy_drop, rows["b:int8-row"].accuracy_drop_high) == (0.0, 0.0)
-    assert "c:int8-row" not in rows  # never measured
+    assert rows["c:int8-row"].highest_drop is None  # never measured: no risk lets it be offered
+    assert plan(tuple(rows.values()), policy=Policy(max_risk=1.0)).left_out == {
+        "split:onnx.fp32.c:int8-row": "what it costs in accuracy was not measured"
+    }
     for place in "abc":  # with all its bits a float wire loses nothing and is four times as long
         assert (rows[place].highest_drop, rows[place].codec) == (0.0, "none")
     # 100 elements of a row, its scale in int8, and the input that the tail needs again.
@@ -255,7 +272,7 @@ def calibrated() -> DeviceProfile:
         engine_version="1",
         threads=1,
         run_us=10.0,
-        points={"dense/MatMul/float": (Point(sizes=(1, 4, 3), us=40.0),)},
+        points={"dense/MatMul/float": (Point(sizes=(1, 4, 16), us=40.0),)},  # 3 columns fill a tile of 16
     )
     return msgspec.structs.replace(load("x86-vnni"), kernels=(kernels,))
 

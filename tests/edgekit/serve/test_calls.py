@@ -118,8 +118,8 @@ def test_a_hedge_that_is_first_frees_the_request_and_is_told_apart(start, bundle
     with start((bundle,), most=1) as (address, _), opened(bundle, address, local_ms=30.0, policy=policy) as session:
         plan = session.controller.plan
 
-        def forced(now_s: float):
-            found = plan(now_s)
+        def forced(now_s: float, samples: int = 1):
+            found = plan(now_s, samples)
             old = found.decision
             place = old.actions.place("offload")
             decision = Decision(old.actions, place, 1.0, old.link, old.load, old.policy)

@@ -38,8 +38,8 @@ def only(session: AdaptiveSession, action: str, hedge_ms: float = 20_000.0) -> N
     action = next(name for name in session._offers if name.startswith(action))
     plan, place = session.controller.plan, session.controller.actions.place(action)
 
-    def forced(now_s: float):
-        found = plan(now_s)
+    def forced(now_s: float, samples: int = 1):
+        found = plan(now_s, samples)
         old = found.decision
         decision = Decision(old.actions, place, 1.0, old.link, old.load, old.policy)
         return dataclasses.replace(found, decision=decision, hedge_ms=hedge_ms, race="", ping=False)
@@ -249,3 +249,26 @@ def test_a_slim_bundle_keeps_the_cascade_of_the_graph_it_keeps(pair, tmp_path) -
     slim = keep_graphs(pair[1], ("onnx.fp32",), tmp_path / "slim.edge")
     with opened((pair[0], slim.root), "127.0.0.1:1") as session:
         assert HERE in session._offers
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(max_risk=RISK / 2), Policy(max_risk=0.5)])
+def test_a_session_a_plan_and_the_simulator_offer_the_same_lossy_actions(pair, policy) -> None:
+    from edgekit.devices import load
+    from edgekit.planner import actions_of, plan
+    from edgekit.planner.times import Times
+    from edgekit.simulate import Setting, simulate
+    from edgekit.simulate.traces import constant
+
+    with er.open_bundle(pair[1]) as big, er.open_bundle(pair[0]) as small:
+        own = Times(small, load("pi4"))
+        rows = actions_of(big, Times(big, load("pi4")), Times(big, load("x86-vnni")), (small, own))
+    planned = plan(rows, policy=policy)
+    study = simulate(Setting(rows, (constant(20, 10),), policy=policy, requests=5))
+    with opened(pair, "127.0.0.1:1", policy=policy) as session:
+        mine = {name for name in session._offers if name.startswith("cascade")}
+        said = {name: why for name, why in session.left_out.items() if name == HERE}
+    assert bool(mine) == (policy.max_risk == 0.5)
+    assert {row.id for row in planned.actions.actions if row.kind == "cascade"} == mine
+    assert {row.id for row in study.setting.actions if row.kind == "cascade"} == mine
+    assert {name: why for name, why in planned.left_out.items() if name == HERE} == said
+    assert study.left_out == planned.left_out == study.document()["left_out"] == planned.document()["left_out"]

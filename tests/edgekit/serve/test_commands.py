@@ -66,9 +66,10 @@ def test_run_chooses_for_each_request_and_why_tells_it(served, bundle, tmp_path,
     assert run([*base, "--repeat", "5", "--quiet"]) == 0  # nobody there: answered here
 
 
-def test_sigterm_ends_the_server_well(served) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_sigterm_and_ctrl_c_end_the_server_well(served, number) -> None:
     _, process = served
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     assert process.wait(30) == 0
 
 

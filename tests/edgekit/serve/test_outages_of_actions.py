@@ -36,8 +36,8 @@ def only(path: Path, address: str, kind: str, hedge_ms: float = 5_000.0):
         action = next(name for name in session._offers if kind in name)
         place, plan = session.controller.actions.place(action), session.controller.plan
 
-        def forced(now_s: float):
-            found = plan(now_s)
+        def forced(now_s: float, samples: int = 1):
+            found = plan(now_s, samples)
             old = found.decision
             decision = Decision(old.actions, place, 1.0, old.link, old.load, old.policy)
             return dataclasses.replace(found, decision=decision, hedge_ms=hedge_ms, race="")

@@ -1,0 +1,45 @@
+"""Policies on the command line, and what they leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from edgekit_runtime.adaptive import Policy
+from edgekit_runtime.adaptive.state import parse_policy
+from edgekit_runtime.errors import UsageError
+
+
+def read_policy(rows: list[str]) -> Policy:
+    """A policy from `key=value` rows.
+
+    Raises:
+        UsageError: A key or value that a policy does not have.
+    """
+    keys: dict[str, object] = {}
+    for row in rows:
+        name, separator, value = row.partition("=")
+        if not separator:
+            raise UsageError(f"--policy {row} is not KEY=VALUE", remedy="--policy deadline_ms=80")
+        keys[name] = tuple(value.split(",")) if name == "without" else _number(value)
+    return parse_policy(keys)
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def render_left_out(console: Console, left_out: Mapping[str, str]) -> None:
+    """A line for each action that is not among those offered."""
+    for name, why in left_out.items():
+        console.print(f"left out: {name}: {why}", markup=False)
+    if any("names no max_risk" in why for why in left_out.values()):
+        console.print(
+            "  what to do: --policy max_risk=0.01 offers what loses a point of accuracy at most", markup=False
+        )
