@@ -71,8 +71,10 @@ def run() -> str:
 
 def _touched(recipe: Path | None) -> int:
     ops = msgspec.json.decode(recipe.read_bytes())["ops"] if recipe else []
-    # The student has one table; in TFLite each signature has an operator that looks it up, and a request runs one.
-    return max((op.get("touched_bytes", 0) for op in ops if op["scheme"] == "weight_row"), default=0) // 4
+    # The student has one table. In TFLite each signature has an operator that looks it up; a request runs the smallest
+    # that holds it.
+    rows = [op.get("touched_bytes", 0) for op in ops if op["scheme"] == "weight_row"]
+    return min(count for count in rows if count >= GRAMS * ngram.WIDTH["full"] * 4) // 4
 
 
 def _mb(count: int) -> str:
