@@ -142,13 +142,18 @@ def test_the_commands_certify_show_and_plan_a_cascade(tmp_path: Path, capsys: py
     assert "small (onnx.fp32," in capsys.readouterr().out
     planning = ["plan", str(out), "--device", "pi4", "--link", "rtt=20,mbps=8", "--json"]
     assert run([*planning, "--first", str(small)]) == 0
+    unnamed = json.loads(capsys.readouterr().out)
+    assert {row["id"] for row in unnamed["actions"]} == {"local", "offload"}
+    assert "max_risk" in unnamed["left_out"]["cascade:0.05"]
+    planning += ["--policy", "max_risk=0.5"]
+    assert run([*planning, "--first", str(small)]) == 0
     planned = json.loads(capsys.readouterr().out)
     ids = {row["id"] for row in planned["actions"]}
     assert {"cascade:0.05"} <= ids and any(name.startswith("cascade:0.05:offload") for name in ids)
     assert planned["left_out"] == {}
     assert run(planning) == 0
     left = json.loads(capsys.readouterr().out)
-    assert "--first PATH of small" in left["left_out"]["onnx.fp32.cascade.risk0.05"]
+    assert "--first PATH of small" in left["left_out"]["cascade:0.05"]
     assert not any(row["id"].startswith("cascade") for row in left["actions"])
     other = student(tmp_path / "other.edge", WEIGHTS[:SEEN] + 1)
     assert run([*planning, "--first", str(other)]) == 3
