@@ -24,7 +24,7 @@ import msgspec
 from benchmarks.cells import FORMATS, Cell, Held, Row, Speed, Twin
 from benchmarks.fingerprint import fingerprint
 from benchmarks.matrix_page import body, picture
-from benchmarks.steps import is_current, ran
+from benchmarks.steps import fresh_step, is_current
 from benchmarks.structure import structure_of
 from edgekit.students import registry
 from edgekit_runtime.bundle import open_bundle
@@ -68,25 +68,15 @@ def _untaught(names: Sequence[str], seeded: bool) -> list[str]:
 
 
 def _step(step: str, name: str, asked: argparse.Namespace) -> None:
-    path, stamp = FOLDER / f"{name}.{step}.json", FOLDER / f"{name}.{step}.stamp"
+    path = FOLDER / f"{name}.{step}.json"
     mark = fingerprint(step, registry.get(name), None if asked.seeded else FOLDER / f"{name}.material")
-    if is_current(path, mark) and not asked.fresh:
-        return
-    path.unlink(missing_ok=True)
-    stamp.unlink(missing_ok=True)
-    if step == "convert":  # a bundle of other code must not be timed where today's code fails
+    if step == "convert" and (asked.fresh or not is_current(path, mark)):
+        # A bundle of other code must not be timed where today's code fails.
         shutil.rmtree(FOLDER / f"{name}.edge", ignore_errors=True)
     words = ["benchmarks.rows", step, name, str(FOLDER), *([] if asked.seeded else ["trained"])]
     if step == "twin":  # its weights are a seed's
         words = ["benchmarks.twins", name, str(FOLDER)]
-    why = ran(words, path.with_suffix(".log"), LIMIT_S[step])
-    if why:
-        # What the step had found until then stays (the stock tools that were done).
-        found = msgspec.json.decode(path.read_bytes()) if path.is_file() else {}
-        path.write_bytes(msgspec.json.encode(found | {"trouble": f"{step}: {why}"}))
-    else:
-        stamp.write_text(mark)
-    print(f"{name} {step}: {why or 'done'}", flush=True)
+    fresh_step(path, mark, words, LIMIT_S[step], again=asked.fresh, said=f"{step}: ")
 
 
 def _structure(name: str) -> dict[str, tuple[int, int]]:

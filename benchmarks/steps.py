@@ -13,7 +13,9 @@ import msgspec
 ROOT = Path(__file__).parent.parent
 
 
-def fresh_step(path: Path, mark: str, words: Sequence[str], limit_s: int, *, again: bool = False) -> None:
+def fresh_step(
+    path: Path, mark: str, words: Sequence[str], limit_s: int, *, again: bool = False, said: str = ""
+) -> None:
     """Has a module write a JSON file, unless it was written by the same code and data.
 
     Args:
@@ -23,6 +25,7 @@ def fresh_step(path: Path, mark: str, words: Sequence[str], limit_s: int, *, aga
         words: Module and arguments: `python -m WORDS`.
         limit_s: Seconds after which the process is stopped.
         again: Make it whatever there is.
+        said: Before the words of `trouble`.
     """
     stamp = path.with_suffix(".stamp")
     if is_current(path, mark) and not again:
@@ -32,7 +35,7 @@ def fresh_step(path: Path, mark: str, words: Sequence[str], limit_s: int, *, aga
     why = ran(words, path.with_suffix(".log"), limit_s)
     if why:
         found = msgspec.json.decode(path.read_bytes()) if path.is_file() else {}
-        path.write_bytes(msgspec.json.encode(found | {"trouble": why}))
+        path.write_bytes(msgspec.json.encode(found | {"trouble": f"{said}{why}"}))
     else:
         stamp.write_text(mark)
     print(f"{path.stem}: {why or 'done'}", flush=True)

@@ -8,8 +8,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import msgspec
-
 import edgekit
 from benchmarks.page import table
 from edgekit.students import ngram
@@ -53,28 +51,20 @@ def run() -> str:
                 [sys.executable, "-c", WORKER, *arguments], capture_output=True, check=True, text=True
             )
             (uss, rss) = json.loads(told.stdout.splitlines()[-1])
-            touched = _touched(bundle.file(graph.recipe)) if graph.recipe else GRAMS * ngram.WIDTH["full"] * 4
-            rows.append((graph.id, *(_mb(n) for n in (graph.bytes, uss[0], uss[1], rss[1])), f"{touched / 1e3:.0f} kB"))
+            read = GRAMS * ngram.WIDTH["full"] * (1 if graph.precision == "int8" else 4)
+            rows.append((graph.id, *(_mb(n) for n in (graph.bytes, uss[0], uss[1], rss[1])), f"{read / 1e3:.0f} kB"))
     header = (
         "graph",
         "on disk",
         "mapped and own, opened",
         f"after {REQUESTS} requests",
         "resident after",
-        "a request reads",
+        "values of rows a request reads",
     )
     return (
         f"Row 7 at full size ({rows_of_table:,} rows of {ngram.WIDTH['full']}), {GRAMS} n-grams a request, each graph "
         f"in a process of its own; memory above that of the process with its engine loaded.\n\n{table(header, rows)}"
     )
-
-
-def _touched(recipe: Path | None) -> int:
-    ops = msgspec.json.decode(recipe.read_bytes())["ops"] if recipe else []
-    # The student has one table. In TFLite each signature has an operator that looks it up; a request runs the smallest
-    # that holds it.
-    rows = [op.get("touched_bytes", 0) for op in ops if op["scheme"] == "weight_row"]
-    return min(count for count in rows if count >= GRAMS * ngram.WIDTH["full"] * 4) // 4
 
 
 def _mb(count: int) -> str:
