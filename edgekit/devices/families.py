@@ -37,7 +37,7 @@ Family = Literal[
 SAME: dict[str, str] = {
     **dict.fromkeys(("FusedConv", "NhwcFusedConv", "NhwcConv"), "Conv"),
     **dict.fromkeys(("Gemm", "FusedGemm", "FusedMatMul", "TransposeMatMul", "FusedMatMulActivation"), "MatMul"),
-    **dict.fromkeys(("QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm"), "MatMulIntegerToFloat"),
+    **dict.fromkeys(("QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul"), "MatMulIntegerToFloat"),
     **dict.fromkeys(("Sub", "Max", "Min", "Not", "Equal", "Less", "Where", "BitwiseAnd", "And", "Or"), "Add"),
     **dict.fromkeys(("Clip", "Abs", "Neg", "Sqrt", "Reciprocal"), "Relu"),
     **dict.fromkeys(("MAXIMUM", "MINIMUM", "SUB", "SQUARED_DIFFERENCE"), "ADD"),
@@ -57,14 +57,20 @@ SAME: dict[str, str] = {
     **dict.fromkeys(("SUM",), "MEAN"),
     **dict.fromkeys(("REDUCE_MIN", "REDUCE_PROD"), "REDUCE_MAX"),
     **dict.fromkeys(("SLICE", "SPLIT", "PACK", "UNPACK", "BROADCAST_TO"), "CONCATENATION"),
-    **dict.fromkeys(("GATHER_ND",), "GATHER"),
     **dict.fromkeys(("DEQUANTIZE",), "QUANTIZE"),
-    **dict.fromkeys(("EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "LOGICAL_AND"), "NOT_EQUAL"),
-    **dict.fromkeys(
-        ("LOGICAL_OR", "LOGICAL_NOT", "SELECT", "SELECT_V2", "WHERE", "REDUCE_ALL", "REDUCE_ANY"), "NOT_EQUAL"
-    ),
-    **dict.fromkeys(("CAST",), "NOT_EQUAL"),
+    **dict.fromkeys(("EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"), "NOT_EQUAL"),
+    **dict.fromkeys(("REDUCE_ALL", "REDUCE_ANY"), "NOT_EQUAL"),
+    **dict.fromkeys(("SELECT", "WHERE"), "SELECT_V2"),
+    **dict.fromkeys(("LOGICAL_OR", "LOGICAL_NOT"), "LOGICAL_AND"),
 }
+
+# What XNNPACK does not take, LiteRT does one by one: int32, and of each kernel a loop of its own where shapes differ.
+_INTEGERS = ("int32", "int64", "int16", "uint32")
+_OF_INTEGERS = {
+    **dict.fromkeys(("ADD", "SUB"), "ADD"), "MUL": "MUL", **dict.fromkeys(("MAXIMUM", "MINIMUM"), "MAXIMUM"),
+    **dict.fromkeys(("ABS", "NEG"), "ABS"), "DIV": "DIV", "RIGHT_SHIFT": "RIGHT_SHIFT",
+}  # fmt: skip
+_REPEATED = ("ADD", "MUL", "MAXIMUM")
 
 _FAMILIES: dict[Family, tuple[str, ...]] = {
     "recurrent": ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF"),
@@ -93,6 +99,7 @@ _FAMILIES: dict[Family, tuple[str, ...]] = {
 _BY_KIND: dict[str, Family] = {kind: family for family, kinds in _FAMILIES.items() for kind in kinds}
 _WEIGHTS_AT = {"QLinearConv": 3}
 MOVED_BY_RUNS = ("Concat", "Slice", "Pad", "CONCATENATION", "STRIDED_SLICE", "PAD")
+COMPARED = ("NOT_EQUAL", "SELECT_V2")
 BINARY = ("Add", "Mul", "ADD", "MUL")
 PRODUCTS: tuple[Family, ...] = ("conv", "pointwise", "depthwise", "dense", "matmul", "recurrent", "attention")
 
@@ -131,7 +138,7 @@ def cell(op: OpCost) -> Cell:
     macs = (op.macs or 0) // calls
     outputs = sum(math.prod(shape) for shape in op.outputs)
     family = _family(op, macs)
-    kind = SAME.get(op.kind, op.kind)
+    kind = _integer(op) or SAME.get(op.kind, op.kind)
     if "DEPTHWISE" in kind and family == "conv":
         kind = "CONV_2D"
     if (family == "conv" or (family == "pointwise" and not _is_tflite(op))) and _is_narrow(op):
@@ -153,6 +160,15 @@ def cell(op: OpCost) -> Cell:
     return Cell(family, kind, int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved, grid)
 
 
+def _integer(op: OpCost) -> str:
+    """Kernel of LiteRT's element-wise integers; empty: it is none of them."""
+    if not _is_tflite(op) or op.dtype not in _INTEGERS or op.kind not in _OF_INTEGERS:
+        return ""
+    kind = _OF_INTEGERS[op.kind]
+    repeated = kind in _REPEATED and coordinates.differ(op)
+    return kind + coordinates.INT + (coordinates.BROADCAST if repeated else "")
+
+
 def _is_counted_by_outputs(op: OpCost, family: Family) -> bool:
     """A table counts with the rows that are read, a part with what is taken; others with what goes in, too."""
     return (family == "gather" and "catter" not in op.kind.lower()) or op.kind in ("Slice", "SLICE", "STRIDED_SLICE")
@@ -169,6 +185,8 @@ def _grid(op: OpCost, family: Family, kind: str, int8: bool, sizes: tuple[int, .
         return coordinates.product(kind, int8, sizes, max(sizes[1] // taps, 1))
     if kind in MOVED_BY_RUNS:
         return *sizes, min(coordinates.run(op), *sizes)
+    if kind in COMPARED:
+        return *sizes, min(coordinates.compared_run(op), *sizes)
     if kind in BINARY:
         return *sizes, min(coordinates.binary_run(op), *sizes)
     if family == "gather":

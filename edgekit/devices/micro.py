@@ -108,6 +108,10 @@ _PRODUCTS_OF_A_GRAPH = 4
 _ELEMENTS = (256, 4096, 32768, 131072, 524_288)
 ROW = 128  # elements of the last axis of the element-wise kernels
 _MOVED = (512, 4096, 32768, 262_144)
+# Rows of few columns, as the state of a convolution's step has them; over the links of a chain 2 to 7, in the mean:
+_THIN_ROWS, _THIN_COLUMNS = (128, 1024, 8192), 4.5
+_THIN = ("Concat", "Slice")
+_BESIDE = 4  # convolutions of one graph that do not chain
 # Elements of rows of 128, 16 and 1
 _GATHERED, _NARROW_ROWS, _SINGLE = (256, 4096, 32768, 131072, 524_288), (256, 8192), (64, 1024, 16384)
 # (side, channels) of pictures that are pooled
@@ -130,13 +134,21 @@ def dense(kind: str, int8: bool, helper: str = "") -> Iterator[Micro]:
             yield Micro("dense", kernel, int8, (rows, inner, columns), 2 * pairs, helpers)
 
 
-def convolutions(kinds: dict[Family, str], int8: bool, *, around: str = "") -> Iterator[Micro]:
+def thin(micro: Micro) -> tuple[int, int] | None:
+    """Rows, and columns at the begin of the chain, of a kernel that moves thin rows; None: it does not."""
+    if micro.kind not in _THIN or micro.sizes[1] > _THIN_COLUMNS:
+        return None
+    return round(micro.sizes[0] / _THIN_COLUMNS), 1 if micro.kind == "Concat" else LINKS + 2
+
+
+def convolutions(kinds: dict[Family, str], int8: bool, *, around: str = "", joined: str = "") -> Iterator[Micro]:
     """Square pictures, as many channels out as in, and first layers, which stand alone.
 
     Args:
         kinds: Kernel of each family.
         int8: As in `Micro`.
-        around: Key of what an engine puts before and behind a convolution that stands alone.
+        around: Key of what an engine puts before and behind a convolution that does not chain.
+        joined: Key of what adds up several of those, so that what stands around them weighs less; empty: one alone.
     """
     size = 1 if int8 else 4
     for side, inner, columns in _CONV:
@@ -145,7 +157,9 @@ def convolutions(kinds: dict[Family, str], int8: bool, *, around: str = "") -> I
     for side, inner, columns in (*_FIRST, *(_WIDENING if int8 else ())):
         pixels = side * side
         helpers = tuple((around, (pixels * width,), 1) for width in (inner, columns)) if around else ()
-        yield Micro("conv", kinds["conv"], int8, (pixels, 9 * inner, columns), 1, helpers)
+        if joined:
+            helpers += ((joined, (pixels * columns,), _BESIDE - 1),)
+        yield Micro("conv", kinds["conv"], int8, (pixels, 9 * inner, columns), _BESIDE if joined else 1, helpers)
     for length, channels, kernel in _NARROW:
         sizes = (length, kernel * channels, channels)
         name = kinds["conv"] + "1d" + (coordinates.VECTOR if length == 1 else "")
@@ -247,6 +261,8 @@ def moves(kind: str, int8: bool = False) -> Iterator[Micro]:
         yield Micro("move", kind, int8, (size, ROW // parts), LINKS)
         if size >= 32 * ROW:  # a row more or less must not matter
             yield Micro("move", kind, int8, (size, size // parts), LINKS)
+    for rows in _THIN_ROWS if kind in _THIN else ():
+        yield Micro("move", kind, int8, (int(rows * _THIN_COLUMNS), int(_THIN_COLUMNS) // parts), LINKS)
 
 
 def rows_of_tables(kind: str, int8: bool = False, helpers: tuple[str, ...] = ()) -> Iterator[Micro]:

@@ -43,10 +43,11 @@ def plan() -> Iterator[Micro]:
     yield from micro.streams(STREAM)
     yield from micro.dense("MatMul", False)
     yield from micro.dense("MatMulIntegerToFloat", True, helper="quantize/QuantizeLinear/float")
+    yield from micro.dense("QGemm", True)
     yield from micro.convolutions({"conv": "Conv", "pointwise": "Conv", "depthwise": "Conv"}, False)
     # Its kernels want channels last: alone, a layer stands between two transpositions.
     quantized: dict[Family, str] = {"conv": "QLinearConv", "pointwise": "QLinearConv", "depthwise": "QLinearConv"}
-    yield from micro.convolutions(quantized, True, around="move/Transpose/float")
+    yield from micro.convolutions(quantized, True, around="move/Transpose/float", joined="elementwise/QLinearAdd/int8")
     yield from micro.matmuls("MatMul", ("elementwise/Mul/float", 4), ("reduce/ReduceMax/float", 4))
     yield from micro.recurrent("LSTM", False)
     yield from micro.recurrent("DynamicQuantizeLSTM", True)
@@ -120,7 +121,7 @@ class _Net:
             [onnx_file.node(*each) for each in self.nodes],
             self.constants,
             ("x", np.dtype(dtype).name, shape),
-            ("y", "uint8" if kind in ("QLinearConv", "QLinearAdd", "NhwcMaxPool") else "float32"),
+            ("y", "uint8" if kind in ("QLinearConv", "QLinearAdd", "NhwcMaxPool", "QGemm") else "float32"),
             opsets={"": _OPSET, "com.microsoft": 1},
             ir_version=_IR,
         )
@@ -128,10 +129,14 @@ class _Net:
 
 def _dense(net: _Net, wanted: Micro) -> bytes:
     rows, inner, columns = wanted.sizes
-    value = "x"
+    value, quantized = "x", wanted.kind.startswith("QGemm")
     for number in range(wanted.repeats):
         k, n = (inner, columns) if number % 2 == 0 else (columns, inner)
-        if wanted.int8:
+        if quantized:
+            scale, zero, bias = net.scalar(0.05), net.scalar(128, np.uint8), net.constant(np.zeros(n, np.int32))
+            weights = [net.int8(k, n), net.constant(np.full(n, 0.002, np.float32)), net.constant(np.zeros(n, np.int8))]
+            value = net.node("QGemm", [value, scale, zero, *weights, bias, scale, zero], domain="com.microsoft")
+        elif wanted.int8:
             scale, zero = net.scalar(0.05), net.scalar(128, np.uint8)
             codes = net.node("QuantizeLinear", [value, scale, zero])
             scales = net.constant(np.full(n, 0.002, np.float32))
@@ -140,7 +145,7 @@ def _dense(net: _Net, wanted: Micro) -> bytes:
             )
         else:
             value = net.node("MatMul", [value, net.floats(k, n)])
-    return net.save((rows, inner))
+    return net.save((rows, inner), np.uint8 if quantized else np.float32)
 
 
 def _convolution(net: _Net, wanted: Micro) -> bytes:
@@ -153,18 +158,31 @@ def _convolution(net: _Net, wanted: Micro) -> bytes:
     after = [side - 1 - side // 2 for side in kernel]
     options: dict[str, Any] = {"kernel_shape": kernel, "pads": before + after, "group": columns if depthwise else 1}
     shape = (columns, 1 if depthwise else channels, *kernel)
-    value = "x"
+    value, beside = "x", wanted.int8 and not depthwise and channels != columns
+    found = []
     for _ in range(wanted.repeats):
         if wanted.int8:
             scale, zero = net.scalar(0.05), net.scalar(128, np.uint8)
             weights = [net.int8(*shape), net.constant(np.full(columns, 0.002, np.float32))]
             zeros = net.constant(np.zeros(columns, np.int8))
             bias = net.constant(np.zeros(columns, np.int32))
-            value = net.node("QLinearConv", [value, scale, zero, *weights, zeros, scale, zero, bias], **options)
+            given = "x" if beside else value
+            value = net.node("QLinearConv", [given, scale, zero, *weights, zeros, scale, zero, bias], **options)
+            found.append(value)
         else:
             value = net.node("Conv", [value, net.floats(*shape), net.floats(columns)], **options)
+    if beside:
+        _joined_up(net, found)
     sides = (width,) if narrow else (height, width)
     return net.save((1, channels, *sides), np.uint8 if wanted.int8 else np.float32)
+
+
+def _joined_up(net: _Net, values: list[str]) -> None:
+    scale, zero = net.scalar(0.05), net.scalar(128, np.uint8)
+    total = values[0]
+    for other in values[1:]:
+        given = [total, scale, zero, other, scale, zero, scale, zero]
+        total = net.node("QLinearAdd", given, domain="com.microsoft")
 
 
 def _matmul(net: _Net, wanted: Micro) -> bytes:
@@ -195,11 +213,11 @@ def _recurrent(net: _Net, wanted: Micro) -> bytes:
 
 
 def _elements(net: _Net, wanted: Micro) -> bytes:
-    rows = max(wanted.sizes[0] // _ROW, 1)
+    rows, columns = micro.thin(wanted) or (max(wanted.sizes[0] // _ROW, 1), _ROW)
     value = "x"
     for _ in range(micro.LINKS):
         value = _chain(wanted)(net, value, rows)
-    return net.save((rows, _ROW), np.uint8 if wanted.int8 else np.float32)
+    return net.save((rows, columns), np.uint8 if wanted.int8 else np.float32)
 
 
 def _chain(wanted: Micro) -> Callable[[_Net, str, int], str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.devices import micro
+from edgekit.devices import micro, micro_tflite_own
 from edgekit.devices.coordinates import VECTOR
 from edgekit.devices.micro import Micro
 from edgekit.devices.table import STREAM
@@ -40,12 +40,13 @@ def plan() -> Iterator[Micro]:
     yield from micro.elements("move", "TRANSPOSE", helpers=(_ADD,))
     yield from micro.elements("move", "TRANSPOSE", int8=True, helpers=(_ADD_INT8,))
     for int8 in (False, True):
-        for kind in ("CONCATENATION", "STRIDED_SLICE", "PAD"):
+        for kind in ("CONCATENATION", "STRIDED_SLICE"):
             yield from micro.moves(kind, int8)
         yield from micro.rows_of_tables("EMBEDDING_LOOKUP", int8, (_ADD,))
         yield from micro.rows_of_tables("GATHER", int8)
+        yield from micro.rows_of_tables("GATHER_ND", int8)
     yield from micro.rows_of_tables("SCATTER_ND")
-    yield from micro.elements("elementwise", "NOT_EQUAL", per_link=2)
+    yield from micro_tflite_own.plan()
     yield from micro.elements("quantize", "QUANTIZE", per_link=2)
     for size in _CALLED:
         yield Micro("move", "IF", False, (size,), 12, ((_ADD, micro.beside(_ADD, size), 12),))
@@ -68,6 +69,8 @@ def build(wanted: Micro | None) -> bytes:
     if wanted is None:
         net = Net((1, _ROW))
         return net.save(net.op("RESHAPE", [net.x, net.shape(1, _ROW)], (1, _ROW)))
+    if micro_tflite_own.takes(wanted):
+        return micro_tflite_own.build(wanted)
     if wanted.kind == "IF":
         return _called(wanted)
     if wanted.family == "recurrent":
@@ -232,6 +235,9 @@ def _tables(wanted: Micro) -> bytes:
             value = net.op("SCATTER_ND", [rows, value, net.shape(*shape)], shape)
         elif looked_up:
             value = net.op("ADD", [value, net.op("EMBEDDING_LOOKUP", [ids, table], shape)], shape)
+        elif wanted.kind == "GATHER_ND":
+            rows = net.tensor((shape[0], 1), "int32", net.rng.integers(0, limit, (shape[0], 1), dtype=np.int32))
+            value = net.op("GATHER_ND", [table, rows], shape, dtype)
         else:  # one beside the other: the interpreter runs unused ones, too
             value = net.op("GATHER", [table, ids], shape, dtype)
     return net.save(value)
@@ -291,17 +297,6 @@ def _sliced(net: Net, value: int, rows: int, dtype: str) -> int:
     return net.op("STRIDED_SLICE", [net.x, *ends], (1, rows // 2, 8, _ROW // 8), dtype)
 
 
-def _padded(net: Net, value: int, rows: int, dtype: str) -> int:
-    around = net.tensor((2, 2), "int32", np.array([[0, 0], [0, 1]], np.int32))
-    return net.op("PAD", [value, around], (rows, _columns(net, value) + 1), dtype)
-
-
-def _compared(net: Net, value: int, rows: int, dtype: str) -> int:
-    truth = net.op("NOT_EQUAL", [value, net.floats(1)], (rows, _ROW), "bool")
-    kinds = net.schema.TensorType
-    return net.op("CAST", [truth], (rows, _ROW), inDataType=kinds.BOOL, outDataType=kinds.FLOAT32)
-
-
 def _round_trip(net: Net, value: int, rows: int, dtype: str) -> int:
     codes = net.op("QUANTIZE", [value], (rows, _ROW), "int8")
     return net.op("DEQUANTIZE", [codes], (rows, _ROW))
@@ -327,8 +322,6 @@ _CHAINS: dict[str, Callable[[Net, int, int, str], int]] = {
     "TRANSPOSE": _transposed,
     "CONCATENATION": _joined,
     "STRIDED_SLICE": _sliced,
-    "PAD": _padded,
-    "NOT_EQUAL": _compared,
     "QUANTIZE": _round_trip,
 }
 
@@ -338,11 +331,6 @@ def _longer(net: Net, value: int, rows: int, dtype: str) -> int:
     if dtype == "int8":
         net.into.tensors[more].quantization = net.into.tensors[value].quantization
     return net.op("CONCATENATION", [value, more], (_rows(net, value) + 1, _ROW), dtype, axis=0)
-
-
-def _padded_below(net: Net, value: int, rows: int, dtype: str) -> int:
-    around = net.tensor((2, 2), "int32", np.array([[0, 1], [0, 0]], np.int32))
-    return net.op("PAD", [value, around], (_rows(net, value) + 1, _ROW), dtype)
 
 
 def _shortened(net: Net, value: int, rows: int, dtype: str) -> int:
@@ -360,5 +348,4 @@ _AT_ONCE: dict[str, Callable[[Net, int, int, str], int]] = {
     "MUL": lambda net, value, rows, dtype: net.op("MUL", [value, net.floats(1)], (rows, _ROW)),
     "CONCATENATION": _longer,
     "STRIDED_SLICE": _shortened,
-    "PAD": _padded_below,
 }
