@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from edgekit_runtime.measurement import OpCost
 
 Shape = Sequence[int]
+THIN = "Thin"  # behind that of a transposition that leaves at most four in a row
 INT, BROADCAST = "Int", "Broadcast"  # behind that of one that LiteRT does itself: int32; operands that differ in shape
 VECTOR = "Vector"  # behind the name of a kernel that has one row: the engines have kernels of their own for it
 

@@ -141,6 +141,8 @@ def cell(op: OpCost) -> Cell:
     kind = _integer(op) or SAME.get(op.kind, op.kind)
     if "DEPTHWISE" in kind and family == "conv":
         kind = "CONV_2D"
+    if kind == "TRANSPOSE" and _is_made_thin(op):
+        kind += coordinates.THIN
     if (family == "conv" or (family == "pointwise" and not _is_tflite(op))) and _is_narrow(op):
         kind += "1d"  # blocked kernels are for pictures
     if family in PRODUCTS and macs and op.outputs:
@@ -167,6 +169,10 @@ def _integer(op: OpCost) -> str:
     kind = _OF_INTEGERS[op.kind]
     repeated = kind in _REPEATED and coordinates.differ(op)
     return kind + coordinates.INT + (coordinates.BROADCAST if repeated else "")
+
+
+def _is_made_thin(op: OpCost) -> bool:
+    return bool(op.inputs and op.outputs and op.outputs[0]) and op.outputs[0][-1] <= min(4, op.inputs[0][-1] - 1)
 
 
 def _is_counted_by_outputs(op: OpCost, family: Family) -> bool:

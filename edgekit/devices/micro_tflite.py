@@ -16,6 +16,7 @@ from edgekit.devices.tflite_net import Net
 _ADD, _ADD_INT8 = "elementwise/ADD/float", "elementwise/ADD/int8"
 _ROW = micro.ROW
 _TABLE = 4096  # rows of what is gathered from
+_EDGES = 4  # that a node of a graph has
 _HIDDEN = (32, 64, 128, 256)  # units of the recurrences
 _STEPS = 16
 _CALLED = (128, 512, 2048)  # elements of the tensor that a called subgraph takes
@@ -50,6 +51,8 @@ def plan() -> Iterator[Micro]:
     yield from micro.elements("quantize", "QUANTIZE", per_link=2)
     for size in _CALLED:
         yield Micro("move", "IF", False, (size,), 12, ((_ADD, micro.beside(_ADD, size), 12),))
+    yield from micro_tflite_own.called()
+    yield from micro_tflite_own.thin_transpositions()
     yield from micro.streams(STREAM)
     yield from micro.dense("FULLY_CONNECTED", False)
     yield from micro.dense("FULLY_CONNECTED", True)
@@ -227,17 +230,18 @@ def _tables(wanted: Micro) -> bytes:
     value = net.x
     codes = net.rng.integers(-127, 128, (_TABLE, width), dtype=np.int8)
     table = net.tensor((_TABLE, width), "int8", codes) if wanted.int8 else net.floats(_TABLE, width)
+    # What goes along the edges of a graph: several of them meet in a node
+    nodes = (max(shape[0] // _EDGES, 1), width)
+    ends = net.tensor((shape[0], 1), "int32", net.rng.integers(0, nodes[0], (shape[0], 1), dtype=np.int32))
+    of_nodes = net.tensor(nodes, "int8", codes[: nodes[0]]) if wanted.int8 else net.floats(*nodes)
     for _ in range(micro.LINKS):
-        limit = shape[0] if wanted.kind == "SCATTER_ND" else _TABLE
-        ids = net.tensor((shape[0],), "int32", net.rng.integers(0, limit, shape[0], dtype=np.int32))
+        ids = net.tensor((shape[0],), "int32", net.rng.integers(0, _TABLE, shape[0], dtype=np.int32))
         if wanted.kind == "SCATTER_ND":
-            rows = net.tensor((shape[0], 1), "int32", net.rng.integers(0, limit, (shape[0], 1), dtype=np.int32))
-            value = net.op("SCATTER_ND", [rows, value, net.shape(*shape)], shape)
+            value = net.op("SCATTER_ND", [ends, net.x, net.shape(*nodes)], nodes)
         elif looked_up:
             value = net.op("ADD", [value, net.op("EMBEDDING_LOOKUP", [ids, table], shape)], shape)
         elif wanted.kind == "GATHER_ND":
-            rows = net.tensor((shape[0], 1), "int32", net.rng.integers(0, limit, (shape[0], 1), dtype=np.int32))
-            value = net.op("GATHER_ND", [table, rows], shape, dtype)
+            value = net.op("GATHER_ND", [of_nodes, ends], shape, dtype)
         else:  # one beside the other: the interpreter runs unused ones, too
             value = net.op("GATHER", [table, ids], shape, dtype)
     return net.save(value)

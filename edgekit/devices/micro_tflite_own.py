@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgekit.devices import micro
-from edgekit.devices.coordinates import BROADCAST, INT
+from edgekit.devices.coordinates import BROADCAST, INT, THIN
 from edgekit.devices.micro import Micro
+from edgekit.devices.table import CALLED
 from edgekit.devices.tflite_net import Net
 
 COMPARED_KEY = "elementwise/NOT_EQUAL/float"
@@ -20,6 +21,9 @@ _REPEATED = ("ADD", "MUL", "MAXIMUM")
 _COUNTS = (128, 512, 4096, 32768)
 # Elements by the run that is compared or selected at a time; 0: all of them
 _RUNS = {0: (256, 4096, 32768, 131072), 64: (4096, 131072), 8: (1024, 16384), 1: (64, 2048, 16384)}
+# The body of a call, several times over
+_BODY, _ROUNDS, _CALLS, _BODY_ELEMENTS = (*_INTEGERS, "ADD", "MAXIMUM"), 8, 8, 128
+_THIN, _BESIDE = (768, 3072, 12288, 49152), 4
 _PADDED = {16: (512, 4096, 32768), 64: (512, 4096, 32768), 512: (4096, 32768, 262_144)}
 
 
@@ -44,15 +48,37 @@ def plan() -> Iterator[Micro]:
                 yield Micro("move", "PAD", int8, (size, run), micro.LINKS)
 
 
+def called() -> Iterator[Micro]:
+    """Operators in a subgraph that is called: LiteRT prepares each of them anew at every call."""
+    around = [("move/IF/float", _BODY_ELEMENTS, _CALLS)]
+    around += [(f"elementwise/{kind}{INT}/float", _BODY_ELEMENTS, _CALLS * _ROUNDS) for kind in _BODY]
+    helpers = tuple((key, (size,), count) for key, size, count in around)
+    yield Micro("move", CALLED, False, (1,), _CALLS * _ROUNDS * len(_BODY), helpers)
+
+
+def thin_transpositions() -> Iterator[Micro]:
+    """Pictures of three channels whose channels go last."""
+    for int8 in (False, True):
+        key = f"elementwise/ADD/{'int8' if int8 else 'float'}"
+        for size in _THIN:
+            yield Micro("move", "TRANSPOSE" + THIN, int8, (size,), _BESIDE, ((key, (size, size), _BESIDE - 1),))
+
+
 def takes(wanted: Micro) -> bool:
     """Whether a graph is built here."""
-    return wanted.kind in ("NOT_EQUAL", "SELECT_V2", "LOGICAL_AND", "CAST", "PAD") or INT in wanted.kind
+    return wanted.kind in ("NOT_EQUAL", "SELECT_V2", "LOGICAL_AND", "CAST", "PAD", CALLED) or wanted.kind.endswith(
+        (THIN, INT, BROADCAST)
+    )
 
 
 def build(wanted: Micro) -> bytes:
     """The graph of one entry of the plan."""
     if INT in wanted.kind:
         return _integers(wanted)
+    if wanted.kind == CALLED:
+        return _called(wanted)
+    if wanted.kind.endswith(THIN):
+        return _transposed(wanted)
     if wanted.kind == "PAD":
         return _padded(wanted)
     if wanted.kind in ("LOGICAL_AND", "CAST"):
@@ -114,3 +140,31 @@ def _padded(wanted: Micro) -> bytes:
     for number in range(wanted.repeats):
         value = net.op("PAD", [value, around], (rows + number + 1, run), dtype)
     return net.save(value)
+
+
+def _called(wanted: Micro) -> bytes:
+    shape = (1, _BODY_ELEMENTS)
+    net = Net(shape, dtype="int32")
+    condition = net.tensor((), "bool", np.array(True))
+    net.subgraph()
+    value = inner = net.tensor(shape, "int32")
+    one = net.tensor(shape, "int32", np.ones(shape, np.int32))
+    for _ in range(_ROUNDS):
+        for kind in _BODY:
+            value = net.op(kind, [value] if kind == "ABS" else [value, one], shape, "int32")
+    net.into.inputs, net.into.outputs = [inner], [value]
+    net.into = net.main
+    answer = net.x
+    for _ in range(_CALLS):
+        answer = net.op("IF", [condition, answer], shape, "int32", thenSubgraphIndex=1, elseSubgraphIndex=1)
+    return net.save(answer)
+
+
+def _transposed(wanted: Micro) -> bytes:
+    pixels, dtype = wanted.sizes[0] // 3, "int8" if wanted.int8 else "float32"
+    net = Net((3, pixels), int8=wanted.int8)
+    turned = [net.op("TRANSPOSE", [net.x, net.shape(1, 0)], (pixels, 3), dtype) for _ in range(wanted.repeats)]
+    total = turned[0]
+    for other in turned[1:]:
+        total = net.op("ADD", [total, other], (pixels, 3), dtype)
+    return net.save(total)

@@ -18,7 +18,7 @@ from edgekit.devices import efficiency
 from edgekit.devices.estimate import Estimate, weights_bytes
 from edgekit.devices.families import Cell, cell
 from edgekit.devices.profile import DeviceProfile
-from edgekit.devices.table import CONV_ROWS_APART, STREAM, Kernels, closest, surface
+from edgekit.devices.table import CALLED, CONV_ROWS_APART, STREAM, Kernels, closest, surface
 from edgekit.devices.work import Work
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.measurement import Environment, Latency, Measurement, Memory, OpCost, Verdict
@@ -150,7 +150,7 @@ def _from_calibration(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpC
     macs = sum(op.macs or 0 for op in ops)
     footprint = sum(weights_bytes(each) for each in cells)
     gain = 1.0 + _THREAD_GAIN * (threads - kernels.threads)
-    us, alike, uncovered = [], 0.0, 0
+    us, alike, uncovered, called = [], 0.0, 0, _called_us(kernels, cells, ops)
     for each, op in zip(cells, ops, strict=True):
         found, own = closest(kernels, each)
         if not found:
@@ -159,6 +159,7 @@ def _from_calibration(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpC
             continue
         apart = CONV_ROWS_APART if each.family == "conv" else 1.0
         time = surface(found, apart).us(each.grid) + _streaming_us(kernels, each, footprint)
+        time += called if op.calls > 1 else 0.0
         time *= max(op.calls, 1) / (gain if each.macs else 1.0)
         alike += 0.0 if own else time
         us.append(time)
@@ -169,6 +170,16 @@ def _from_calibration(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpC
         spread = math.hypot(spread, 0.2)
         told += f", scaled to {threads}"
     return Estimate(tuple(us), kernels.run_us, spread, uncovered / macs if macs else 0.0, told)
+
+
+def _called_us(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpCost]) -> float:
+    """What each operator of a called subgraph takes more than in the graph itself.
+
+    Where that is the step of a recurrence its products carry it: so they were measured.
+    """
+    points = kernels.points.get(f"move/{CALLED}/float")
+    steps = any(op.calls > 1 and each.family == "recurrent" for op, each in zip(ops, cells, strict=True))
+    return surface(points).us((1,)) if points and not steps else 0.0
 
 
 def _streaming_us(kernels: Kernels, each: Cell, footprint: int) -> float:

@@ -100,7 +100,7 @@ class Loop:
         return greedy(self._encoder.run, self._step.run, self._step.inputs, self._form, arrays)
 
     def first(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """What the step takes first, once the encoder has run: to measure the step by itself. Raises as `Runner.run`."""
+        """What the step takes first, once the encoder has run: to measure it by itself. Raises as `Runner.run`."""
         return _first(self._encoder.run, self._step.inputs, self._form, inputs)
 
     def close(self) -> None:
