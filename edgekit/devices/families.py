@@ -71,6 +71,7 @@ _OF_INTEGERS = {
     **dict.fromkeys(("ABS", "NEG"), "ABS"), "DIV": "DIV", "RIGHT_SHIFT": "RIGHT_SHIFT",
 }  # fmt: skip
 _REPEATED = ("ADD", "MUL", "MAXIMUM")
+_THIN, _MANY = 4, 256  # elements in a row of a picture whose channels went last, and its pixels at least
 
 _FAMILIES: dict[Family, tuple[str, ...]] = {
     "recurrent": ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF"),
@@ -172,7 +173,10 @@ def _integer(op: OpCost) -> str:
 
 
 def _is_made_thin(op: OpCost) -> bool:
-    return bool(op.inputs and op.outputs and op.outputs[0]) and op.outputs[0][-1] <= min(4, op.inputs[0][-1] - 1)
+    if not op.inputs or not op.outputs or not op.outputs[0]:
+        return False
+    last = op.outputs[0][-1]
+    return last <= _THIN and last < op.inputs[0][-1] and math.prod(op.outputs[0][:-1]) >= _MANY
 
 
 def _is_counted_by_outputs(op: OpCost, family: Family) -> bool:
@@ -191,6 +195,8 @@ def _grid(op: OpCost, family: Family, kind: str, int8: bool, sizes: tuple[int, .
         return coordinates.product(kind, int8, sizes, max(sizes[1] // taps, 1))
     if kind in MOVED_BY_RUNS:
         return *sizes, min(coordinates.run(op), *sizes)
+    if kind == "NhwcMaxPool" and op.outputs:
+        return math.prod(op.outputs[0]), op.outputs[0][-1]
     if kind in COMPARED:
         return *sizes, min(coordinates.compared_run(op), *sizes)
     if kind in BINARY:
@@ -256,7 +262,9 @@ def _both_are_batched(inputs: Sequence[Sequence[int]]) -> bool:
 
 
 def _has_int8_table(op: OpCost) -> bool:
-    """Told by the bytes that go in: a value of the table takes one."""
+    """Told by what comes out, or where that is made floating point by the bytes that go in: a value takes one."""
+    if op.dtype in ("int8", "uint8"):
+        return True
     table = max((math.prod(shape) for shape in op.inputs if shape), default=0)
     others = sum(math.prod(shape) for shape in (*op.inputs, *op.outputs)) - table
     return 0 < (op.bytes or 0) / max(op.calls, 1) - 4 * others < 2 * table

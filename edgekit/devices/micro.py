@@ -117,6 +117,9 @@ _GATHERED, _NARROW_ROWS, _SINGLE = (256, 4096, 32768, 131072, 524_288), (256, 81
 # (side, channels) of pictures that are pooled
 _POOLED = ((8, 32), (16, 64), (32, 32), (48, 64))
 
+# (side, channels) of what is left of pictures that are halved
+_HALVED = ((32, 16), (16, 8), (16, 32), (8, 64), (4, 64), (4, 16), (32, 64))
+
 
 def repeats(weight_bytes: int) -> int:
     """Copies of a layer that together hold about 2 MB of weights."""
@@ -284,6 +287,18 @@ def pools(kind: str, int8: bool = False, around: str = "") -> Iterator[Micro]:
     for side, channels in _POOLED:
         helpers = ((around, (side * side, channels, channels), 1),) if around else ()
         yield Micro("reduce", kind, int8, (9 * side * side * channels,), LINKS, helpers)
+
+
+def halvings(kind: str, joined: str) -> Iterator[Micro]:
+    """Windows of 2 x 2 side by side, of pictures with channels last: counted by what comes out, pixel by pixel.
+
+    Args:
+        kind: As in `Micro`.
+        joined: Key of what adds up those that stand beside each other.
+    """
+    for side, channels in _HALVED:
+        size = side * side * channels
+        yield Micro("reduce", kind, False, (size, channels), _BESIDE, ((joined, (size,), _BESIDE - 1),))
 
 
 def pooled(micro: Micro) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from edgekit.devices.micro import Micro
 from edgekit.devices.table import STREAM
 
 _ADD, _RESHAPE = "elementwise/Add/float", "move/Reshape/float"
+_QADD = "elementwise/QLinearAdd/int8"
 _ROW = micro.ROW
 _TABLE = 4096  # rows of what is gathered from
 _OPSET, _IR = 17, 9
@@ -47,13 +48,13 @@ def plan() -> Iterator[Micro]:
     yield from micro.convolutions({"conv": "Conv", "pointwise": "Conv", "depthwise": "Conv"}, False)
     # Its kernels want channels last: alone, a layer stands between two transpositions.
     quantized: dict[Family, str] = {"conv": "QLinearConv", "pointwise": "QLinearConv", "depthwise": "QLinearConv"}
-    yield from micro.convolutions(quantized, True, around="move/Transpose/float", joined="elementwise/QLinearAdd/int8")
+    yield from micro.convolutions(quantized, True, around="move/Transpose/float", joined=_QADD)
     yield from micro.matmuls("MatMul", ("elementwise/Mul/float", 4), ("reduce/ReduceMax/float", 4))
     yield from micro.recurrent("LSTM", False)
     yield from micro.recurrent("DynamicQuantizeLSTM", True)
     yield from micro.recurrent("GRU", False)
     yield from micro.pools("MaxPool", around="pointwise/Conv/float")
-    yield from micro.pools("NhwcMaxPool")
+    yield from micro.halvings("NhwcMaxPool", _QADD)
 
 
 def build(wanted: Micro | None) -> bytes:
@@ -76,7 +77,9 @@ def build(wanted: Micro | None) -> bytes:
         return _recurrent(net, wanted)
     if wanted.family == "gather":
         return _tables(net, wanted)
-    if wanted.kind in ("MaxPool", "NhwcMaxPool"):
+    if wanted.kind == "NhwcMaxPool":
+        return _halved(net, wanted)
+    if wanted.kind == "MaxPool":
         return _pools(net, wanted)
     return _elements(net, wanted)
 
@@ -246,16 +249,21 @@ def _tables(net: _Net, wanted: Micro) -> bytes:
 
 def _pools(net: _Net, wanted: Micro) -> bytes:
     side, channels = micro.pooled(wanted)
-    value = "x"
     options: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [1, 1]}
-    quantized = wanted.kind == "NhwcMaxPool"
-    if not quantized:  # behind a convolution it keeps that one's layout
-        value = net.node("Conv", [value, net.floats(channels, channels, 1, 1)], kernel_shape=[1, 1])
+    # Behind a convolution it keeps that one's layout.
+    value = net.node("Conv", ["x", net.floats(channels, channels, 1, 1)], kernel_shape=[1, 1])
     for _ in range(micro.LINKS):
-        value = net.node(wanted.kind, [value], domain="com.microsoft" if quantized else "", **options)
-    if quantized:
-        return net.save((1, side, side, channels), np.uint8)
+        value = net.node("MaxPool", [value], **options)
     return net.save((1, channels, side, side))
+
+
+def _halved(net: _Net, wanted: Micro) -> bytes:
+    size, channels = wanted.sizes
+    side = 2 * round((size // channels) ** 0.5)
+    options: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    found = [net.node("NhwcMaxPool", ["x"], domain="com.microsoft", **options) for _ in range(wanted.repeats)]
+    _joined_up(net, found)
+    return net.save((1, side, side, channels), np.uint8)
 
 
 def _quantized(net: _Net, value: str, rows: int) -> str:

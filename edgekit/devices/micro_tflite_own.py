@@ -22,7 +22,9 @@ _COUNTS = (128, 512, 4096, 32768)
 # Elements by the run that is compared or selected at a time; 0: all of them
 _RUNS = {0: (256, 4096, 32768, 131072), 64: (4096, 131072), 8: (1024, 16384), 1: (64, 2048, 16384)}
 # The body of a call, several times over
-_BODY, _ROUNDS, _CALLS, _BODY_ELEMENTS = (*_INTEGERS, "ADD", "MAXIMUM"), 8, 8, 128
+_REPEATING = tuple(kind + INT + BROADCAST for kind in _REPEATED)
+_BODY = (*_REPEATING, "RIGHT_SHIFT" + INT, "ABS" + INT, *_REPEATING)
+_ROUNDS, _CALLS, _BODY_ELEMENTS = 8, 8, 128
 _THIN, _BESIDE = (768, 3072, 12288, 49152), 4
 _PADDED = {16: (512, 4096, 32768), 64: (512, 4096, 32768), 512: (4096, 32768, 262_144)}
 
@@ -51,7 +53,7 @@ def plan() -> Iterator[Micro]:
 def called() -> Iterator[Micro]:
     """Operators in a subgraph that is called: LiteRT prepares each of them anew at every call."""
     around = [("move/IF/float", _BODY_ELEMENTS, _CALLS)]
-    around += [(f"elementwise/{kind}{INT}/float", _BODY_ELEMENTS, _CALLS * _ROUNDS) for kind in _BODY]
+    around += [(f"elementwise/{kind}/float", _BODY_ELEMENTS, _CALLS * _ROUNDS) for kind in _BODY]
     helpers = tuple((key, (size,), count) for key, size, count in around)
     yield Micro("move", CALLED, False, (1,), _CALLS * _ROUNDS * len(_BODY), helpers)
 
@@ -148,10 +150,12 @@ def _called(wanted: Micro) -> bytes:
     condition = net.tensor((), "bool", np.array(True))
     net.subgraph()
     value = inner = net.tensor(shape, "int32")
-    one = net.tensor(shape, "int32", np.ones(shape, np.int32))
+    one, ones = (net.tensor(each, "int32", np.ones(each, np.int32)) for each in ((), shape))
     for _ in range(_ROUNDS):
-        for kind in _BODY:
-            value = net.op(kind, [value] if kind == "ABS" else [value, one], shape, "int32")
+        for at in _BODY:
+            kind, _, repeated = at.partition(INT)
+            more = [] if kind == "ABS" else [one if repeated else ones]
+            value = net.op(kind, [value, *more], shape, "int32")
     net.into.inputs, net.into.outputs = [inner], [value]
     net.into = net.main
     answer = net.x
