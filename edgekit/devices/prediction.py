@@ -18,7 +18,7 @@ from edgekit.devices import efficiency
 from edgekit.devices.estimate import Estimate, weights_bytes
 from edgekit.devices.families import Cell, cell
 from edgekit.devices.profile import DeviceProfile
-from edgekit.devices.table import CALLED, CONV_ROWS_APART, STREAM, Kernels, closest, surface
+from edgekit.devices.table import CALLED, CONV_ROWS_APART, STREAM, Kernels, Point, closest, surface
 from edgekit.devices.work import Work
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.measurement import Environment, Latency, Measurement, Memory, OpCost, Verdict
@@ -188,5 +188,18 @@ def _streaming_us(kernels: Kernels, each: Cell, footprint: int) -> float:
     weights = weights_bytes(each)
     if not points or not weights or footprint <= _STREAMED_BYTES:
         return 0.0
-    read, rows = surface(points), each.sizes[0] if each.family != "recurrent" else 1
-    return max(read.us((rows, footprint)) - read.us((rows, _STREAMED_BYTES)), 0.0) * weights / (1 << 20)
+    rows = each.sizes[0] if each.family != "recurrent" else 1
+    return max(_read_us(points, rows, footprint) - _read_us(points, rows, _STREAMED_BYTES), 0.0) * weights / (1 << 20)
+
+
+def _read_us(points: tuple[Point, ...], rows: int, footprint: int) -> float:
+    """One MiB of weights times some rows, where all weights have a size: between the numbers of rows measured straight.
+
+    What reading adds changes little with the rows, while the product grows with them: in logarithms it would bulge.
+    """
+    read, known = surface(points), sorted({point.sizes[0] for point in points})
+    below = max((each for each in known if each <= rows), default=known[0])
+    above = min((each for each in known if each >= rows), default=known[-1])
+    low, high = read.us((below, footprint)), read.us((above, footprint))
+    share = math.log(rows / below) / math.log(above / below) if below < rows < above else 0.0
+    return low + share * (high - low)
