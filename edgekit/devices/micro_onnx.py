@@ -42,6 +42,7 @@ def plan() -> Iterator[Micro]:
     yield from micro.rows_of_tables("Gather", int8=True, helpers=("quantize/QuantizeLinear/float", _ADD))
     yield from micro.rows_of_tables("ScatterND")
     yield from micro.streams(STREAM)
+    yield from micro.streams(STREAM, int8=True)
     yield from micro.dense("MatMul", False)
     yield from micro.dense("MatMulIntegerToFloat", True, helper="quantize/QuantizeLinear/float")
     yield from micro.dense("QGemm", True)
@@ -64,11 +65,10 @@ def build(wanted: Micro | None) -> bytes:
         net.chain("x", [("Identity", [], {})])
         return net.save((1, 1))
     if wanted.kind == STREAM:
-        width = micro.STREAM_WIDTH
-        net.chain("x", [("MatMul", [net.floats(width, width)], {}) for _ in range(wanted.repeats)])
-        return net.save((wanted.sizes[0], width))
+        width = micro.INT8_STREAM_WIDTH if wanted.int8 else micro.STREAM_WIDTH
+        return _products(net, wanted, (wanted.sizes[0], width, width))
     if wanted.family == "dense":
-        return _dense(net, wanted)
+        return _products(net, wanted, wanted.sizes)
     if wanted.family in ("conv", "pointwise", "depthwise"):
         return _convolution(net, wanted)
     if wanted.family == "matmul":
@@ -130,8 +130,8 @@ class _Net:
         )
 
 
-def _dense(net: _Net, wanted: Micro) -> bytes:
-    rows, inner, columns = wanted.sizes
+def _products(net: _Net, wanted: Micro, sizes: tuple[int, ...]) -> bytes:
+    rows, inner, columns = sizes
     value, quantized = "x", wanted.kind.startswith("QGemm")
     for number in range(wanted.repeats):
         k, n = (inner, columns) if number % 2 == 0 else (columns, inner)

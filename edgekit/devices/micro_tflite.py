@@ -54,6 +54,7 @@ def plan() -> Iterator[Micro]:
     yield from micro_tflite_own.called()
     yield from micro_tflite_own.thin_transpositions()
     yield from micro.streams(STREAM)
+    yield from micro.streams(STREAM, int8=True)
     yield from micro.dense("FULLY_CONNECTED", False)
     yield from micro.dense("FULLY_CONNECTED", True)
     kinds: dict[Any, str] = {"conv": "CONV_2D", "pointwise": "CONV_2D", "depthwise": "DEPTHWISE_CONV_2D"}
@@ -79,9 +80,10 @@ def build(wanted: Micro | None) -> bytes:
     if wanted.family == "recurrent":
         return _step(wanted)
     if wanted.kind == STREAM:
-        return _stream(wanted)
+        width = micro.INT8_STREAM_WIDTH if wanted.int8 else micro.STREAM_WIDTH
+        return _dense(wanted, (wanted.sizes[0], width, width))
     if wanted.family == "dense":
-        return _dense(wanted)
+        return _dense(wanted, wanted.sizes)
     if wanted.family in ("conv", "pointwise", "depthwise"):
         return _convolution(wanted)
     if wanted.family == "matmul":
@@ -93,18 +95,8 @@ def build(wanted: Micro | None) -> bytes:
     return _elements(wanted)
 
 
-def _stream(wanted: Micro) -> bytes:
-    width = micro.STREAM_WIDTH
-    shape = (wanted.sizes[0], width)
-    net = Net(shape)
-    value = net.x
-    for _ in range(wanted.repeats):
-        value = net.op("FULLY_CONNECTED", [value, net.floats(width, width), -1], shape, keepNumDims=True)
-    return net.save(value)
-
-
-def _dense(wanted: Micro) -> bytes:
-    rows, inner, columns = wanted.sizes
+def _dense(wanted: Micro, sizes: tuple[int, ...]) -> bytes:
+    rows, inner, columns = sizes
     net = Net((rows, inner))
     value = net.x
     for number in range(wanted.repeats):

@@ -184,7 +184,8 @@ def _called_us(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpCost]) -
 
 def _streaming_us(kernels: Kernels, each: Cell, footprint: int) -> float:
     """What reading the weights takes more than in a calibration, where all weights of a graph do not fit its cache."""
-    points = kernels.points.get(f"dense/{STREAM}/float")
+    points = kernels.points.get(f"dense/{STREAM}/{'int8' if each.int8 else 'float'}")
+    points = points or kernels.points.get(f"dense/{STREAM}/float")
     weights = weights_bytes(each)
     if not points or not weights or footprint <= _STREAMED_BYTES:
         return 0.0

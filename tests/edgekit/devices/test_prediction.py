@@ -122,7 +122,8 @@ def test_every_kernel_of_a_calibration_is_what_the_engine_runs(
         if entry.kind not in ("stream", *POOLS):  # their points are told by other sizes than an operator has
             there = [each.grid for each in cells if each.key == key]
             assert any(near(grid, entry.grid) for grid in there), f"{key}: {entry.grid} is measured, {there} is asked"
-        wanted = key.replace("/stream/", f"/{'MatMul' if name == 'onnxruntime' else 'FULLY_CONNECTED'}Vector/")
+        product = ("MatMulIntegerToFloat" if entry.int8 else "MatMul") if name == "onnxruntime" else "FULLY_CONNECTED"
+        wanted = key.replace("/stream/", f"/{product}Vector/")
         if entry.family == "recurrent" and suffix == ".tflite":
             assert counted[key] == entry.repeats
         else:
