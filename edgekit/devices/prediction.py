@@ -169,6 +169,8 @@ def _from_calibration(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpC
     if threads != kernels.threads:
         spread = math.hypot(spread, 0.2)
         told += f", scaled to {threads}"
+    if whole and alike / whole >= 0.05:
+        told += f", {alike / whole:.0%} of the time by kernels like those that it runs"
     return Estimate(tuple(us), kernels.run_us, spread, uncovered / macs if macs else 0.0, told)
 
 

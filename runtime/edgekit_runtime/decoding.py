@@ -59,9 +59,7 @@ def greedy(
     return {form.output: answer}
 
 
-def _first(
-    encode: Run, wanted: Sequence[Tensor], form: Decoding, inputs: Mapping[str, np.ndarray]
-) -> Arrays:
+def _first(encode: Run, wanted: Sequence[Tensor], form: Decoding, inputs: Mapping[str, np.ndarray]) -> Arrays:
     """All inputs of the first step, in the order that it declares."""
     given = {**inputs, **encode(inputs)}
     batch, states = len(next(iter(inputs.values()))), {state.input for state in form.states}

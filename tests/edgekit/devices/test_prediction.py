@@ -341,3 +341,38 @@ def test_a_large_picture_with_many_channels_is_like_smaller_ones_with_as_many() 
     right_us = 4096 * 288 * 32 / 200e3
     seen = {apart: table.surface((*fast, *slow), apart).us(wanted) for apart in (1.0, table.CONV_ROWS_APART)}
     assert right_us * 0.7 < seen[table.CONV_ROWS_APART] < seen[1.0]
+
+
+def test_what_reading_weights_adds_does_not_bulge_between_the_rows_measured() -> None:
+    stream = tuple(
+        Point(sizes=(rows, megabytes << 20), us=us)
+        for rows, times in ((8, (40, 90)), (64, (290, 340)))
+        for megabytes, us in zip((2, 64), times, strict=True)
+    )
+    dense = (Point(sizes=(32, 512, 512), us=150, macs=32 << 18),)
+    kernels = Kernels(
+        engine="e", engine_version="1", threads=1, run_us=1,
+        points={"dense/stream/float": stream, "dense/MatMul/float": dense},
+    )  # fmt: skip
+    layers = [op("MatMul", 32 << 18, [(32, 512), (512, 512)], (32, 512))] * 64
+    profile = msgspec.structs.replace(devices.load("x86-vnni"), kernels=(kernels,))
+    made = estimate(profile, layers, engine="e", precision="fp32")
+    assert made.us[0] == pytest.approx(200, rel=0.05)
+    few = estimate(profile, layers[:2], engine="e", precision="fp32")
+    assert few.us[0] == pytest.approx(150, rel=0.05)
+
+
+def test_operators_of_a_called_subgraph_take_more_unless_they_are_the_step_of_a_recurrence() -> None:
+    points = {
+        "elementwise/ADDInt/float": (Point(sizes=(128,), us=0.2),),
+        "move/CALLED/float": (Point(sizes=(1,), us=0.1),),
+        "recurrent/FULLY_CONNECTED/float": (Point(sizes=(1, 64, 256), us=5, macs=64 * 256),),
+    }
+    kernels = Kernels(engine="e", engine_version="1", threads=1, run_us=1, points=points)
+    profile = msgspec.structs.replace(devices.load("x86-vnni"), kernels=(kernels,))
+    add = op("ADD", 0, [(1, 128), (1, 128)], (1, 128), dtype="int32", calls=4)
+    step = op("FULLY_CONNECTED", 4 * 64 * 256, [(1, 64), (256, 64)], (1, 256), calls=4)
+    alone = estimate(profile, [add], engine="e", precision="fp32")
+    assert alone.us[0] == pytest.approx(4 * (0.2 + 0.1), rel=0.02)
+    together = estimate(profile, [add, step], engine="e", precision="fp32")
+    assert together.us == pytest.approx((4 * 0.2, 4 * 5), rel=0.02)
