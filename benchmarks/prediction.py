@@ -159,7 +159,8 @@ def _student(profile: DeviceProfile, student: registry.Student) -> list[Seen]:
     times = _measured(jobs)
     for job, (measured, wall) in zip(jobs, times, strict=True):
         work = of_job(job)
-        made = estimate(profile, work.ops, engine=job.engine, precision="fp32")
+        inputs = [math.prod(shape) for shape in work.inputs.values()]
+        made = estimate(profile, work.ops, engine=job.engine, precision="fp32", inputs=inputs, outputs=work.outputs)
         low, high = made.interval(_Z80)
         rows.append(
             Seen(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from edgekit.devices import coordinates
 from edgekit.devices.families import BINARY, MOVED_BY_RUNS, PRODUCTS, Family
-from edgekit.devices.table import STREAM
+from edgekit.devices.table import STREAM, WIRE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +114,7 @@ _MOVED = (512, 4096, 32768, 262_144)
 # Rows of few columns, as the state of a convolution's step has them; over the links of a chain 2 to 7, in the mean:
 _THIN_ROWS, _THIN_COLUMNS = (128, 1024, 8192), 4.5
 _THIN = ("Concat", "Slice")
+_WIRES = (128, 4096, 32768)
 _BESIDE = 4  # convolutions of one graph that do not chain
 # Elements of rows of 128, 16 and 1
 _GATHERED, _NARROW_ROWS, _SINGLE = (256, 4096, 32768, 131072, 524_288), (256, 8192), (64, 1024, 16384)
@@ -218,6 +219,16 @@ def streams(kind: str, int8: bool = False) -> Iterator[Micro]:
     """One row times weights that together have a size: how fast they come from where they lie then."""
     for rows, megabytes in _INT8_STREAMS if int8 else _STREAMS:
         yield Micro("dense", kind, int8, (rows, megabytes * STREAM_BYTES), megabytes)
+
+
+def wires(beside: str) -> Iterator[Micro]:
+    """Inputs and outputs of a run besides the first.
+
+    Args:
+        beside: Key of the operator between each input and its output.
+    """
+    for size in _WIRES:
+        yield Micro("move", WIRE, False, (size,), _BESIDE, ((beside, (size,), _BESIDE + 1),))
 
 
 def recurrent(kind: str, int8: bool) -> Iterator[Micro]:

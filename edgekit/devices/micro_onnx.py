@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from edgekit.devices import micro, onnx_file
 from edgekit.devices.families import Family
 from edgekit.devices.micro import Micro
-from edgekit.devices.table import STREAM
+from edgekit.devices.table import STREAM, WIRE
 
 _ADD, _RESHAPE = "elementwise/Add/float", "move/Reshape/float"
 _QADD = "elementwise/QLinearAdd/int8"
@@ -41,6 +41,7 @@ def plan() -> Iterator[Micro]:
     yield from micro.rows_of_tables("Gather", helpers=(_ADD,))
     yield from micro.rows_of_tables("Gather", int8=True, helpers=("quantize/QuantizeLinear/float", _ADD))
     yield from micro.rows_of_tables("ScatterND")
+    yield from micro.wires("elementwise/Relu/float")
     yield from micro.streams(STREAM)
     yield from micro.streams(STREAM, int8=True)
     yield from micro.dense("MatMul", False)
@@ -67,6 +68,11 @@ def build(wanted: Micro | None) -> bytes:
     if wanted.kind == STREAM:
         width = micro.INT8_STREAM_WIDTH if wanted.int8 else micro.STREAM_WIDTH
         return _products(net, wanted, (wanted.sizes[0], width, width))
+    if wanted.kind == WIRE:
+        names = [f"x{number}" for number in range(wanted.repeats)]
+        wires = {name: net.node("Neg", [name]) for name in names}
+        net.chain("x", [("Neg", [], {})])
+        return net.save((1, wanted.sizes[0]), wires=wires)
     if wanted.family == "dense":
         return _products(net, wanted, wanted.sizes)
     if wanted.family in ("conv", "pointwise", "depthwise"):
@@ -116,15 +122,16 @@ class _Net:
             start = self.node(kind, [start, *more], **options)
         return start
 
-    def save(self, shape: tuple[int, ...], dtype: type = np.float32) -> bytes:
-        """The model from `x` to the first answer of the last node."""
+    def save(self, shape: tuple[int, ...], dtype: type = np.float32, wires: Mapping[str, str] = {}) -> bytes:
+        """The model from `x` to the first answer of the last node; `wires`: more inputs like it, and answers."""
         kind, inputs, names, options, domain = self.nodes[-1]
         self.nodes[-1] = (kind, inputs, ["y", *names[1:]], options, domain)
+        answer = "uint8" if kind in ("QLinearConv", "QLinearAdd", "NhwcMaxPool", "QGemm") else "float32"
         return onnx_file.model(
             [onnx_file.node(*each) for each in self.nodes],
             self.constants,
-            ("x", np.dtype(dtype).name, shape),
-            ("y", "uint8" if kind in ("QLinearConv", "QLinearAdd", "NhwcMaxPool", "QGemm") else "float32"),
+            [(name, np.dtype(dtype).name, shape) for name in ("x", *wires)],
+            [(name, answer) for name in ("y", *wires.values())],
             opsets={"": _OPSET, "com.microsoft": 1},
             ir_version=_IR,
         )

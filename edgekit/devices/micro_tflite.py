@@ -10,7 +10,7 @@ import numpy as np
 from edgekit.devices import micro, micro_tflite_own
 from edgekit.devices.coordinates import VECTOR
 from edgekit.devices.micro import Micro
-from edgekit.devices.table import STREAM
+from edgekit.devices.table import STREAM, WIRE
 from edgekit.devices.tflite_net import Net
 
 _ADD, _ADD_INT8 = "elementwise/ADD/float", "elementwise/ADD/int8"
@@ -53,6 +53,7 @@ def plan() -> Iterator[Micro]:
         yield Micro("move", "IF", False, (size,), 12, ((_ADD, micro.beside(_ADD, size), 12),))
     yield from micro_tflite_own.called()
     yield from micro_tflite_own.thin_transpositions()
+    yield from micro.wires("elementwise/RELU/float")
     yield from micro.streams(STREAM)
     yield from micro.streams(STREAM, int8=True)
     yield from micro.dense("FULLY_CONNECTED", False)
@@ -79,6 +80,8 @@ def build(wanted: Micro | None) -> bytes:
         return _called(wanted)
     if wanted.family == "recurrent":
         return _step(wanted)
+    if wanted.kind == WIRE:
+        return _wires(wanted)
     if wanted.kind == STREAM:
         width = micro.INT8_STREAM_WIDTH if wanted.int8 else micro.STREAM_WIDTH
         return _dense(wanted, (wanted.sizes[0], width, width))
@@ -93,6 +96,14 @@ def build(wanted: Micro | None) -> bytes:
     if wanted.kind.endswith("_POOL_2D"):
         return _pools(wanted)
     return _elements(wanted)
+
+
+def _wires(wanted: Micro) -> bytes:
+    shape = (1, wanted.sizes[0])
+    net = Net(shape)
+    more = [net.tensor(shape) for _ in range(wanted.repeats)]
+    answers = [net.op("ABS", [value], shape) for value in (net.x, *more)]
+    return net.save(answers[0], dict(zip(more, answers[1:], strict=True)))
 
 
 def _dense(wanted: Micro, sizes: tuple[int, ...]) -> bytes:

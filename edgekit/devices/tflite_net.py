@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -147,11 +148,11 @@ class Net:
         first = self.op("SPLIT", [where, value], shape, numSplits=count)
         return [first, *(self.also(shape) for _ in range(count - 1))]
 
-    def save(self, answer: int) -> bytes:
-        """The file, with one input and one output."""
+    def save(self, answer: int, wires: Mapping[int, int] = {}) -> bytes:
+        """The file, with one input and one output; `wires`: more inputs, and their outputs."""
         import flatbuffers
 
-        self.main.inputs, self.main.outputs = [self.x], [answer]
+        self.main.inputs, self.main.outputs = [self.x, *wires], [answer, *wires.values()]
         builder = flatbuffers.Builder(1 << 20)
         builder.Finish(self.model.Pack(builder), b"TFL3")
         return bytes(builder.Output())

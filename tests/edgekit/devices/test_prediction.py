@@ -19,7 +19,7 @@ from edgekit.devices.families import cell
 from edgekit.devices.micro import Micro
 from edgekit.devices.prediction import engine_there, estimate, predict
 from edgekit.devices.profile import DeviceProfile, read
-from edgekit.devices.table import CALLED, Kernels, Point, Surface
+from edgekit.devices.table import CALLED, WIRE, Kernels, Point, Surface
 from edgekit.devices.work import Work
 from edgekit.profiler.inputs import synthetic
 from edgekit_runtime import engines
@@ -116,6 +116,9 @@ def test_every_kernel_of_a_calibration_is_what_the_engine_runs(
         counted: collections.Counter[str] = collections.Counter()
         cells = [cell(each) for each in runner.trace(path, inputs) for _ in range(each.calls)]
         counted.update(each.key for each in cells)
+        if entry.kind == WIRE:  # an input more, and what stands between it and its output
+            assert len(inputs) == entry.repeats + 1 == sum(counted[helper] for helper, _, _ in entry.helpers)
+            continue
         if entry.kind == CALLED:  # all that the body holds, once a call
             assert sum(count for at, count in counted.items() if coordinates.INT in at) == entry.repeats
             continue
@@ -376,3 +379,21 @@ def test_operators_of_a_called_subgraph_take_more_unless_they_are_the_step_of_a_
     assert alone.us[0] == pytest.approx(4 * (0.2 + 0.1), rel=0.02)
     together = estimate(profile, [add, step], engine="e", precision="fp32")
     assert together.us == pytest.approx((4 * 0.2, 4 * 5), rel=0.02)
+
+
+def test_states_that_go_in_and_out_take_time_by_their_size() -> None:
+    points = {
+        "elementwise/ADD/float": (Point(sizes=(128, 128), us=0.2),),
+        "move/WIRE/float": (Point(sizes=(128,), us=1.0), Point(sizes=(4096,), us=2.0)),
+    }
+    kernels = Kernels(engine="e", engine_version="1", threads=1, run_us=3, points=points)
+    profile = msgspec.structs.replace(devices.load("x86-vnni"), kernels=(kernels,))
+    add = op("ADD", 0, [(1, 128), (1, 128)], (1, 128))
+
+    def run_us(inputs: list[int], outputs: int) -> float:
+        return estimate(profile, [add], engine="e", precision="fp32", inputs=inputs, outputs=outputs).run_us
+
+    assert run_us([128], 1) == run_us([], 1) == 3
+    assert run_us([128, 4096], 1) == pytest.approx(3 + 2.0 / 2, rel=0.05)  # the state alone goes in
+    assert run_us([128, 4096], 2) == pytest.approx(3 + 2.0, rel=0.05)  # and comes out
+    assert run_us([128], 3) == pytest.approx(3 + (1.0 + 0.5) / 2, rel=0.2)  # two more answers
