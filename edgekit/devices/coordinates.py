@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from edgekit_runtime.measurement import OpCost
 
 Shape = Sequence[int]
+THIN = "Thin"  # behind that of a transposition that leaves at most four in a row
+INT, BROADCAST = "Int", "Broadcast"  # behind that of one that LiteRT does itself: int32; operands that differ in shape
 VECTOR = "Vector"  # behind the name of a kernel that has one row: the engines have kernels of their own for it
 
 
@@ -50,6 +52,8 @@ def run(op: OpCost) -> int:
     outputs = [shape for shape in op.outputs if shape]
     if not outputs:
         return 1
+    if op.kind in ("PAD", "PADV2"):
+        return _padded_run(op)
     several = [shape for shape in op.inputs if len(shape) == len(outputs[0])] if len(outputs) == 1 else outputs
     whole = outputs[0] if len(outputs) == 1 else max(op.inputs, key=math.prod, default=outputs[0])
     if not several or len(several[0]) != len(whole):
@@ -66,6 +70,33 @@ def run(op: OpCost) -> int:
         joined = parts > 1 and sum(map(math.prod, several)) == math.prod(whole)
         return max(length * mine // len(several), 1) if joined else length * min(mine, theirs)
     return length
+
+
+def _padded_run(op: OpCost) -> int:
+    """What XNNPACK's padding copies or fills at a time: what lies behind the last axis that grows, or that axis itself.
+
+    Padding of the columns of a picture with channels last goes pixel by pixel.
+    """
+    length = 1
+    for before, after in zip(reversed(op.inputs[0]), reversed(op.outputs[0]), strict=False):
+        if before != after:
+            return before if length == 1 else length
+        length *= after
+    return length
+
+
+def differ(op: OpCost) -> bool:
+    """Whether the operands of an element-wise operator have several shapes, so that one is repeated."""
+    shapes = [tuple(size for size in shape if size != 1) for shape in op.inputs]
+    return len(set(shapes)) > 1
+
+
+def compared_run(op: OpCost) -> int:
+    """Elements that LiteRT compares or selects in one go: all of equal shapes, else those of the last axis."""
+    output = op.outputs[0] if op.outputs else ()
+    if op.kind.startswith("REDUCE"):  # its second operand is an axis
+        return math.prod(output)
+    return (output[-1] if len(output) > 1 else math.prod(output)) if differ(op) else math.prod(output)
 
 
 def binary_run(op: OpCost) -> int:

@@ -37,7 +37,7 @@ Family = Literal[
 SAME: dict[str, str] = {
     **dict.fromkeys(("FusedConv", "NhwcFusedConv", "NhwcConv"), "Conv"),
     **dict.fromkeys(("Gemm", "FusedGemm", "FusedMatMul", "TransposeMatMul", "FusedMatMulActivation"), "MatMul"),
-    **dict.fromkeys(("QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm"), "MatMulIntegerToFloat"),
+    **dict.fromkeys(("QLinearMatMul", "MatMulInteger", "DynamicQuantizeMatMul"), "MatMulIntegerToFloat"),
     **dict.fromkeys(("Sub", "Max", "Min", "Not", "Equal", "Less", "Where", "BitwiseAnd", "And", "Or"), "Add"),
     **dict.fromkeys(("Clip", "Abs", "Neg", "Sqrt", "Reciprocal"), "Relu"),
     **dict.fromkeys(("MAXIMUM", "MINIMUM", "SUB", "SQUARED_DIFFERENCE"), "ADD"),
@@ -57,14 +57,21 @@ SAME: dict[str, str] = {
     **dict.fromkeys(("SUM",), "MEAN"),
     **dict.fromkeys(("REDUCE_MIN", "REDUCE_PROD"), "REDUCE_MAX"),
     **dict.fromkeys(("SLICE", "SPLIT", "PACK", "UNPACK", "BROADCAST_TO"), "CONCATENATION"),
-    **dict.fromkeys(("GATHER_ND",), "GATHER"),
     **dict.fromkeys(("DEQUANTIZE",), "QUANTIZE"),
-    **dict.fromkeys(("EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "LOGICAL_AND"), "NOT_EQUAL"),
-    **dict.fromkeys(
-        ("LOGICAL_OR", "LOGICAL_NOT", "SELECT", "SELECT_V2", "WHERE", "REDUCE_ALL", "REDUCE_ANY"), "NOT_EQUAL"
-    ),
-    **dict.fromkeys(("CAST",), "NOT_EQUAL"),
+    **dict.fromkeys(("EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"), "NOT_EQUAL"),
+    **dict.fromkeys(("REDUCE_ALL", "REDUCE_ANY"), "NOT_EQUAL"),
+    **dict.fromkeys(("SELECT", "WHERE"), "SELECT_V2"),
+    **dict.fromkeys(("LOGICAL_OR", "LOGICAL_NOT"), "LOGICAL_AND"),
 }
+
+# What XNNPACK does not take, LiteRT does one by one: int32, and of each kernel a loop of its own where shapes differ.
+_INTEGERS = ("int32", "int64", "int16", "uint32")
+_OF_INTEGERS = {
+    **dict.fromkeys(("ADD", "SUB"), "ADD"), "MUL": "MUL", **dict.fromkeys(("MAXIMUM", "MINIMUM"), "MAXIMUM"),
+    **dict.fromkeys(("ABS", "NEG"), "ABS"), "DIV": "DIV", "RIGHT_SHIFT": "RIGHT_SHIFT",
+}  # fmt: skip
+_REPEATED = ("ADD", "MUL", "MAXIMUM")
+_THIN, _MANY = 4, 256  # elements in a row of a picture whose channels went last, and its pixels at least
 
 _FAMILIES: dict[Family, tuple[str, ...]] = {
     "recurrent": ("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "SVDF"),
@@ -93,6 +100,7 @@ _FAMILIES: dict[Family, tuple[str, ...]] = {
 _BY_KIND: dict[str, Family] = {kind: family for family, kinds in _FAMILIES.items() for kind in kinds}
 _WEIGHTS_AT = {"QLinearConv": 3}
 MOVED_BY_RUNS = ("Concat", "Slice", "Pad", "CONCATENATION", "STRIDED_SLICE", "PAD")
+COMPARED = ("NOT_EQUAL", "SELECT_V2")
 BINARY = ("Add", "Mul", "ADD", "MUL")
 PRODUCTS: tuple[Family, ...] = ("conv", "pointwise", "depthwise", "dense", "matmul", "recurrent", "attention")
 
@@ -131,9 +139,11 @@ def cell(op: OpCost) -> Cell:
     macs = (op.macs or 0) // calls
     outputs = sum(math.prod(shape) for shape in op.outputs)
     family = _family(op, macs)
-    kind = SAME.get(op.kind, op.kind)
+    kind = _integer(op) or SAME.get(op.kind, op.kind)
     if "DEPTHWISE" in kind and family == "conv":
         kind = "CONV_2D"
+    if kind == "TRANSPOSE" and _is_made_thin(op):
+        kind += coordinates.THIN
     if (family == "conv" or (family == "pointwise" and not _is_tflite(op))) and _is_narrow(op):
         kind += "1d"  # blocked kernels are for pictures
     if family in PRODUCTS and macs and op.outputs:
@@ -153,6 +163,22 @@ def cell(op: OpCost) -> Cell:
     return Cell(family, kind, int8, sizes, macs, min(moved, 8 * outputs) if family == "gather" else moved, grid)
 
 
+def _integer(op: OpCost) -> str:
+    """Kernel of LiteRT's element-wise integers; empty: it is none of them."""
+    if not _is_tflite(op) or op.dtype not in _INTEGERS or op.kind not in _OF_INTEGERS:
+        return ""
+    kind = _OF_INTEGERS[op.kind]
+    repeated = kind in _REPEATED and coordinates.differ(op)
+    return kind + coordinates.INT + (coordinates.BROADCAST if repeated else "")
+
+
+def _is_made_thin(op: OpCost) -> bool:
+    if not op.inputs or not op.outputs or not op.outputs[0]:
+        return False
+    last = op.outputs[0][-1]
+    return last <= _THIN and last < op.inputs[0][-1] and math.prod(op.outputs[0][:-1]) >= _MANY
+
+
 def _is_counted_by_outputs(op: OpCost, family: Family) -> bool:
     """A table counts with the rows that are read, a part with what is taken; others with what goes in, too."""
     return (family == "gather" and "catter" not in op.kind.lower()) or op.kind in ("Slice", "SLICE", "STRIDED_SLICE")
@@ -169,6 +195,10 @@ def _grid(op: OpCost, family: Family, kind: str, int8: bool, sizes: tuple[int, .
         return coordinates.product(kind, int8, sizes, max(sizes[1] // taps, 1))
     if kind in MOVED_BY_RUNS:
         return *sizes, min(coordinates.run(op), *sizes)
+    if kind == "NhwcMaxPool" and op.outputs:
+        return math.prod(op.outputs[0]), op.outputs[0][-1]
+    if kind in COMPARED:
+        return *sizes, min(coordinates.compared_run(op), *sizes)
     if kind in BINARY:
         return *sizes, min(coordinates.binary_run(op), *sizes)
     if family == "gather":
@@ -232,7 +262,9 @@ def _both_are_batched(inputs: Sequence[Sequence[int]]) -> bool:
 
 
 def _has_int8_table(op: OpCost) -> bool:
-    """Told by the bytes that go in: a value of the table takes one."""
+    """Told by what comes out, or where that is made floating point by the bytes that go in: a value takes one."""
+    if op.dtype in ("int8", "uint8"):
+        return True
     table = max((math.prod(shape) for shape in op.inputs if shape), default=0)
     others = sum(math.prod(shape) for shape in (*op.inputs, *op.outputs)) - table
     return 0 < (op.bytes or 0) / max(op.calls, 1) - 4 * others < 2 * table

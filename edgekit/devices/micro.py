@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from edgekit.devices import coordinates
 from edgekit.devices.families import BINARY, MOVED_BY_RUNS, PRODUCTS, Family
-from edgekit.devices.table import STREAM
+from edgekit.devices.table import STREAM, WIRE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,19 +99,30 @@ _RECURRENT = (
 )  # fmt: skip
 STREAM_WIDTH = 512  # of the square weights whose reading is timed
 STREAM_BYTES = 4 * STREAM_WIDTH**2
+INT8_STREAM_WIDTH = 1024  # of as many bytes
 # Rows at once, and layers of 1 MiB each
 _STREAMS = (
     (1, 1), (1, 2), (1, 8), (1, 24), (1, 64), (8, 2), (8, 8), (8, 24), (8, 64), (64, 2), (64, 8), (64, 24), (64, 64),
 )  # fmt: skip
+# int8 is read at another pace: its product takes a quarter of the time that there is to read it
+_INT8_STREAMS = ((1, 2), (1, 8), (1, 24), (8, 2), (8, 8), (8, 24), (64, 2), (64, 8), (64, 24))
 LINKS = 6  # links of a chain of element-wise kernels
 _PRODUCTS_OF_A_GRAPH = 4
 _ELEMENTS = (256, 4096, 32768, 131072, 524_288)
 ROW = 128  # elements of the last axis of the element-wise kernels
 _MOVED = (512, 4096, 32768, 262_144)
+# Rows of few columns, as the state of a convolution's step has them; over the links of a chain 2 to 7, in the mean:
+_THIN_ROWS, _THIN_COLUMNS = (128, 1024, 8192), 4.5
+_THIN = ("Concat", "Slice")
+_WIRES = (128, 4096, 32768)
+_BESIDE = 4  # convolutions of one graph that do not chain
 # Elements of rows of 128, 16 and 1
 _GATHERED, _NARROW_ROWS, _SINGLE = (256, 4096, 32768, 131072, 524_288), (256, 8192), (64, 1024, 16384)
 # (side, channels) of pictures that are pooled
 _POOLED = ((8, 32), (16, 64), (32, 32), (48, 64))
+
+# (side, channels) of what is left of pictures that are halved
+_HALVED = ((32, 16), (16, 8), (16, 32), (8, 64), (4, 64), (4, 16), (32, 64))
 
 
 def repeats(weight_bytes: int) -> int:
@@ -130,13 +141,21 @@ def dense(kind: str, int8: bool, helper: str = "") -> Iterator[Micro]:
             yield Micro("dense", kernel, int8, (rows, inner, columns), 2 * pairs, helpers)
 
 
-def convolutions(kinds: dict[Family, str], int8: bool, *, around: str = "") -> Iterator[Micro]:
+def thin(micro: Micro) -> tuple[int, int] | None:
+    """Rows, and columns at the begin of the chain, of a kernel that moves thin rows; None: it does not."""
+    if micro.kind not in _THIN or micro.sizes[1] > _THIN_COLUMNS:
+        return None
+    return round(micro.sizes[0] / _THIN_COLUMNS), 1 if micro.kind == "Concat" else LINKS + 2
+
+
+def convolutions(kinds: dict[Family, str], int8: bool, *, around: str = "", joined: str = "") -> Iterator[Micro]:
     """Square pictures, as many channels out as in, and first layers, which stand alone.
 
     Args:
         kinds: Kernel of each family.
         int8: As in `Micro`.
-        around: Key of what an engine puts before and behind a convolution that stands alone.
+        around: Key of what an engine puts before and behind a convolution that does not chain.
+        joined: Key of what adds up several of those, so that what stands around them weighs less; empty: one alone.
     """
     size = 1 if int8 else 4
     for side, inner, columns in _CONV:
@@ -145,7 +164,9 @@ def convolutions(kinds: dict[Family, str], int8: bool, *, around: str = "") -> I
     for side, inner, columns in (*_FIRST, *(_WIDENING if int8 else ())):
         pixels = side * side
         helpers = tuple((around, (pixels * width,), 1) for width in (inner, columns)) if around else ()
-        yield Micro("conv", kinds["conv"], int8, (pixels, 9 * inner, columns), 1, helpers)
+        if joined:
+            helpers += ((joined, (pixels * columns,), _BESIDE - 1),)
+        yield Micro("conv", kinds["conv"], int8, (pixels, 9 * inner, columns), _BESIDE if joined else 1, helpers)
     for length, channels, kernel in _NARROW:
         sizes = (length, kernel * channels, channels)
         name = kinds["conv"] + "1d" + (coordinates.VECTOR if length == 1 else "")
@@ -194,10 +215,20 @@ def at_once(key: str, size: int) -> tuple[int, ...]:
     return (size, size) if key.split("/")[1] in BINARY else (size,)
 
 
-def streams(kind: str) -> Iterator[Micro]:
+def streams(kind: str, int8: bool = False) -> Iterator[Micro]:
     """One row times weights that together have a size: how fast they come from where they lie then."""
-    for rows, megabytes in _STREAMS:
-        yield Micro("dense", kind, False, (rows, megabytes * STREAM_BYTES), megabytes)
+    for rows, megabytes in _INT8_STREAMS if int8 else _STREAMS:
+        yield Micro("dense", kind, int8, (rows, megabytes * STREAM_BYTES), megabytes)
+
+
+def wires(beside: str) -> Iterator[Micro]:
+    """Inputs and outputs of a run besides the first.
+
+    Args:
+        beside: Key of the operator between each input and its output.
+    """
+    for size in _WIRES:
+        yield Micro("move", WIRE, False, (size,), _BESIDE, ((beside, (size,), _BESIDE + 1),))
 
 
 def recurrent(kind: str, int8: bool) -> Iterator[Micro]:
@@ -247,6 +278,8 @@ def moves(kind: str, int8: bool = False) -> Iterator[Micro]:
         yield Micro("move", kind, int8, (size, ROW // parts), LINKS)
         if size >= 32 * ROW:  # a row more or less must not matter
             yield Micro("move", kind, int8, (size, size // parts), LINKS)
+    for rows in _THIN_ROWS if kind in _THIN else ():
+        yield Micro("move", kind, int8, (int(rows * _THIN_COLUMNS), int(_THIN_COLUMNS) // parts), LINKS)
 
 
 def rows_of_tables(kind: str, int8: bool = False, helpers: tuple[str, ...] = ()) -> Iterator[Micro]:
@@ -268,6 +301,18 @@ def pools(kind: str, int8: bool = False, around: str = "") -> Iterator[Micro]:
     for side, channels in _POOLED:
         helpers = ((around, (side * side, channels, channels), 1),) if around else ()
         yield Micro("reduce", kind, int8, (9 * side * side * channels,), LINKS, helpers)
+
+
+def halvings(kind: str, joined: str) -> Iterator[Micro]:
+    """Windows of 2 x 2 side by side, of pictures with channels last: counted by what comes out, pixel by pixel.
+
+    Args:
+        kind: As in `Micro`.
+        joined: Key of what adds up those that stand beside each other.
+    """
+    for side, channels in _HALVED:
+        size = side * side * channels
+        yield Micro("reduce", kind, False, (size, channels), _BESIDE, ((joined, (size,), _BESIDE - 1),))
 
 
 def pooled(micro: Micro) -> tuple[int, int]:

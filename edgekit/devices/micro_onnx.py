@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,10 @@ import numpy as np
 from edgekit.devices import micro, onnx_file
 from edgekit.devices.families import Family
 from edgekit.devices.micro import Micro
-from edgekit.devices.table import STREAM
+from edgekit.devices.table import STREAM, WIRE
 
 _ADD, _RESHAPE = "elementwise/Add/float", "move/Reshape/float"
+_QADD = "elementwise/QLinearAdd/int8"
 _ROW = micro.ROW
 _TABLE = 4096  # rows of what is gathered from
 _OPSET, _IR = 17, 9
@@ -40,19 +41,22 @@ def plan() -> Iterator[Micro]:
     yield from micro.rows_of_tables("Gather", helpers=(_ADD,))
     yield from micro.rows_of_tables("Gather", int8=True, helpers=("quantize/QuantizeLinear/float", _ADD))
     yield from micro.rows_of_tables("ScatterND")
+    yield from micro.wires("elementwise/Relu/float")
     yield from micro.streams(STREAM)
+    yield from micro.streams(STREAM, int8=True)
     yield from micro.dense("MatMul", False)
     yield from micro.dense("MatMulIntegerToFloat", True, helper="quantize/QuantizeLinear/float")
+    yield from micro.dense("QGemm", True)
     yield from micro.convolutions({"conv": "Conv", "pointwise": "Conv", "depthwise": "Conv"}, False)
     # Its kernels want channels last: alone, a layer stands between two transpositions.
     quantized: dict[Family, str] = {"conv": "QLinearConv", "pointwise": "QLinearConv", "depthwise": "QLinearConv"}
-    yield from micro.convolutions(quantized, True, around="move/Transpose/float")
+    yield from micro.convolutions(quantized, True, around="move/Transpose/float", joined=_QADD)
     yield from micro.matmuls("MatMul", ("elementwise/Mul/float", 4), ("reduce/ReduceMax/float", 4))
     yield from micro.recurrent("LSTM", False)
     yield from micro.recurrent("DynamicQuantizeLSTM", True)
     yield from micro.recurrent("GRU", False)
     yield from micro.pools("MaxPool", around="pointwise/Conv/float")
-    yield from micro.pools("NhwcMaxPool")
+    yield from micro.halvings("NhwcMaxPool", _QADD)
 
 
 def build(wanted: Micro | None) -> bytes:
@@ -62,11 +66,15 @@ def build(wanted: Micro | None) -> bytes:
         net.chain("x", [("Identity", [], {})])
         return net.save((1, 1))
     if wanted.kind == STREAM:
-        width = micro.STREAM_WIDTH
-        net.chain("x", [("MatMul", [net.floats(width, width)], {}) for _ in range(wanted.repeats)])
-        return net.save((wanted.sizes[0], width))
+        width = micro.INT8_STREAM_WIDTH if wanted.int8 else micro.STREAM_WIDTH
+        return _products(net, wanted, (wanted.sizes[0], width, width))
+    if wanted.kind == WIRE:
+        names = [f"x{number}" for number in range(wanted.repeats)]
+        wires = {name: net.node("Neg", [name]) for name in names}
+        net.chain("x", [("Neg", [], {})])
+        return net.save((1, wanted.sizes[0]), wires=wires)
     if wanted.family == "dense":
-        return _dense(net, wanted)
+        return _products(net, wanted, wanted.sizes)
     if wanted.family in ("conv", "pointwise", "depthwise"):
         return _convolution(net, wanted)
     if wanted.family == "matmul":
@@ -75,7 +83,9 @@ def build(wanted: Micro | None) -> bytes:
         return _recurrent(net, wanted)
     if wanted.family == "gather":
         return _tables(net, wanted)
-    if wanted.kind in ("MaxPool", "NhwcMaxPool"):
+    if wanted.kind == "NhwcMaxPool":
+        return _halved(net, wanted)
+    if wanted.kind == "MaxPool":
         return _pools(net, wanted)
     return _elements(net, wanted)
 
@@ -112,26 +122,31 @@ class _Net:
             start = self.node(kind, [start, *more], **options)
         return start
 
-    def save(self, shape: tuple[int, ...], dtype: type = np.float32) -> bytes:
-        """The model from `x` to the first answer of the last node."""
+    def save(self, shape: tuple[int, ...], dtype: type = np.float32, wires: Mapping[str, str] = {}) -> bytes:
+        """The model from `x` to the first answer of the last node; `wires`: more inputs like it, and answers."""
         kind, inputs, names, options, domain = self.nodes[-1]
         self.nodes[-1] = (kind, inputs, ["y", *names[1:]], options, domain)
+        answer = "uint8" if kind in ("QLinearConv", "QLinearAdd", "NhwcMaxPool", "QGemm") else "float32"
         return onnx_file.model(
             [onnx_file.node(*each) for each in self.nodes],
             self.constants,
-            ("x", np.dtype(dtype).name, shape),
-            ("y", "uint8" if kind in ("QLinearConv", "QLinearAdd", "NhwcMaxPool") else "float32"),
+            [(name, np.dtype(dtype).name, shape) for name in ("x", *wires)],
+            [(name, answer) for name in ("y", *wires.values())],
             opsets={"": _OPSET, "com.microsoft": 1},
             ir_version=_IR,
         )
 
 
-def _dense(net: _Net, wanted: Micro) -> bytes:
-    rows, inner, columns = wanted.sizes
-    value = "x"
+def _products(net: _Net, wanted: Micro, sizes: tuple[int, ...]) -> bytes:
+    rows, inner, columns = sizes
+    value, quantized = "x", wanted.kind.startswith("QGemm")
     for number in range(wanted.repeats):
         k, n = (inner, columns) if number % 2 == 0 else (columns, inner)
-        if wanted.int8:
+        if quantized:
+            scale, zero, bias = net.scalar(0.05), net.scalar(128, np.uint8), net.constant(np.zeros(n, np.int32))
+            weights = [net.int8(k, n), net.constant(np.full(n, 0.002, np.float32)), net.constant(np.zeros(n, np.int8))]
+            value = net.node("QGemm", [value, scale, zero, *weights, bias, scale, zero], domain="com.microsoft")
+        elif wanted.int8:
             scale, zero = net.scalar(0.05), net.scalar(128, np.uint8)
             codes = net.node("QuantizeLinear", [value, scale, zero])
             scales = net.constant(np.full(n, 0.002, np.float32))
@@ -140,7 +155,7 @@ def _dense(net: _Net, wanted: Micro) -> bytes:
             )
         else:
             value = net.node("MatMul", [value, net.floats(k, n)])
-    return net.save((rows, inner))
+    return net.save((rows, inner), np.uint8 if quantized else np.float32)
 
 
 def _convolution(net: _Net, wanted: Micro) -> bytes:
@@ -153,18 +168,31 @@ def _convolution(net: _Net, wanted: Micro) -> bytes:
     after = [side - 1 - side // 2 for side in kernel]
     options: dict[str, Any] = {"kernel_shape": kernel, "pads": before + after, "group": columns if depthwise else 1}
     shape = (columns, 1 if depthwise else channels, *kernel)
-    value = "x"
+    value, beside = "x", wanted.int8 and not depthwise and channels != columns
+    found = []
     for _ in range(wanted.repeats):
         if wanted.int8:
             scale, zero = net.scalar(0.05), net.scalar(128, np.uint8)
             weights = [net.int8(*shape), net.constant(np.full(columns, 0.002, np.float32))]
             zeros = net.constant(np.zeros(columns, np.int8))
             bias = net.constant(np.zeros(columns, np.int32))
-            value = net.node("QLinearConv", [value, scale, zero, *weights, zeros, scale, zero, bias], **options)
+            given = "x" if beside else value
+            value = net.node("QLinearConv", [given, scale, zero, *weights, zeros, scale, zero, bias], **options)
+            found.append(value)
         else:
             value = net.node("Conv", [value, net.floats(*shape), net.floats(columns)], **options)
+    if beside:
+        _joined_up(net, found)
     sides = (width,) if narrow else (height, width)
     return net.save((1, channels, *sides), np.uint8 if wanted.int8 else np.float32)
+
+
+def _joined_up(net: _Net, values: list[str]) -> None:
+    scale, zero = net.scalar(0.05), net.scalar(128, np.uint8)
+    total = values[0]
+    for other in values[1:]:
+        given = [total, scale, zero, other, scale, zero, scale, zero]
+        total = net.node("QLinearAdd", given, domain="com.microsoft")
 
 
 def _matmul(net: _Net, wanted: Micro) -> bytes:
@@ -195,11 +223,11 @@ def _recurrent(net: _Net, wanted: Micro) -> bytes:
 
 
 def _elements(net: _Net, wanted: Micro) -> bytes:
-    rows = max(wanted.sizes[0] // _ROW, 1)
+    rows, columns = micro.thin(wanted) or (max(wanted.sizes[0] // _ROW, 1), _ROW)
     value = "x"
     for _ in range(micro.LINKS):
         value = _chain(wanted)(net, value, rows)
-    return net.save((rows, _ROW), np.uint8 if wanted.int8 else np.float32)
+    return net.save((rows, columns), np.uint8 if wanted.int8 else np.float32)
 
 
 def _chain(wanted: Micro) -> Callable[[_Net, str, int], str]:
@@ -228,16 +256,21 @@ def _tables(net: _Net, wanted: Micro) -> bytes:
 
 def _pools(net: _Net, wanted: Micro) -> bytes:
     side, channels = micro.pooled(wanted)
-    value = "x"
     options: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [1, 1]}
-    quantized = wanted.kind == "NhwcMaxPool"
-    if not quantized:  # behind a convolution it keeps that one's layout
-        value = net.node("Conv", [value, net.floats(channels, channels, 1, 1)], kernel_shape=[1, 1])
+    # Behind a convolution it keeps that one's layout.
+    value = net.node("Conv", ["x", net.floats(channels, channels, 1, 1)], kernel_shape=[1, 1])
     for _ in range(micro.LINKS):
-        value = net.node(wanted.kind, [value], domain="com.microsoft" if quantized else "", **options)
-    if quantized:
-        return net.save((1, side, side, channels), np.uint8)
+        value = net.node("MaxPool", [value], **options)
     return net.save((1, channels, side, side))
+
+
+def _halved(net: _Net, wanted: Micro) -> bytes:
+    size, channels = wanted.sizes
+    side = 2 * round((size // channels) ** 0.5)
+    options: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    found = [net.node("NhwcMaxPool", ["x"], domain="com.microsoft", **options) for _ in range(wanted.repeats)]
+    _joined_up(net, found)
+    return net.save((1, side, side, channels), np.uint8)
 
 
 def _quantized(net: _Net, value: str, rows: int) -> str:

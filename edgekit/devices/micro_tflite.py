@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from edgekit.devices import micro
+from edgekit.devices import micro, micro_tflite_own
 from edgekit.devices.coordinates import VECTOR
 from edgekit.devices.micro import Micro
-from edgekit.devices.table import STREAM
+from edgekit.devices.table import STREAM, WIRE
 from edgekit.devices.tflite_net import Net
 
 _ADD, _ADD_INT8 = "elementwise/ADD/float", "elementwise/ADD/int8"
 _ROW = micro.ROW
 _TABLE = 4096  # rows of what is gathered from
+_EDGES = 4  # that a node of a graph has
 _HIDDEN = (32, 64, 128, 256)  # units of the recurrences
 _STEPS = 16
 _CALLED = (128, 512, 2048)  # elements of the tensor that a called subgraph takes
@@ -40,16 +41,21 @@ def plan() -> Iterator[Micro]:
     yield from micro.elements("move", "TRANSPOSE", helpers=(_ADD,))
     yield from micro.elements("move", "TRANSPOSE", int8=True, helpers=(_ADD_INT8,))
     for int8 in (False, True):
-        for kind in ("CONCATENATION", "STRIDED_SLICE", "PAD"):
+        for kind in ("CONCATENATION", "STRIDED_SLICE"):
             yield from micro.moves(kind, int8)
         yield from micro.rows_of_tables("EMBEDDING_LOOKUP", int8, (_ADD,))
         yield from micro.rows_of_tables("GATHER", int8)
+        yield from micro.rows_of_tables("GATHER_ND", int8)
     yield from micro.rows_of_tables("SCATTER_ND")
-    yield from micro.elements("elementwise", "NOT_EQUAL", per_link=2)
+    yield from micro_tflite_own.plan()
     yield from micro.elements("quantize", "QUANTIZE", per_link=2)
     for size in _CALLED:
         yield Micro("move", "IF", False, (size,), 12, ((_ADD, micro.beside(_ADD, size), 12),))
+    yield from micro_tflite_own.called()
+    yield from micro_tflite_own.thin_transpositions()
+    yield from micro.wires("elementwise/RELU/float")
     yield from micro.streams(STREAM)
+    yield from micro.streams(STREAM, int8=True)
     yield from micro.dense("FULLY_CONNECTED", False)
     yield from micro.dense("FULLY_CONNECTED", True)
     kinds: dict[Any, str] = {"conv": "CONV_2D", "pointwise": "CONV_2D", "depthwise": "DEPTHWISE_CONV_2D"}
@@ -68,14 +74,19 @@ def build(wanted: Micro | None) -> bytes:
     if wanted is None:
         net = Net((1, _ROW))
         return net.save(net.op("RESHAPE", [net.x, net.shape(1, _ROW)], (1, _ROW)))
+    if micro_tflite_own.takes(wanted):
+        return micro_tflite_own.build(wanted)
     if wanted.kind == "IF":
         return _called(wanted)
     if wanted.family == "recurrent":
         return _step(wanted)
+    if wanted.kind == WIRE:
+        return _wires(wanted)
     if wanted.kind == STREAM:
-        return _stream(wanted)
+        width = micro.INT8_STREAM_WIDTH if wanted.int8 else micro.STREAM_WIDTH
+        return _dense(wanted, (wanted.sizes[0], width, width))
     if wanted.family == "dense":
-        return _dense(wanted)
+        return _dense(wanted, wanted.sizes)
     if wanted.family in ("conv", "pointwise", "depthwise"):
         return _convolution(wanted)
     if wanted.family == "matmul":
@@ -87,18 +98,16 @@ def build(wanted: Micro | None) -> bytes:
     return _elements(wanted)
 
 
-def _stream(wanted: Micro) -> bytes:
-    width = micro.STREAM_WIDTH
-    shape = (wanted.sizes[0], width)
+def _wires(wanted: Micro) -> bytes:
+    shape = (1, wanted.sizes[0])
     net = Net(shape)
-    value = net.x
-    for _ in range(wanted.repeats):
-        value = net.op("FULLY_CONNECTED", [value, net.floats(width, width), -1], shape, keepNumDims=True)
-    return net.save(value)
+    more = [net.tensor(shape) for _ in range(wanted.repeats)]
+    answers = [net.op("ABS", [value], shape) for value in (net.x, *more)]
+    return net.save(answers[0], dict(zip(more, answers[1:], strict=True)))
 
 
-def _dense(wanted: Micro) -> bytes:
-    rows, inner, columns = wanted.sizes
+def _dense(wanted: Micro, sizes: tuple[int, ...]) -> bytes:
+    rows, inner, columns = sizes
     net = Net((rows, inner))
     value = net.x
     for number in range(wanted.repeats):
@@ -224,14 +233,18 @@ def _tables(wanted: Micro) -> bytes:
     value = net.x
     codes = net.rng.integers(-127, 128, (_TABLE, width), dtype=np.int8)
     table = net.tensor((_TABLE, width), "int8", codes) if wanted.int8 else net.floats(_TABLE, width)
+    # What goes along the edges of a graph: several of them meet in a node
+    nodes = (max(shape[0] // _EDGES, 1), width)
+    ends = net.tensor((shape[0], 1), "int32", net.rng.integers(0, nodes[0], (shape[0], 1), dtype=np.int32))
+    of_nodes = net.tensor(nodes, "int8", codes[: nodes[0]]) if wanted.int8 else net.floats(*nodes)
     for _ in range(micro.LINKS):
-        limit = shape[0] if wanted.kind == "SCATTER_ND" else _TABLE
-        ids = net.tensor((shape[0],), "int32", net.rng.integers(0, limit, shape[0], dtype=np.int32))
+        ids = net.tensor((shape[0],), "int32", net.rng.integers(0, _TABLE, shape[0], dtype=np.int32))
         if wanted.kind == "SCATTER_ND":
-            rows = net.tensor((shape[0], 1), "int32", net.rng.integers(0, limit, (shape[0], 1), dtype=np.int32))
-            value = net.op("SCATTER_ND", [rows, value, net.shape(*shape)], shape)
+            value = net.op("SCATTER_ND", [ends, net.x, net.shape(*nodes)], nodes)
         elif looked_up:
             value = net.op("ADD", [value, net.op("EMBEDDING_LOOKUP", [ids, table], shape)], shape)
+        elif wanted.kind == "GATHER_ND":
+            value = net.op("GATHER_ND", [of_nodes, ends], shape, dtype)
         else:  # one beside the other: the interpreter runs unused ones, too
             value = net.op("GATHER", [table, ids], shape, dtype)
     return net.save(value)
@@ -291,17 +304,6 @@ def _sliced(net: Net, value: int, rows: int, dtype: str) -> int:
     return net.op("STRIDED_SLICE", [net.x, *ends], (1, rows // 2, 8, _ROW // 8), dtype)
 
 
-def _padded(net: Net, value: int, rows: int, dtype: str) -> int:
-    around = net.tensor((2, 2), "int32", np.array([[0, 0], [0, 1]], np.int32))
-    return net.op("PAD", [value, around], (rows, _columns(net, value) + 1), dtype)
-
-
-def _compared(net: Net, value: int, rows: int, dtype: str) -> int:
-    truth = net.op("NOT_EQUAL", [value, net.floats(1)], (rows, _ROW), "bool")
-    kinds = net.schema.TensorType
-    return net.op("CAST", [truth], (rows, _ROW), inDataType=kinds.BOOL, outDataType=kinds.FLOAT32)
-
-
 def _round_trip(net: Net, value: int, rows: int, dtype: str) -> int:
     codes = net.op("QUANTIZE", [value], (rows, _ROW), "int8")
     return net.op("DEQUANTIZE", [codes], (rows, _ROW))
@@ -327,8 +329,6 @@ _CHAINS: dict[str, Callable[[Net, int, int, str], int]] = {
     "TRANSPOSE": _transposed,
     "CONCATENATION": _joined,
     "STRIDED_SLICE": _sliced,
-    "PAD": _padded,
-    "NOT_EQUAL": _compared,
     "QUANTIZE": _round_trip,
 }
 
@@ -338,11 +338,6 @@ def _longer(net: Net, value: int, rows: int, dtype: str) -> int:
     if dtype == "int8":
         net.into.tensors[more].quantization = net.into.tensors[value].quantization
     return net.op("CONCATENATION", [value, more], (_rows(net, value) + 1, _ROW), dtype, axis=0)
-
-
-def _padded_below(net: Net, value: int, rows: int, dtype: str) -> int:
-    around = net.tensor((2, 2), "int32", np.array([[0, 1], [0, 0]], np.int32))
-    return net.op("PAD", [value, around], (_rows(net, value) + 1, _ROW), dtype)
 
 
 def _shortened(net: Net, value: int, rows: int, dtype: str) -> int:
@@ -360,5 +355,4 @@ _AT_ONCE: dict[str, Callable[[Net, int, int, str], int]] = {
     "MUL": lambda net, value, rows, dtype: net.op("MUL", [value, net.floats(1)], (rows, _ROW)),
     "CONCATENATION": _longer,
     "STRIDED_SLICE": _shortened,
-    "PAD": _padded_below,
 }

@@ -36,8 +36,8 @@ def constant(name: str, value: np.ndarray) -> bytes:
 def model(
     nodes: Iterable[bytes],
     constants: Iterable[bytes],
-    given: tuple[str, str, Sequence[int]],
-    answer: tuple[str, str],
+    given: Sequence[tuple[str, str, Sequence[int]]],
+    answers: Sequence[tuple[str, str]],
     *,
     opsets: Mapping[str, int],
     ir_version: int,
@@ -47,14 +47,15 @@ def model(
     Args:
         nodes: From `node`, in an order that can run.
         constants: From `constant`.
-        given: Name, dtype and shape of the input.
-        answer: Name and dtype of the output; its shape is left open.
+        given: Name, dtype and shape of each input.
+        answers: Name and dtype of each output; its shape is left open.
         opsets: Version by domain.
         ir_version: Of the format.
     """
     graph = b"".join(_bytes(1, each) for each in nodes) + _text(2, "graph")
     graph += b"".join(_bytes(5, each) for each in constants)
-    graph += _bytes(11, _value(given[0], given[1], given[2])) + _bytes(12, _value(answer[0], answer[1], None))
+    graph += b"".join(_bytes(11, _value(*each)) for each in given)
+    graph += b"".join(_bytes(12, _value(*each, None)) for each in answers)
     made = _number(1, ir_version) + _bytes(7, graph)
     return made + b"".join(_bytes(8, _text(1, name) + _number(2, version)) for name, version in opsets.items())
 

@@ -11,6 +11,7 @@ The weaker the ground, the wider the interval.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ from edgekit.devices import efficiency
 from edgekit.devices.estimate import Estimate, weights_bytes
 from edgekit.devices.families import Cell, cell
 from edgekit.devices.profile import DeviceProfile
-from edgekit.devices.table import CONV_ROWS_APART, STREAM, Kernels, closest, surface
+from edgekit.devices.table import CALLED, CONV_ROWS_APART, STREAM, WIRE, Kernels, Point, closest, surface
 from edgekit.devices.work import Work
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.measurement import Environment, Latency, Measurement, Memory, OpCost, Verdict
@@ -32,7 +33,14 @@ _THREAD_GAIN = 0.8  # what a further core adds where only one was calibrated; wi
 
 
 def estimate(
-    profile: DeviceProfile, ops: Sequence[OpCost], *, engine: str, precision: str, threads: int = 1
+    profile: DeviceProfile,
+    ops: Sequence[OpCost],
+    *,
+    engine: str,
+    precision: str,
+    threads: int = 1,
+    inputs: Sequence[int] = (),
+    outputs: int = 1,
 ) -> Estimate:
     """Predicts operators on a device (pure).
 
@@ -42,6 +50,8 @@ def estimate(
         engine: Engine there.
         precision: Of the floating-point operators there: fp32, or fp16 where the engine computes so.
         threads: Threads there.
+        inputs: Elements of each input.
+        outputs: How many there are.
 
     Raises:
         Refused: The profile knows nothing that a time could be told from.
@@ -49,7 +59,8 @@ def estimate(
     cells = [cell(op) for op in ops]
     kernels = profile.calibrated(engine, threads) or profile.calibrated(engine, 1)
     if kernels is not None:
-        return _from_calibration(kernels, cells, ops, threads)
+        made = _from_calibration(kernels, cells, ops, threads)
+        return dataclasses.replace(made, run_us=made.run_us + _wires_us(kernels, inputs, outputs))
     return efficiency.estimate(profile, cells, ops, engine=engine, precision=precision, threads=threads)
 
 
@@ -76,7 +87,15 @@ def predict(profile: DeviceProfile, work: Work, *, engine: str = "", threads: in
         raise UsageError(f"a prediction takes 1 thread or more, got {threads}")
     engine = engine_there(profile, engine or work.engine, work.precision)
     check_memory(profile, work.graph, work.file_bytes)
-    made = estimate(profile, work.ops, engine=engine, precision=work.precision, threads=threads)
+    made = estimate(
+        profile,
+        work.ops,
+        engine=engine,
+        precision=work.precision,
+        threads=threads,
+        inputs=[math.prod(shape) for shape in work.inputs.values()],
+        outputs=work.outputs,
+    )
     uncovered = made.uncovered_macs_fraction
     sound = uncovered <= 0.05
     return Measurement(
@@ -150,7 +169,7 @@ def _from_calibration(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpC
     macs = sum(op.macs or 0 for op in ops)
     footprint = sum(weights_bytes(each) for each in cells)
     gain = 1.0 + _THREAD_GAIN * (threads - kernels.threads)
-    us, alike, uncovered = [], 0.0, 0
+    us, alike, uncovered, called = [], 0.0, 0, _called_us(kernels, cells, ops)
     for each, op in zip(cells, ops, strict=True):
         found, own = closest(kernels, each)
         if not found:
@@ -159,6 +178,7 @@ def _from_calibration(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpC
             continue
         apart = CONV_ROWS_APART if each.family == "conv" else 1.0
         time = surface(found, apart).us(each.grid) + _streaming_us(kernels, each, footprint)
+        time += called if op.calls > 1 else 0.0
         time *= max(op.calls, 1) / (gain if each.macs else 1.0)
         alike += 0.0 if own else time
         us.append(time)
@@ -168,14 +188,52 @@ def _from_calibration(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpC
     if threads != kernels.threads:
         spread = math.hypot(spread, 0.2)
         told += f", scaled to {threads}"
+    if whole and alike / whole >= 0.05:
+        told += f", {alike / whole:.0%} of the time by kernels like those that it runs"
     return Estimate(tuple(us), kernels.run_us, spread, uncovered / macs if macs else 0.0, told)
+
+
+def _wires_us(kernels: Kernels, inputs: Sequence[int], outputs: int) -> float:
+    """What inputs and outputs besides the first take in a run; half of what one of each does, by the size of inputs."""
+    points = kernels.points.get(f"move/{WIRE}/float")
+    if not points:
+        return 0.0
+    times = [surface(points).us((size,)) / 2 for size in sorted(inputs, reverse=True)] or [0.0]
+    least = surface(points).us((1,)) / 2
+    # Outputs are states, or as small as an answer.
+    back = [*times[: outputs - 1], *[least] * (outputs - 1 - len(times))]
+    return sum(times[: len(inputs) - 1]) + sum(back)
+
+
+def _called_us(kernels: Kernels, cells: Sequence[Cell], ops: Sequence[OpCost]) -> float:
+    """What each operator of a called subgraph takes more than in the graph itself.
+
+    Where that is the step of a recurrence its products carry it: so they were measured.
+    """
+    points = kernels.points.get(f"move/{CALLED}/float")
+    steps = any(op.calls > 1 and each.family == "recurrent" for op, each in zip(ops, cells, strict=True))
+    return surface(points).us((1,)) if points and not steps else 0.0
 
 
 def _streaming_us(kernels: Kernels, each: Cell, footprint: int) -> float:
     """What reading the weights takes more than in a calibration, where all weights of a graph do not fit its cache."""
-    points = kernels.points.get(f"dense/{STREAM}/float")
+    points = kernels.points.get(f"dense/{STREAM}/{'int8' if each.int8 else 'float'}")
+    points = points or kernels.points.get(f"dense/{STREAM}/float")
     weights = weights_bytes(each)
     if not points or not weights or footprint <= _STREAMED_BYTES:
         return 0.0
-    read, rows = surface(points), each.sizes[0] if each.family != "recurrent" else 1
-    return max(read.us((rows, footprint)) - read.us((rows, _STREAMED_BYTES)), 0.0) * weights / (1 << 20)
+    rows = each.sizes[0] if each.family != "recurrent" else 1
+    return max(_read_us(points, rows, footprint) - _read_us(points, rows, _STREAMED_BYTES), 0.0) * weights / (1 << 20)
+
+
+def _read_us(points: tuple[Point, ...], rows: int, footprint: int) -> float:
+    """One MiB of weights times some rows, where all weights have a size: between the numbers of rows measured straight.
+
+    What reading adds changes little with the rows, while the product grows with them: in logarithms it would bulge.
+    """
+    read, known = surface(points), sorted({point.sizes[0] for point in points})
+    below = max((each for each in known if each <= rows), default=known[0])
+    above = min((each for each in known if each >= rows), default=known[-1])
+    low, high = read.us((below, footprint)), read.us((above, footprint))
+    share = math.log(rows / below) / math.log(above / below) if below < rows < above else 0.0
+    return low + share * (high - low)

@@ -27,6 +27,10 @@ CONV_ROWS_APART = 0.5
 STREAM = "stream"  # kind under which the reading of weights stands, by the bytes of all of them
 
 
+WIRE = "WIRE"  # that under which one more input with an output of its size stands, by its elements
+CALLED = "CALLED"  # kind under which stands what an operator takes more in a subgraph that is called
+
+
 class Point(Base, frozen=True, kw_only=True):
     """One measured call: where it lies (`families.Cell.grid`), microseconds, and its multiply-accumulates."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,11 @@ _OPTIONS = {
     "AVERAGE_POOL_2D": "Pool2DOptions",
     "LOG_SOFTMAX": "LogSoftmaxOptions",
     "ABS": "AbsOptions",
+    "MAXIMUM": "MaximumMinimumOptions",
+    "RIGHT_SHIFT": "RightShiftOptions",
+    "LOGICAL_AND": "LogicalAndOptions",
+    "SELECT_V2": "SelectV2Options",
+    "GATHER_ND": "GatherNdOptions",
 }
 # Versions that the operand types need (TFLite's register.cc).
 _VERSIONS = {
@@ -59,7 +65,7 @@ _VERSIONS = {
 class Net:
     """Subgraphs that become a model. Tensors are numbers."""
 
-    def __init__(self, shape: tuple[int, ...], *, int8: bool = False) -> None:
+    def __init__(self, shape: tuple[int, ...], *, int8: bool = False, dtype: str = "float32") -> None:
         from ai_edge_litert import schema_py_generated
 
         self.schema: Any = schema_py_generated
@@ -68,7 +74,7 @@ class Net:
         self.model.version, self.model.buffers = 3, [self.schema.BufferT()]
         self.model.operatorCodes, self.model.subgraphs = [], []
         self.main = self.subgraph()
-        self.x = self.tensor(shape, "int8" if int8 else "float32")
+        self.x = self.tensor(shape, "int8" if int8 else dtype)
 
     def subgraph(self) -> Any:
         """Begins one more subgraph: what is written next goes there."""
@@ -142,11 +148,11 @@ class Net:
         first = self.op("SPLIT", [where, value], shape, numSplits=count)
         return [first, *(self.also(shape) for _ in range(count - 1))]
 
-    def save(self, answer: int) -> bytes:
-        """The file, with one input and one output."""
+    def save(self, answer: int, wires: Mapping[int, int] = {}) -> bytes:
+        """The file, with one input and one output; `wires`: more inputs, and their outputs."""
         import flatbuffers
 
-        self.main.inputs, self.main.outputs = [self.x], [answer]
+        self.main.inputs, self.main.outputs = [self.x, *wires], [answer, *wires.values()]
         builder = flatbuffers.Builder(1 << 20)
         builder.Finish(self.model.Pack(builder), b"TFL3")
         return bytes(builder.Output())

@@ -25,6 +25,7 @@ class Work(Base, frozen=True, kw_only=True):
         engine_version: Its version.
         precision: fp32, fp16 or int8.
         inputs: Shape of each input.
+        outputs: How many there are.
         file_bytes: Bytes on disk.
         ops: What the engine's optimised graph ran, with shapes.
     """
@@ -36,6 +37,7 @@ class Work(Base, frozen=True, kw_only=True):
     engine_version: str
     precision: str
     inputs: dict[str, tuple[int, ...]]
+    outputs: int = 1
     file_bytes: int
     ops: tuple[OpCost, ...]
 
@@ -74,7 +76,7 @@ def of_job(job: targets.Job) -> Work:
 
     runner = engines.get(job.engine)
     opened = runner.load(job.target.path, threads=1, signature=job.signature)
-    declared = msgspec.to_builtins(opened.inputs)
+    declared, outputs = msgspec.to_builtins(opened.inputs), len(opened.outputs)
     opened.close()
     attempt, refusal = 0, None
     while (arrays := job.inputs(declared, attempt)) is not None:
@@ -92,6 +94,7 @@ def of_job(job: targets.Job) -> Work:
             engine_version=runner.version,
             precision=job.target.precision or precision_of(ops),
             inputs=targets.shapes(arrays),
+            outputs=outputs,
             file_bytes=job.target.file_bytes,
             ops=ops,
         )

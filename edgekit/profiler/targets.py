@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 
 from edgekit.profiler import inputs
-from edgekit_runtime import engines, ladder
+from edgekit_runtime import decoding, engines, ladder
 from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.chain import Chain
 from edgekit_runtime.errors import EngineMissing, InputMismatch, Refused, UsageError
@@ -300,11 +301,11 @@ def stretched(arrays: Mapping[str, np.ndarray], manifest: Manifest, length: int)
 
 
 def handed_over(bundle: Bundle, entry: Graph, golden: inputs.Arrays, engine: str) -> inputs.Arrays:
-    """What a piece of a cut graph takes when the pieces before it run on the golden inputs.
+    """What a piece of a cut graph, or a decoder's first step, takes when the pieces before it run on the golden inputs.
 
     Args:
         bundle: Opened.
-        entry: The piece; for any other graph the golden inputs are given back.
+        entry: The piece, or the step of a decoder; for any other graph the golden inputs are given back.
         golden: By input name of the student.
         engine: Runs the pieces before.
 
@@ -315,6 +316,10 @@ def handed_over(bundle: Bundle, entry: Graph, golden: inputs.Arrays, engine: str
         Refused: The engine failed.
     """
     after = next((item.after for item in bundle.manifest.exits if item.graph == entry.id), None)
+    if entry.role == "decode_step":
+        with closing(decoding.open_loop(bundle, entry, engine, 1)) as loop:
+            given = {tensor.name: golden[tensor.name] for tensor in bundle.manifest.inputs}
+            return loop.first(given)
     points = [
         point
         for point in bundle.manifest.split_points

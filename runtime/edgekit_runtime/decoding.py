@@ -40,15 +40,12 @@ def greedy(
     Returns:
         The answer by name: tokens [B, limit] int64, 0 after the end.
     """
-    given = {**inputs, **encode(inputs)}
     batch = len(next(iter(inputs.values())))
     by_name = {tensor.name: tensor for tensor in wanted}
-    carried = {form.token, *(state.input for state in form.states)}
-    feed = {
-        name: given[name].astype(tensor.dtype, copy=False) for name, tensor in by_name.items() if name not in carried
-    }
-    states = {state.input: _zeros(by_name[state.input], batch) for state in form.states}
-    token = np.full(batch, form.begin, np.int64)
+    first = _first(encode, wanted, form, inputs)
+    token = first.pop(form.token)
+    states = {state.input: first.pop(state.input) for state in form.states}
+    feed = first
     answer = np.zeros((batch, form.limit), np.int64)
     ended = np.zeros(batch, bool)
     for place in range(form.limit):
@@ -60,6 +57,21 @@ def greedy(
         answer[:, place] = np.where(ended, 0, token)
         states = {state.input: told[state.output] for state in form.states}
     return {form.output: answer}
+
+
+def _first(encode: Run, wanted: Sequence[Tensor], form: Decoding, inputs: Mapping[str, np.ndarray]) -> Arrays:
+    """All inputs of the first step, in the order that it declares."""
+    given = {**inputs, **encode(inputs)}
+    batch, states = len(next(iter(inputs.values()))), {state.input for state in form.states}
+    made: Arrays = {}
+    for tensor in wanted:
+        if tensor.name == form.token:
+            made[tensor.name] = np.full(batch, form.begin, tensor.dtype)
+        elif tensor.name in states:
+            made[tensor.name] = _zeros(tensor, batch)
+        else:
+            made[tensor.name] = given[tensor.name].astype(tensor.dtype, copy=False)
+    return made
 
 
 def _zeros(tensor: Tensor, batch: int) -> np.ndarray:
@@ -84,6 +96,10 @@ class Loop:
         """Decodes one request. Raises as `Runner.run`."""
         arrays = {name: np.asarray(value) for name, value in inputs.items()}
         return greedy(self._encoder.run, self._step.run, self._step.inputs, self._form, arrays)
+
+    def first(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """What the step takes first, once the encoder has run: to measure it by itself. Raises as `Runner.run`."""
+        return _first(self._encoder.run, self._step.inputs, self._form, inputs)
 
     def close(self) -> None:
         """Frees both graphs."""

@@ -76,6 +76,7 @@ class OpCost(Base, frozen=True, kw_only=True):
         calls: Times it runs in one run of the graph (the body of a recurrence: once a step).
         inputs: Shape of each input of one call by position; an absent one is empty. Nothing: not told.
         outputs: Shape of each output of one call.
+        dtype: What it computes in, where the engine tells: float32, int32, ...; of a comparison what is compared.
         delegate: Who ran it: an execution provider of ONNX Runtime, XNNPACK or LiteRT's own kernels; empty: not told.
     """
 
@@ -89,6 +90,7 @@ class OpCost(Base, frozen=True, kw_only=True):
     calls: int = 1
     inputs: tuple[tuple[int, ...], ...] = ()
     outputs: tuple[tuple[int, ...], ...] = ()
+    dtype: str = ""
 
 
 class Placement(Base, frozen=True, kw_only=True):

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit_runtime.decoding import encoder_of, greedy
+from edgekit_runtime.decoding import Loop, encoder_of, greedy
 from edgekit_runtime.errors import BundleInvalid
 from edgekit_runtime.manifest import Decoding, Graph, Manifest, Source, State, Tensor
 
@@ -45,6 +46,17 @@ def decode(first: list[int], long: list[int]) -> np.ndarray:
 def test_each_sample_ends_by_itself_and_is_filled_with_zeros() -> None:
     expected = [[5, 6, 0, 0, 0, 0], [7, 8, 9, 10, 0, 0], [0, 0, 0, 0, 0, 0]]
     np.testing.assert_array_equal(decode([5, 7, 9], [2, 4, 0]), expected)
+
+
+def test_the_first_step_takes_what_the_encoder_makes_the_begin_token_and_empty_states() -> None:
+    encoder, stepper = SimpleNamespace(run=encode, inputs=()), SimpleNamespace(inputs=WANTED, graph=None)
+    loop = Loop(encoder, stepper, FORM, ())  # type: ignore[arg-type]  # as much of two runners as it needs
+    first = loop.first({"first": np.array([5, 7]), "long": np.array([2, 3])})
+    assert list(first) == [tensor.name for tensor in WANTED]
+    assert {name: array.dtype.name for name, array in first.items()} == {each.name: each.dtype for each in WANTED}
+    assert {name: array.tolist() for name, array in first.items()} == {
+        "token": [BEGIN, BEGIN], "start": [5, 7], "long": [2, 3], "said": [[0], [0]],
+    }  # fmt: skip
 
 
 def test_a_sequence_without_end_stops_at_the_limit() -> None:

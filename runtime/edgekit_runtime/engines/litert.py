@@ -254,6 +254,7 @@ def _costs(
                 calls=calls,
                 inputs=tuple(given),
                 outputs=tuple(made),
+                dtype=_dtype(dtypes, kinds),
             )
         )
     return rows
@@ -300,6 +301,13 @@ def _is_int8(kind: str, dtypes: Sequence[str]) -> bool:
     if position is None:
         return bool(dtypes) and dtypes[0] in _EIGHT_BIT
     return len(dtypes) > position and dtypes[position] in _EIGHT_BIT
+
+
+def _dtype(given: Sequence[str], made: Sequence[str]) -> str:
+    """What a kernel computes in: what it makes, or where that is truth, what it is told from."""
+    if made and made[0] != "bool":
+        return made[0]
+    return next((dtype for dtype in given if dtype), "")
 
 
 def _bytes(dtype: str, shape: Sequence[int]) -> int:

@@ -46,6 +46,10 @@ def test_products_are_counted_in_whole_vectors(kind: str, int8: bool, sizes: Sha
         (op("Slice", [(64, 8)], (64, 7)), 7),
         (op("Split", [(64, 16)], (64, 8), (64, 8)), 8),
         (op("Pad", [(64, 8)], (66, 8)), 512),
+        (op("PAD", [(1, 8, 8, 16), (4, 2)], (1, 10, 10, 16)), 16),  # pixel by pixel
+        (op("PAD", [(1, 8, 8, 16), (4, 2)], (1, 10, 8, 16)), 128),  # row by row
+        (op("PAD", [(1, 16, 8, 8), (4, 2)], (1, 16, 9, 9)), 8),  # channels first: the last axis grows
+        (op("PAD", [(8, 8), (2, 2)], (8, 8)), 64),  # nothing grows
         (op("STRIDED_SLICE", [(1, 64, 2, 8)], (1, 32, 2, 8)), 1),  # one by one
         (op("STRIDED_SLICE", [(1, 64, 2, 8)], (1, 63, 2, 8)), 1008),  # all but one
         (op("Concat", [(4,)], (2, 2)), 4),  # of another rank: nothing is told
@@ -75,6 +79,32 @@ def test_gathering_counts_rows_and_how_wide_they_are() -> None:
     assert cell(op("Gather", [(1000, 16), (4,)], (4, 16))).grid == (64, 16)
     assert cell(op("GATHER", [(1000, 1), (64,)], (64, 1))).grid == (64, 1)
     assert cell(op("ScatterND", [(10, 16), (40, 1), (40, 16)], (10, 16))).grid == (640, 16)
+
+
+def int32(kind: str, *inputs: Shape) -> OpCost:
+    return OpCost(name="op", kind=kind, inputs=inputs, outputs=(max(inputs, key=math.prod),), dtype="int32")
+
+
+def test_litert_computes_int32_by_itself_and_repeats_an_operand_in_another_loop() -> None:
+    assert cell(int32("SUB", (1, 64), (1, 64))).key == "elementwise/ADDInt/float"
+    assert cell(int32("MINIMUM", (1, 64), ())).key == "elementwise/MAXIMUMIntBroadcast/float"
+    assert cell(int32("RIGHT_SHIFT", (1, 64), (1, 1))).key == "elementwise/RIGHT_SHIFTInt/float"
+    assert cell(op("SUB", [(1, 64), ()], (1, 64))).key == "elementwise/ADD/float"  # fp32 is XNNPACK's
+    assert cell(int32("Sub", (1, 64), ())).key == "elementwise/Add/float"  # ONNX Runtime has one kernel for both
+
+
+def test_a_repeated_operand_is_compared_along_the_last_axis_alone() -> None:
+    assert cell(op("LESS", [(64, 1), ()], (64, 1))).grid == (64, 1)
+    assert cell(op("LESS", [(64, 1), (64, 1)], (64, 1))).grid == (64, 64)
+    assert cell(op("LESS", [(64,), ()], (64,))).grid == (64, 64)
+    assert cell(op("SELECT_V2", [(64, 1), (64, 8), ()], (64, 8))).grid == (512, 8)
+    assert cell(op("REDUCE_ALL", [(64, 1), (1,)], (64,))).grid == (64, 64)
+
+
+def test_a_transposition_to_few_channels_is_another_kernel_than_one_of_matrices() -> None:
+    assert cell(op("TRANSPOSE", [(1, 3, 16, 16), (4,)], (1, 16, 16, 3))).kind == "TRANSPOSEThin"
+    assert cell(op("TRANSPOSE", [(1, 16, 16, 3), (4,)], (1, 3, 16, 16))).kind == "TRANSPOSE"
+    assert cell(op("TRANSPOSE", [(1, 80, 20, 3), (4,)], (1, 20, 80, 3))).kind == "TRANSPOSE"  # rows stay whole
 
 
 def test_a_part_is_counted_by_what_is_taken_and_not_by_what_it_is_taken_from() -> None:

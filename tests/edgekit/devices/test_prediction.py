@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit import devices
-from edgekit.devices import bench, calibration, micro_onnx, micro_tflite, onnx_file, store, table
+from edgekit.devices import bench, calibration, coordinates, micro_onnx, micro_tflite, onnx_file, store, table
 from edgekit.devices.families import cell
 from edgekit.devices.micro import Micro
 from edgekit.devices.prediction import engine_there, estimate, predict
 from edgekit.devices.profile import DeviceProfile, read
-from edgekit.devices.table import Kernels, Point, Surface
+from edgekit.devices.table import CALLED, WIRE, Kernels, Point, Surface
 from edgekit.devices.work import Work
 from edgekit.profiler.inputs import synthetic
 from edgekit_runtime import engines
@@ -70,7 +70,7 @@ def test_calls_share_the_work() -> None:
     assert (found.family, found.macs, found.sizes) == ("recurrent", 128, (1, 8, 16))
 
 
-POOLS = ("MaxPool", "NhwcMaxPool", "MAX_POOL_2D", "AVERAGE_POOL_2D")
+POOLS = ("MaxPool", "MAX_POOL_2D", "AVERAGE_POOL_2D")
 
 
 def near(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
@@ -116,10 +116,17 @@ def test_every_kernel_of_a_calibration_is_what_the_engine_runs(
         counted: collections.Counter[str] = collections.Counter()
         cells = [cell(each) for each in runner.trace(path, inputs) for _ in range(each.calls)]
         counted.update(each.key for each in cells)
+        if entry.kind == WIRE:  # an input more, and what stands between it and its output
+            assert len(inputs) == entry.repeats + 1 == sum(counted[helper] for helper, _, _ in entry.helpers)
+            continue
+        if entry.kind == CALLED:  # all that the body holds, once a call
+            assert sum(count for at, count in counted.items() if coordinates.INT in at) == entry.repeats
+            continue
         if entry.kind not in ("stream", *POOLS):  # their points are told by other sizes than an operator has
             there = [each.grid for each in cells if each.key == key]
             assert any(near(grid, entry.grid) for grid in there), f"{key}: {entry.grid} is measured, {there} is asked"
-        wanted = key.replace("/stream/", f"/{'MatMul' if name == 'onnxruntime' else 'FULLY_CONNECTED'}Vector/")
+        product = ("MatMulIntegerToFloat" if entry.int8 else "MatMul") if name == "onnxruntime" else "FULLY_CONNECTED"
+        wanted = key.replace("/stream/", f"/{product}Vector/")
         if entry.family == "recurrent" and suffix == ".tflite":
             assert counted[key] == entry.repeats
         else:
@@ -337,3 +344,56 @@ def test_a_large_picture_with_many_channels_is_like_smaller_ones_with_as_many() 
     right_us = 4096 * 288 * 32 / 200e3
     seen = {apart: table.surface((*fast, *slow), apart).us(wanted) for apart in (1.0, table.CONV_ROWS_APART)}
     assert right_us * 0.7 < seen[table.CONV_ROWS_APART] < seen[1.0]
+
+
+def test_what_reading_weights_adds_does_not_bulge_between_the_rows_measured() -> None:
+    stream = tuple(
+        Point(sizes=(rows, megabytes << 20), us=us)
+        for rows, times in ((8, (40, 90)), (64, (290, 340)))
+        for megabytes, us in zip((2, 64), times, strict=True)
+    )
+    dense = (Point(sizes=(32, 512, 512), us=150, macs=32 << 18),)
+    kernels = Kernels(
+        engine="e", engine_version="1", threads=1, run_us=1,
+        points={"dense/stream/float": stream, "dense/MatMul/float": dense},
+    )  # fmt: skip
+    layers = [op("MatMul", 32 << 18, [(32, 512), (512, 512)], (32, 512))] * 64
+    profile = msgspec.structs.replace(devices.load("x86-vnni"), kernels=(kernels,))
+    made = estimate(profile, layers, engine="e", precision="fp32")
+    assert made.us[0] == pytest.approx(200, rel=0.05)
+    few = estimate(profile, layers[:2], engine="e", precision="fp32")
+    assert few.us[0] == pytest.approx(150, rel=0.05)
+
+
+def test_operators_of_a_called_subgraph_take_more_unless_they_are_the_step_of_a_recurrence() -> None:
+    points = {
+        "elementwise/ADDInt/float": (Point(sizes=(128,), us=0.2),),
+        "move/CALLED/float": (Point(sizes=(1,), us=0.1),),
+        "recurrent/FULLY_CONNECTED/float": (Point(sizes=(1, 64, 256), us=5, macs=64 * 256),),
+    }
+    kernels = Kernels(engine="e", engine_version="1", threads=1, run_us=1, points=points)
+    profile = msgspec.structs.replace(devices.load("x86-vnni"), kernels=(kernels,))
+    add = op("ADD", 0, [(1, 128), (1, 128)], (1, 128), dtype="int32", calls=4)
+    step = op("FULLY_CONNECTED", 4 * 64 * 256, [(1, 64), (256, 64)], (1, 256), calls=4)
+    alone = estimate(profile, [add], engine="e", precision="fp32")
+    assert alone.us[0] == pytest.approx(4 * (0.2 + 0.1), rel=0.02)
+    together = estimate(profile, [add, step], engine="e", precision="fp32")
+    assert together.us == pytest.approx((4 * 0.2, 4 * 5), rel=0.02)
+
+
+def test_states_that_go_in_and_out_take_time_by_their_size() -> None:
+    points = {
+        "elementwise/ADD/float": (Point(sizes=(128, 128), us=0.2),),
+        "move/WIRE/float": (Point(sizes=(128,), us=1.0), Point(sizes=(4096,), us=2.0)),
+    }
+    kernels = Kernels(engine="e", engine_version="1", threads=1, run_us=3, points=points)
+    profile = msgspec.structs.replace(devices.load("x86-vnni"), kernels=(kernels,))
+    add = op("ADD", 0, [(1, 128), (1, 128)], (1, 128))
+
+    def run_us(inputs: list[int], outputs: int) -> float:
+        return estimate(profile, [add], engine="e", precision="fp32", inputs=inputs, outputs=outputs).run_us
+
+    assert run_us([128], 1) == run_us([], 1) == 3
+    assert run_us([128, 4096], 1) == pytest.approx(3 + 2.0 / 2, rel=0.05)  # the state alone goes in
+    assert run_us([128, 4096], 2) == pytest.approx(3 + 2.0, rel=0.05)  # and comes out
+    assert run_us([128], 3) == pytest.approx(3 + (1.0 + 0.5) / 2, rel=0.2)  # two more answers
