@@ -101,9 +101,9 @@ def _with(manifest: Manifest, found: Sequence[Found]) -> Manifest:
     )
 
 
-def _kind(point: OperatingPoint) -> tuple[str, bool, bool]:
-    """New operating points take the place of those of the same graph and kind."""
-    return point.of, bool(point.steps), point.first is not None
+def _kind(point: OperatingPoint) -> tuple[str, bool, str | None]:
+    """New operating points take the place of those of the same graph and kind, and with the same first student."""
+    return point.of, bool(point.steps), None if point.first is None else point.first.name
 
 
 def certify_chain(bundle: Bundle, graph: str, request: Request) -> list[Found]:

@@ -85,7 +85,7 @@ def _certify(small: Bundle, full: Bundle, graph: Graph, request: Request) -> Ite
     for risk in request.risks:
         certified = certify(samples, path, risk, request.confidence)
         point = operating_point(
-            f"{graph.id}.cascade.risk{risk:g}",
+            f"{graph.id}.cascade.{told.name}.risk{risk:g}",
             samples,
             certified,
             risk,

@@ -171,7 +171,7 @@ def action_of(
     # With no difference seen at all, the rule of three bounds what may still be there.
     half = max(half, 3.0 / n)
     return Action(
-        id=f"{point.of}.{kind}.risk{point.risk:g}",
+        id=point.id if point.first is not None else f"{point.of}.exit.risk{point.risk:g}",
         kind=kind,
         graphs=point.graph_chain,
         operating_point=point.id,

@@ -38,7 +38,8 @@ def command(
     token_file: Annotated[Path | None, typer.Option(help="Its first line is the token.")] = None,
     policy: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="As er.Policy; repeatable.")] = None,
     first: Annotated[
-        Path | None, typer.Option(metavar="SMALL.edge", help="With a server: the cheaper student of its cascades.")
+        list[Path] | None,
+        typer.Option(metavar="SMALL.edge", help="With a server: a cheaper student of its cascades; repeatable."),
     ] = None,
     log: Annotated[Path | None, typer.Option(help="Write every decision here, for edgekit why.")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="So many requests, with a server.")] = 1,
@@ -64,7 +65,7 @@ def command(
         from edgekit.cli.policies import read_policy
 
         remote: dict[str, Any] = {"ca": ca, "cert": cert, "key": key, "token": read_token(token_file), "log": log}
-        remote["first"] = first
+        remote["first"] = first or None
         with open_session(
             bundle, graph, engine, threads, server=server, policy=read_policy(policy or []), **remote
         ) as adaptive:
