@@ -58,18 +58,12 @@ def command(
     from edgekit.simulate.traces import LoadTrace, read_link, read_load
 
     output = Output(json=json, quiet=quiet)
-    if (first or graph) and bundle.suffix == ".jsonl":
-        option = "--first" if first else "--graph"
-        raise UsageError("a log has its own actions", remedy=f"leave {option} out, or name the bundle")
-    if not trace and bundle.suffix != ".jsonl":
-        raise UsageError("a bundle has no link of its own", remedy="--trace rtt=40,mbps=8, or a recorded one")
+    _check(bundle, trace, "--first" if first else "--graph" if graph else "")
     logged = None if trace else replay.read(bundle)
-    own_load = logged.load if logged else LoadTrace.constant()
     links = tuple(found for text in trace or () for found in read_link(text, uplink_fraction))
-    busy = read_load(load) if load else own_load
+    busy = read_load(load) if load else logged.load if logged else LoadTrace.constant()
     wanted = logged.policy if logged and not policy else read_policy(policy or [])
-    known = (logged.actions, {}) if logged else _actions(bundle, device, server_profile, first or (), graph or "")
-    actions, unnamed = known
+    actions, unnamed = (logged.actions, {}) if logged else _actions(bundle, device, server_profile, first, graph)
     setting = Setting(
         traces=(logged.link,) if logged else links,
         load=busy,
@@ -92,8 +86,20 @@ def command(
     output.result(document, lambda console: _render(console, document, report))
 
 
+def _check(bundle: Path, trace: list[str] | None, own: str) -> None:
+    """Refuses what cannot be meant.
+
+    Raises:
+        UsageError: `own`, an option for bundles, with a log, or a bundle without a link.
+    """
+    if own and bundle.suffix == ".jsonl":
+        raise UsageError("a log has its own actions", remedy=f"leave {own} out, or name the bundle")
+    if not trace and bundle.suffix != ".jsonl":
+        raise UsageError("a bundle has no link of its own", remedy="--trace rtt=40,mbps=8, or a recorded one")
+
+
 def _actions(
-    path: Path, device: str, server_profile: str, first: Sequence[Path], graph: str
+    path: Path, device: str, server_profile: str, first: Sequence[Path] | None, graph: str | None
 ) -> tuple[tuple[ActionCost, ...], Mapping[str, str]]:
     """Costs of a bundle's actions between a device and a server, and why others are not among them.
 
@@ -109,8 +115,8 @@ def _actions(
     from edgekit_runtime import open_bundle
 
     own, there = load_profile(device), load_profile(server_profile)
-    with open_bundle(path) as opened, cascades.opened(first, own) as small:
-        priced = price(opened, Times(opened, own), Times(opened, there), small, graph)
+    with open_bundle(path) as opened, cascades.opened(first or (), own) as small:
+        priced = price(opened, Times(opened, own), Times(opened, there), small, graph or "")
         return priced.actions, priced.left_out
 
 
