@@ -52,6 +52,7 @@ def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
         if unknown:
             raise UsageError(f"open has no option {', '.join(unknown)}", remedy=f"with a server: {', '.join(_OPTIONS)}")
         from edgekit_runtime.cascade import open_first
+        from edgekit_runtime.exits import CHECK_FRACTION
         from edgekit_runtime.remote.client import Credentials
         from edgekit_runtime.remote.session import AdaptiveSession
 
@@ -77,7 +78,7 @@ def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
                 ours=options.get("ours", True),
                 log=_path(options.get("log")),
                 first=first,
-                check_fraction=options.get("check_fraction", 0.02),
+                check_fraction=options.get("check_fraction", CHECK_FRACTION),
             )
         except BaseException:
             for student in first:

@@ -25,6 +25,7 @@ from edgekit_runtime.adaptive.controller import Settings
 from edgekit_runtime.cascade import FirstStudent, FirstStudents
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
+from edgekit_runtime.exits import CHECK_FRACTION
 from edgekit_runtime.remote.alarms import Alarms
 from edgekit_runtime.remote.answers import Result, Timing
 from edgekit_runtime.remote.client import Client, Credentials
@@ -64,7 +65,7 @@ class AdaptiveSession:
         probe: LoadProbe | None = None,
         log: Path | None = None,
         first: FirstStudent | Sequence[FirstStudent] = (),
-        check_fraction: float = 0.02,
+        check_fraction: float = CHECK_FRACTION,
     ) -> None:
         """Opens a channel; nothing is sent before the first request.
 
