@@ -193,16 +193,21 @@ _IN_WORDS: dict[Kind, str] = {
 def _verdict(actions: ActionSet, winners: np.ndarray) -> tuple[str, bool]:
     shares = np.bincount(winners.ravel(), minlength=len(actions)) / winners.size
     order = [int(place) for place in np.argsort(-shares) if shares[place] > 0]
-    told = ", ".join(f"{actions.actions[place].id} {100 * shares[place]:.0f} %" for place in order)
+    told = ", ".join(f"{actions.actions[place].id} {_percent(shares[place])}" for place in order)
     parts = [place for place in order if actions.actions[place].split_point]
     offered = any(action.split_point for action in actions.actions)
     if not offered:
         return f"this bundle has no split points; of the links and loads looked at: {told}", False
     if parts:
         best = actions.actions[parts[0]].split_point
-        return f"splitting pays in places, most at {best}; of the links and loads looked at: {told}", False
+        pays = _percent(sum(shares[place] for place in parts))
+        return f"splitting pays in places ({pays}), most at {best}; of the links and loads looked at: {told}", False
     kinds = dict.fromkeys(actions.actions[place].kind for place in order)
     best = " or ".join(_IN_WORDS[kind] for kind in kinds)
     if kinds.keys() & {"exit", "cascade"}:
         return f"{best} is best at every link and load looked at, splitting nowhere: {told}", True
     return f"do not split this model: {best} is better at every link and load looked at: {told}", True
+
+
+def _percent(share: float) -> str:
+    return "< 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"

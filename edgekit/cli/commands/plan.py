@@ -148,7 +148,7 @@ def _render_crossovers(console: Console, crossovers: Any) -> None:
     if not crossovers:
         return
     table = Table(title="where another action takes over", box=None)
-    for name in ("from Mbit/s", "action", "instead of", "round trip ms", "device busy", "server busy"):
+    for name in ("from\nMbit/s", "action", "instead of", "RTT\nms", "device\nbusy", "server\nbusy"):
         table.add_column(name, justify="left" if name in ("action", "instead of") else "right", overflow="fold")
     for row in crossovers[:MOST_ROWS]:
         busy = (f"{100 * row.device_load:.0f} %", f"{100 * row.server_load:.0f} %")

@@ -92,8 +92,8 @@ def _others(manifest: Manifest, graph: str) -> Iterator[Listed]:
             cuts = sum(point.of == item.id for point in manifest.split_points)
             certified = sum(point.of == item.id for point in manifest.operating_points)
             own = [f"{n} {what}" for n, what in ((cuts, "split points"), (certified, "operating points")) if n]
-            also = f", with {' and '.join(own)} of its own" if own else ""
-            why = f"a session runs one graph, here {graph}; name {item.id} to use it{also}"
+            also = f", with its {' and '.join(own)}" if own else ""
+            why = f"another graph than the one that runs{also}: --graph, or graph= names it"
             yield Listed(id=f"variant:{item.id}", kind="variant", why=why)
 
 
