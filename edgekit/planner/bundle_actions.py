@@ -20,6 +20,7 @@ from edgekit_runtime.adaptive import ActionCost, early, risk
 from edgekit_runtime.adaptive.listed import Listed, listed
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import Refused, UsageError
+from edgekit_runtime.machine import this_machine
 from edgekit_runtime.manifest import Graph, Manifest, OperatingPoint
 from edgekit_runtime.remote.pieces import first_sample
 
@@ -108,12 +109,19 @@ def _own(manifest: Manifest, known: Known, device: Times, name: str) -> Graph:
     if not timed:
         raise Refused(
             f"{name or 'no full graph'} has {'no' if name else 'a'} known time on {device.profile.name}",
-            remedy=f"edgekit profile BUNDLE --device {device.profile.name}",
+            remedy=_measure(device.profile.name),
         )
     failed = {row.graph for row in manifest.quality if row.gate == "failed"}
     passed = [graph for graph in timed if graph not in failed] or list(timed)
     best = min(passed, key=timed.__getitem__)
     return next(graph for graph in full if graph.id == best)
+
+
+def _measure(device: str) -> str:
+    """How times of a device become known."""
+    if device in ("local", this_machine().id):
+        return "edgekit profile BUNDLE, or edgekit devices --calibrate, or plan for another device: --device pi4"
+    return f"edgekit profile BUNDLE --device {device}"
 
 
 def _priced(given: _Given, way: Listed) -> Iterator[ActionCost]:

@@ -91,7 +91,8 @@ def _others(manifest: Manifest, graph: str) -> Iterator[Listed]:
         if item.role == "full" and item.id != graph:
             cuts = sum(point.of == item.id for point in manifest.split_points)
             certified = sum(point.of == item.id for point in manifest.operating_points)
-            own = [f"{n} {what}" for n, what in ((cuts, "split points"), (certified, "operating points")) if n]
+            counted = ((cuts, "split point"), (certified, "operating point"))
+            own = [f"{n} {what}{'s' if n > 1 else ''}" for n, what in counted if n]
             also = f", with its {' and '.join(own)}" if own else ""
             why = f"another graph than the one that runs{also}: --graph, or graph= names it"
             yield Listed(id=f"variant:{item.id}", kind="variant", why=why)
