@@ -127,9 +127,10 @@ def _render(console: Console, document: dict[str, Any], found: Plan, report: Pat
     at = document["at"]
     console.print(found.verdict, markup=False)
     console.print(f"on the device runs {document['graph']}; drop: of accuracy against it", markup=False)
-    table = Table(
-        title=f"at {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, nothing else running", box=None
-    )
+    busy = f"device {100 * at['device_load']:.0f} % and server {100 * at['server_load']:.0f} % busy"
+    if not at["device_load"] and not at["server_load"]:
+        busy = "nothing else running"
+    table = Table(title=f"at {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, {busy}", box=None)
     table.add_column("action", overflow="fold")
     for name in ("expected ms", "bytes up", "accuracy drop"):
         table.add_column(name, justify="right")

@@ -296,3 +296,13 @@ def test_codecs_and_copies_take_longer_on_a_slower_board(tmp_path: Path, monkeyp
         assert row.decode_ms == pytest.approx(0.5 * byte_work.slower_than_here(load("pi5")))
         assert found["offload"].encode_ms == pytest.approx(byte_work.serialise_ms(profile, 16))
     assert rows["pi-zero-2-w"]["offload:zstd"].encode_ms > 1.5 * rows["pi4"]["offload:zstd"].encode_ms
+
+
+def test_single_actions_are_told_at_a_link_and_load_that_were_looked_at() -> None:
+    grid = Grid(rtt_ms=(20,), bandwidth_mbps=(2.0, 8.0), device_load=(0.5,), server_load=(0.0,))
+    document = plan((LOCAL, OFFLOAD), grid).document()
+    assert document["at"] == {"rtt_ms": 20, "bandwidth_mbps": 8.0, "device_load": 0.5, "server_load": 0.0}
+    assert {row["id"]: row["predicted_ms"] for row in document["actions"]} == {
+        "local": 100.0,  # twice as long on a device that is half busy
+        "offload": pytest.approx(20 + 160 / 8 + 2),
+    }
