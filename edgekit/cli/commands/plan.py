@@ -130,7 +130,8 @@ def _render(console: Console, document: dict[str, Any], found: Plan, report: Pat
     busy = f"device {100 * at['device_load']:.0f} % and server {100 * at['server_load']:.0f} % busy"
     if not at["device_load"] and not at["server_load"]:
         busy = "nothing else running"
-    table = Table(title=f"at {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, {busy}", box=None)
+    console.print(f"\nat {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, {busy}:", markup=False)
+    table = Table(box=None)
     table.add_column("action", overflow="fold")
     for name in ("expected ms", "bytes up", "accuracy drop"):
         table.add_column(name, justify="right")
