@@ -161,3 +161,15 @@ def test_the_commands_certify_show_and_plan_a_cascade(tmp_path: Path, capsys: py
     lived = ["simulate", str(out), "--first", str(small), "--device", "pi4", "--trace", "rtt=20,mbps=8", "--json"]
     assert run([*lived, "--requests", "20", "--policy", "max_risk=0.5"]) == 0
     assert json.loads(capsys.readouterr().out)["lost"] == 0
+
+
+def test_a_command_that_certifies_nothing_ends_with_4_and_the_samples_needed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, big = students(tmp_path)
+    data = saved(tmp_path / "few.npz", requests(40, 1))
+    arguments = ["calibrate-exits", str(big), "--first", str(small), "--data", str(data), "--risk", "0.01"]
+    assert run([*arguments, "-o", str(tmp_path / "made.edge"), "--json"]) == 4
+    told = json.loads(capsys.readouterr().out)
+    assert "40 samples are too few" in told["error"]["message"] and "299 samples" in told["error"]["remedy"]
+    assert [row["samples_needed"] for row in told["operating_points"]] == [299]
