@@ -30,6 +30,7 @@ NAMES = (
     "cuts",
     "exits",
     "bottleneck",
+    "planning",
     "policies",
     "link",
     "serving",

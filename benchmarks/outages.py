@@ -150,8 +150,8 @@ def _expected(session: AdaptiveSession, x: np.ndarray) -> Expected:
         found: dict[str, np.ndarray] = {"local": said[-1]}
         for name, offer in session._offers.items():
             if offer.point is not None and offer.point.first is not None:
-                assert session._first is not None
-                small = np.concatenate([session._first.session.run({NAME: row})["output"] for row in _rows(half(x))])
+                (first,) = session._first.students
+                small = np.concatenate([first.session.run({NAME: row})["output"] for row in _rows(half(x))])
                 sure = exits.score(offer.point.score_rule, small) >= offer.point.thresholds[0]
                 found[name] = np.where(sure[:, None], small, said[-1])
             elif offer.point is not None:

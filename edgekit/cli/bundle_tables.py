@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
+from edgekit_runtime.exits import CHECK_FRACTION
 from edgekit_runtime.manifest import Graph, Manifest
 
 
@@ -60,9 +61,9 @@ def split_table(manifest: Manifest, graph: str) -> Table:
 
 
 def operating_table(manifest: Manifest) -> Table:
-    """One row an operating point: what is certified, and who leaves where."""
+    """One row an operating point: what is certified, who leaves where, and whether a drift alarm watches it."""
     table = Table(box=None, pad_edge=False, title="\noperating points", title_justify="left")
-    for title in ("chain", "risk", "confidence", "seen", "n", "left at each exit"):
+    for title in ("chain", "risk", "confi-\ndence", "seen", "n", "left at\neach exit", "drift\nalarm"):
         table.add_column(title, justify="left" if title == "chain" else "right")
     for point in manifest.operating_points:
         left = " ".join(f"{share:.0%}" for share in point.exit_fractions)
@@ -71,8 +72,41 @@ def operating_table(manifest: Manifest) -> Table:
         chain = f"{point.of}, steps" if point.steps else point.of
         if point.first is not None:
             chain = f"{point.first.name} ({point.first.graph}, {point.first.bundle_id[:12]}…), then {point.of}"
-        table.add_row(chain, risk, f"{point.confidence_level:g}", seen_risk, str(point.n), left)
+        alarm = "none" if point.unwatched else "watches"
+        table.add_row(chain, risk, f"{point.confidence_level:g}", seen_risk, str(point.n), left, alarm)
     return table
+
+
+def watches(manifest: Manifest) -> list[dict[str, object]]:
+    """For each operating point whether a session's drift alarm watches it, and how often that looks.
+
+    `check_fraction` is of the early answers, `checked_requests_fraction` of all requests as they left when it was
+    certified; both 0 where nothing is checked.
+    """
+    rows: list[dict[str, object]] = []
+    for point in manifest.operating_points:
+        share = 0.0 if point.unwatched else CHECK_FRACTION
+        rows.append(
+            {
+                "operating_point": point.id,
+                "watched": not point.unwatched,
+                "check_fraction": share,
+                "checked_requests_fraction": share * sum(point.exit_fractions[:-1]),
+                "reason": point.unwatched or "early answers are checked against the full one",
+            }
+        )
+    return rows
+
+
+def watch_lines(manifest: Manifest) -> Iterator[str]:
+    """The same in words, a line for each kind of answer."""
+    if any(not point.unwatched for point in manifest.operating_points):
+        yield (
+            f"alarm watches: a session with a server checks 1 early answer in {1 / CHECK_FRACTION:.0f} against the "
+            "full one (check_fraction), and closes exits that differ more often than certified"
+        )
+    for why in dict.fromkeys(point.unwatched for point in manifest.operating_points if point.unwatched):
+        yield f"alarm none: {why}"
 
 
 def seen(manifest: Manifest, graph: Graph) -> str:

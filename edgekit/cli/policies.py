@@ -10,6 +10,8 @@ from edgekit_runtime.adaptive import Policy
 from edgekit_runtime.adaptive.state import parse_policy
 from edgekit_runtime.errors import UsageError
 
+_SHOWN = 3
+
 
 def read_policy(rows: list[str]) -> Policy:
     """A policy from `key=value` rows.
@@ -36,9 +38,13 @@ def _number(text: str) -> int | float | str:
 
 
 def render_left_out(console: Console, left_out: Mapping[str, str]) -> None:
-    """A line for each action that is not among those offered."""
+    """A line for each reason why actions are not among those offered, with the first of them."""
+    by_reason: dict[str, list[str]] = {}
     for name, why in left_out.items():
-        console.print(f"left out: {name}: {why}", markup=False)
+        by_reason.setdefault(why, []).append(name)
+    for why, names in by_reason.items():
+        more = f" and {len(names) - _SHOWN} more (--json)" if len(names) > _SHOWN else ""
+        console.print(f"left out: {', '.join(names[:_SHOWN])}{more}: {why}", markup=False)
     if any("names no max_risk" in why for why in left_out.values()):
         console.print(
             "  what to do: --policy max_risk=0.01 offers what loses a point of accuracy at most", markup=False

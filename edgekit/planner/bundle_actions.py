@@ -1,136 +1,164 @@
-"""Every way in which a bundle can answer a request, with its cost between one device and one server."""
+"""Every way in which a bundle can answer a request, with its cost between one device and one server.
+
+The list is the session's own (`edgekit_runtime.adaptive.listed`); here each way gets its predicted price. What has
+none, and what the list says cannot be, is left out with the reason.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
-import numpy as np
 
-from edgekit.planner.cascades import cascades
-from edgekit.planner.times import Known, Timed, Times
-from edgekit_runtime import chain, codecs
-from edgekit_runtime.adaptive import ActionCost, early, names
+from edgekit.planner.cascades import First, cascade
+from edgekit.planner.times import Known, Times
+from edgekit.planner.wires import INPUTS, Wires, wires
+from edgekit_runtime import codecs
+from edgekit_runtime.adaptive import ActionCost, early, risk
+from edgekit_runtime.adaptive.listed import Listed, listed
 from edgekit_runtime.bundle import Bundle
-from edgekit_runtime.errors import Refused
-from edgekit_runtime.manifest import Action, Graph, Manifest, OperatingPoint, SplitPoint, Tensor, WireTensor
-from edgekit_runtime.remote.leaving import hands_over
-from edgekit_runtime.remote.offer import highest
+from edgekit_runtime.errors import Refused, UsageError
+from edgekit_runtime.machine import this_machine
+from edgekit_runtime.manifest import Graph, Manifest, OperatingPoint
 from edgekit_runtime.remote.pieces import first_sample
 
 Basis = Literal["measured", "predicted"]
 
-_TRIED_BYTES = 1 << 18
 FRAMING_BYTES = 300  # of a request and of an answer: HTTP/2, gRPC and the V2 message around the tensors
 
 
-def actions_of(
-    bundle: Bundle, device: Times, server: Times, first: tuple[Bundle, Times] | None = None
-) -> tuple[ActionCost, ...]:
-    """All actions of a bundle, the local ones first.
+@dataclasses.dataclass(frozen=True)
+class Priced:
+    """What a bundle offers between a device and a server.
+
+    Attributes:
+        graph: Id of the full graph that runs on the device.
+        actions: The local one first.
+        left_out: Action id to the reason why it is not among them. What a policy's `max_risk` forbids is still in.
+    """
+
+    graph: str
+    actions: tuple[ActionCost, ...]
+    left_out: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    bundle: Bundle
+    graph: Graph
+    known: Known
+    wires: Wires
+    down: int
+    first: Sequence[First]
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+
+def actions_of(bundle: Bundle, device: Times, server: Times, first: Sequence[First] = ()) -> tuple[ActionCost, ...]:
+    """The actions of `price`."""
+    return price(bundle, device, server, first).actions
+
+
+def price(bundle: Bundle, device: Times, server: Times, first: Sequence[First] = (), graph: str = "") -> Priced:
+    """All actions of a bundle, as a session on that device offers them to that server.
 
     Args:
         bundle: Opened.
         device: Times of the device; what is timed here (codecs) is scaled by the same profile.
         server: Times of the server.
-        first: The cheaper student of the bundle's cascades, and its times on the device; None: cascades are left out.
+        first: Cheaper students of the bundle's cascades, with their times on the device.
+        graph: Id of the full graph that runs on the device; empty: the quickest there whose gate passed.
 
     Raises:
-        Refused: No full graph has a known time on the device, or `first` is another bundle than the cascades name.
+        Refused: The graph, or every one, has no known time on the device; or `first` names what no cascade does.
+        UsageError: There is no such full graph.
     """
     manifest = bundle.manifest
-    graphs = {graph.id: graph for graph in manifest.graphs}
-    sizes = _sizes(bundle)
-    known = Known(graphs, device, server)
-    full = [graph for graph in manifest.graphs if graph.role == "full" and known.on_device([graph.id])]
-    if not full:
+    known = Known({item.id: item for item in manifest.graphs}, device, server)
+    own = _own(manifest, known, device, graph)
+    for one in first:
+        one.check(manifest)
+    seen = wires(bundle, own.id)
+    down = FRAMING_BYTES + seen.bytes_of(manifest.outputs)
+    given = _Given(bundle, own, known, seen, down, first)
+    rows: list[ActionCost] = []
+    left_out: dict[str, str] = {}
+    names = [pair for one in first for pair in one.certified(manifest)]
+    for way in listed(manifest, own.id, names):
+        found = way.why or list(_priced(given, way))
+        if isinstance(found, str):
+            left_out[way.id] = found + (_time(known, way, device) if way.kind == "variant" else "")
+        else:
+            rows += found
+            if not found:
+                left_out[way.id] = _without(given, way, device, server)
+    return Priced(own.id, tuple(rows), left_out)
+
+
+def _own(manifest: Manifest, known: Known, device: Times, name: str) -> Graph:
+    """The graph that runs on the device."""
+    full = [graph for graph in manifest.graphs if graph.role == "full"]
+    if name and name not in {graph.id for graph in full}:
+        raise UsageError(f"there is no full graph {name!r}", remedy=f"it has: {', '.join(graph.id for graph in full)}")
+    times = {graph.id: known.on_device([graph.id]) for graph in full if name in ("", graph.id)}
+    timed = {graph: found.ms for graph, found in times.items() if found is not None}
+    if not timed:
         raise Refused(
-            f"no full graph has a known time on {device.profile.name}",
-            remedy=f"edgekit profile BUNDLE --device {device.profile.name}",
+            f"{name or 'no full graph'} has {'no' if name else 'a'} known time on {device.profile.name}",
+            remedy=_measure(device.profile.name),
         )
-    down = FRAMING_BYTES + sum(_bytes(tensor, sizes) for tensor in manifest.outputs)
-    rows = list(_locals(manifest, full, known))
-    local = _best(manifest, full, known)
-    # A stream that ends early saves steps, not a part of a request: requests are what is planned here.
-    rows += [_chain(manifest, point, known, local) for point in manifest.operating_points if point.in_depth]
-    served = [graph for graph in manifest.graphs if graph.role == "full" and known.on_server([graph.id])]
-    if served:
-        tail = min(served, key=lambda graph: known.on_server([graph.id]).ms)  # type: ignore[union-attr]
-        rows += _offloads(bundle, tail, known, down, sizes)
-    order = sorted(manifest.split_points, key=lambda point: len(point.before))
-    for depth, point in enumerate(order):
-        cut = _cut(manifest, point, depth, known, down, sizes, local)
-        if cut is not None:
-            rows += [cut, *_int8(manifest, point, cut, sizes, known), *_handed_over(manifest, point, cut, known, local)]
-    if first is not None:
-        rows += cascades(manifest, first, known, local, rows)
-    return tuple({row.id: row for row in rows}.values())
-
-
-def _locals(manifest: Manifest, full: Sequence[Graph], known: Known) -> Iterator[ActionCost]:
-    """The fastest graph whose gate passed is `local`; the others are variants."""
-    best = _best(manifest, full, known)
-    for name in _passed(manifest, full):
-        found = known.on_device([name])
-        assert found is not None
-        drop, high = _drop(manifest, name)
-        yield ActionCost(
-            id="local" if name == best else f"variant:{name}",
-            kind="local" if name == best else "variant",
-            head_ms=found.ms,
-            head_sd_ms=found.sd_ms,
-            accuracy_drop=drop,
-            accuracy_drop_high=high,
-            basis=found.basis,
-        )
-
-
-def _passed(manifest: Manifest, full: Sequence[Graph]) -> list[str]:
-    """The full graphs whose gate passed; all of them where none did."""
     failed = {row.graph for row in manifest.quality if row.gate == "failed"}
-    return [graph.id for graph in full if graph.id not in failed] or [graph.id for graph in full]
+    passed = [graph for graph in timed if graph not in failed] or list(timed)
+    best = min(passed, key=timed.__getitem__)
+    return next(graph for graph in full if graph.id == best)
 
 
-def _best(manifest: Manifest, full: Sequence[Graph], known: Known) -> str:
-    """The graph of the action `local`."""
-    return min(_passed(manifest, full), key=lambda name: known.on_device([name]).ms)  # type: ignore[union-attr]
+def _measure(device: str) -> str:
+    """How times of a device become known."""
+    if device in ("local", this_machine().id):
+        return "edgekit profile BUNDLE, or edgekit devices --calibrate, or plan for another device: --device pi4"
+    return f"edgekit profile BUNDLE --device {device}"
 
 
-def _drop(manifest: Manifest, graph: str) -> tuple[float | None, float | None]:
-    """What the gate saw for a graph; 0 for fp32, which is the reference."""
-    rows = [row for row in manifest.quality if row.graph == graph and row.slice == "all"]
-    if rows:
-        return max(rows[0].drop, 0.0), max(rows[0].interval_95[1], 0.0)
-    precision = next(row.precision for row in manifest.graphs if row.id == graph)
-    return (0.0, 0.0) if precision == "fp32" else (None, None)
+def _priced(given: _Given, way: Listed) -> Iterator[ActionCost]:
+    """The action, one for each lossless codec that is worth it where the inputs are sent; nothing where no time is."""
+    if way.kind == "local":
+        found = given.known.on_device([given.graph.id])
+        if found is not None:
+            yield ActionCost(id=way.id, kind="local", head_ms=found.ms, head_sd_ms=found.sd_ms, basis=found.basis)
+    elif way.kind == "offload":
+        yield from _offloads(given, way)
+    elif way.kind == "cascade":
+        yield from cascade(way, given.first, given.known, list(_whole(given)))
+    elif way.point is None:
+        yield from _exits_here(given, way)
+    else:
+        yield from _cut(given, way)
 
 
-def _chain(manifest: Manifest, point: OperatingPoint, known: Known, local: str) -> ActionCost:
+def _exits_here(given: _Given, way: Listed) -> Iterator[ActionCost]:
     """A chain of segments and exits on the device."""
-    leave_ms, basis = _ways_out(manifest, point, known)
-    mean_ms, sd_ms = early.spent(leave_ms, point.exit_fractions)
-    return ActionCost(
-        id=names.certified(point, local),
-        kind="exit",
-        head_ms=mean_ms,
-        head_sd_ms=sd_ms,
-        accuracy_drop=point.empirical_risk,
-        accuracy_drop_high=point.risk,
-        basis=basis,
-    )
+    assert way.certified is not None
+    found = _ways_out(given, way.certified)
+    if found is not None:
+        mean_ms, sd_ms = early.spent(found[0], way.certified.exit_fractions)
+        cost = ActionCost(id=way.id, kind="exit", head_ms=mean_ms, head_sd_ms=sd_ms, basis=found[1])
+        yield risk.losing(cost, way.certified)
 
 
-def _ways_out(manifest: Manifest, point: OperatingPoint, known: Known) -> tuple[list[float], Basis]:
-    """Time until each exit and until the full answer, ms, and where it is from."""
-    roles = {graph.id: graph.role for graph in manifest.graphs}
+def _ways_out(given: _Given, point: OperatingPoint) -> tuple[list[float], Basis] | None:
+    """Time until each exit and until the full answer, ms, and where it is from; None where one is not known."""
+    roles = {graph.id: graph.role for graph in given.manifest.graphs}
     spent_ms, leave_ms = 0.0, []
     basis: Basis = "measured"
     for name in point.graph_chain:
-        found = known.on_device([name]) or Timed(0.0, 0.0, "predicted")
+        found = given.known.on_device([name])
+        if found is None:
+            return None
         spent_ms += found.ms
         basis = basis if found.basis == "measured" else "predicted"
         if roles[name] == "exit":
@@ -138,184 +166,119 @@ def _ways_out(manifest: Manifest, point: OperatingPoint, known: Known) -> tuple[
     return [*leave_ms, spent_ms], basis
 
 
-def _handed_over(
-    manifest: Manifest, point: SplitPoint, cut: ActionCost, known: Known, local: str
-) -> Iterator[ActionCost]:
-    """Exits up to a split point here, its tail on the server for whoever is not sure."""
-    for certified in manifest.operating_points:
-        last = _exit_at(manifest, certified, point)
-        if not certified.in_depth or last is None or not hands_over(certified):
-            continue
-        going = early.going_on(certified.exit_fractions, last)
-        if going in (0.0, 1.0):
-            continue
-        leave_ms, basis = _ways_out(manifest, certified, known)
-        mean_ms, sd_ms = early.spent(leave_ms[: last + 1], certified.exit_fractions)
-        yield msgspec.structs.replace(
-            cut,
-            id=names.handed_over(certified, local, point),
-            kind="exit",
-            head_ms=mean_ms,
-            head_sd_ms=sd_ms,
-            offload_fraction=going,
-            accuracy_drop=certified.empirical_risk,
-            accuracy_drop_high=certified.risk,
-            basis=cut.basis if cut.basis == basis else "predicted",
-        )
-
-
-def _exit_at(manifest: Manifest, certified: OperatingPoint, point: SplitPoint) -> int | None:
-    """Number of the exit that stands at a split point; None: none of this chain does."""
-    if certified.of != point.of:
-        return None
-    found = [number for number, item in enumerate(chain.exits_of(manifest, point.of)) if item.after == point.id]
-    return found[0] if found else None
-
-
-def _offloads(bundle: Bundle, tail: Graph, known: Known, down: int, sizes: Mapping[str, int]) -> Iterator[ActionCost]:
-    """The whole input to the server: as it is, and with the codec that measures smallest on the golden input."""
-    manifest = bundle.manifest
-    served = known.on_server([tail.id])
-    assert served is not None
-    drop, high = _drop(manifest, tail.id)
-    raw = sum(_bytes(tensor, sizes) for tensor in manifest.inputs)
+def _whole(given: _Given) -> Iterator[ActionCost]:
+    """The inputs to the server, with every bit: as they are, and with each codec that is worth it."""
+    served = given.known.on_server([given.graph.id])
+    if served is None:
+        return
     plain = ActionCost(
         id="offload",
         kind="offload",
         offload_fraction=1.0,
-        encode_ms=known.serialise_ms(raw),
-        bytes_up=raw + FRAMING_BYTES,
-        bytes_down=down,
+        bytes_down=given.down,
         tail_ms=served.ms,
         tail_sd_ms=served.sd_ms,
-        server_macs=tail.macs or 0,
-        accuracy_drop=drop,
-        accuracy_drop_high=high,
+        server_macs=given.graph.macs or 0,
         basis=served.basis,
     )
-    yield plain
-    golden = first_sample(manifest, bundle.golden_inputs())
-    if golden:
-        found = codecs.measure_all(golden.values())
-        best = min(found, key=lambda row: row.bytes)
-        if best.bytes < raw:
-            yield msgspec.structs.replace(
-                known.coded(plain, best),
-                id=f"offload:{best.codec}",
-                codec=best.codec,
-                bytes_up=best.bytes + FRAMING_BYTES,
-            )
-        for row in manifest.actions:
-            if row.kind == "offload" and row.graphs == (tail.id,):
-                yield from _picture(plain, row, golden, best.bytes, known)
+    for row in given.wires.lossless(INPUTS, given.wires.bytes_of(given.manifest.inputs)):
+        yield _sent(given, plain, row)
 
 
-def _picture(
-    plain: ActionCost, row: Action, golden: Mapping[str, np.ndarray], least: int, known: Known
-) -> Iterator[ActionCost]:
-    """The pictures among the inputs as JPEG or WebP, with the accuracy measured at conversion, where it pays."""
-    pictures = [array for array in golden.values() if codecs.takes(row.codec, array)]
-    if not pictures or codecs.missing(row.codec):
+def _offloads(given: _Given, way: Listed) -> Iterator[ActionCost]:
+    plain = list(_whole(given))
+    if way.action is None or not plain:
+        yield from sorted(plain, key=lambda row: -row.bytes_up)
         return
-    found = codecs.measure(row.codec, pictures)
-    crossing = found.bytes + sum(array.nbytes for array in golden.values() if not codecs.takes(row.codec, array))
-    if crossing < least:
-        yield _lossy(known.coded(plain, found), row, crossing)
+    golden = first_sample(given.manifest, given.bundle.golden_inputs())
+    pictures = [array for array in golden.values() if codecs.takes(way.action.codec, array)]
+    if not pictures or codecs.missing(way.action.codec):
+        return
+    row = codecs.measure(way.action.codec, pictures)
+    others = sum(array.nbytes for array in golden.values() if not codecs.takes(row.codec, array))
+    cost = _sent(
+        given, msgspec.structs.replace(plain[0], id="offload"), dataclasses.replace(row, bytes=row.bytes + others)
+    )
+    if cost.bytes_up < min(one.bytes_up for one in plain):
+        yield risk.losing(cost, way.action)
 
 
-def _cut(
-    manifest: Manifest, point: SplitPoint, depth: int, known: Known, down: int, sizes: Mapping[str, int], local: str
-) -> ActionCost | None:
-    """The head here and the tail there, with every bit of what crosses; None where one of them has no known time."""
+def _cut(given: _Given, way: Listed) -> Iterator[ActionCost]:
+    """The head here and the tail there, for all or for whoever no exit on the way is sure of."""
+    point, known, seen = way.point, given.known, given.wires
+    assert point is not None
     head, tail = known.on_device(point.before), known.on_server(point.after)
     if head is None or tail is None:
-        return None
-    graphs = {graph.id: graph for graph in manifest.graphs}
-    crossing = sum(_bytes(tensor, sizes) for tensor in point.tensors) + _again(manifest, point, sizes)
-    return ActionCost(
-        id=names.cut(point, local),
-        kind="split",
+        return
+    graphs = {graph.id: graph for graph in given.manifest.graphs}
+    if way.action is not None:
+        row = seen.int8(given.manifest, point)
+    else:
+        row = min(seen.lossless(point.id, seen.crossing(given.manifest, point)), key=lambda one: one.bytes)
+    cost = ActionCost(
+        id=way.id if way.action is None else way.id.removesuffix(f":{way.action.codec}"),
+        kind=way.kind,
         head_ms=head.ms,
         head_sd_ms=head.sd_ms,
-        encode_ms=known.serialise_ms(crossing),
         offload_fraction=1.0,
-        bytes_up=crossing + FRAMING_BYTES,
-        bytes_down=down,
+        bytes_down=given.down,
         tail_ms=tail.ms,
         tail_sd_ms=tail.sd_ms,
         server_macs=sum(graphs[name].macs or 0 for name in point.after),
-        split_point=point.id,
-        depth=depth,
+        split_point=point.place or point.id,
+        depth=way.depth,
         basis=head.basis if head.basis == tail.basis else "predicted",
     )
+    cost = risk.losing(_sent(given, cost, row), way.evidence)
+    if way.certified is None:
+        yield cost
+        return
+    left = _ways_out(given, way.certified)
+    if left is not None:
+        mean_ms, sd_ms = early.spent(left[0][: way.last + 1], way.certified.exit_fractions)
+        yield msgspec.structs.replace(
+            cost,
+            head_ms=mean_ms,
+            head_sd_ms=sd_ms,
+            offload_fraction=early.going_on(way.certified.exit_fractions, way.last),
+            basis=cost.basis if cost.basis == left[1] else "predicted",
+        )
 
 
-def _int8(
-    manifest: Manifest, point: SplitPoint, cut: ActionCost, sizes: Mapping[str, int], known: Known
-) -> Iterator[ActionCost]:
-    """int8 on a float wire: a lossy codec, an action where conversion has measured its accuracy."""
-    wanted = f"split:{point.id}:{codecs.INT8_ROW}"
-    for row in manifest.actions:
-        if row.id == wanted:
-            crossing = sum(_int8_bytes(tensor, sizes) for tensor in point.tensors) + _again(manifest, point, sizes)
-            floats = sum(_bytes(tensor, sizes) for tensor in point.tensors if np.dtype(tensor.dtype).kind == "f")
-            rate = _int8_rate()
-            found = dataclasses.replace(
-                rate,
-                bytes=crossing,
-                encode_ms=rate.encode_ms * floats / _TRIED_BYTES,
-                decode_ms=rate.decode_ms * floats / _TRIED_BYTES,
-            )
-            yield _lossy(known.coded(cut, found), row, crossing)
-
-
-@functools.cache
-def _int8_rate() -> codecs.Measured:
-    """What `int8-row` takes here for a tensor of `_TRIED_BYTES`; it goes through all bytes alike."""
-    return codecs.measure(codecs.INT8_ROW, [np.ones((1, 64, _TRIED_BYTES // 256), np.float32)])
-
-
-def _lossy(plain: ActionCost, row: Action, crossing: int) -> ActionCost:
-    """A lossy codec on what is sent, with the loss measured at conversion (none: not measured, never offered)."""
-    high = highest(row)
+def _sent(given: _Given, plain: ActionCost, row: codecs.Measured) -> ActionCost:
+    """An action with a codec that was timed here, as it is there."""
+    coded = given.known.coded(plain, row)
     return msgspec.structs.replace(
-        plain,
-        id=f"{plain.id}:{row.codec}",
+        coded,
+        id=plain.id if row.codec == "none" else f"{plain.id}:{row.codec}",
         codec=row.codec,
-        bytes_up=crossing + FRAMING_BYTES,
-        accuracy_drop=None if high is None else max(row.accuracy_drop or 0.0, 0.0),
-        accuracy_drop_high=high,
+        bytes_up=row.bytes + FRAMING_BYTES,
     )
 
 
-def _again(manifest: Manifest, point: SplitPoint, sizes: Mapping[str, int]) -> int:
-    """Bytes of the inputs that the tail needs again."""
-    return sum(_bytes(tensor, sizes) for tensor in manifest.inputs if tensor.name in point.tail_inputs)
+def _without(given: _Given, way: Listed, device: Times, server: Times) -> str:
+    """Why a way that could be has no price."""
+    here = _pieces(given, way)
+    there = way.point.after if way.point is not None else (given.graph.id,)
+    lacking = next((name for name in here if given.known.on_device([name]) is None), None)
+    if lacking is not None:
+        return f"{lacking} has no known time on {device.profile.name}"
+    lacking = next((name for name in there if given.known.on_server([name]) is None), None)
+    if lacking is not None:
+        return f"{lacking} has no known time on {server.profile.name}"
+    if way.action is not None and codecs.missing(way.action.codec):
+        return f"{way.action.codec} is not installed here: {codecs.missing(way.action.codec)}"
+    return "a lossless codec sends no more bytes"
 
 
-def _int8_bytes(tensor: WireTensor, sizes: Mapping[str, int]) -> int:
-    """One byte an element and a scale for each row; what is not float travels as it is."""
-    if np.dtype(tensor.dtype).kind != "f":
-        return _bytes(tensor, sizes)
-    shape = [size if isinstance(size, int) else sizes.get(size, 1) for size in tensor.shape]
-    rows = math.prod(shape) // max(codecs.row_elements(shape), 1) if len(shape) > 1 else 1
-    return math.prod(shape) + rows * max(np.dtype(tensor.dtype).itemsize, 4)
+def _pieces(given: _Given, way: Listed) -> Sequence[str]:
+    """Graphs that run on the device."""
+    if way.kind == "exit" and way.certified is not None:
+        return way.certified.graph_chain
+    return way.point.before if way.point is not None else ()
 
 
-def _sizes(bundle: Bundle) -> dict[str, int]:
-    """Sizes of the symbols: the golden input's, else the smallest allowed; one sample."""
-    manifest = bundle.manifest
-    sizes = {axis.symbol: 1 if axis.role == "batch" else max(axis.min, 1) for axis in manifest.axes}
-    golden = bundle.golden_inputs() or {}
-    batch = {axis.symbol for axis in manifest.axes if axis.role == "batch"}
-    for tensor in manifest.inputs:
-        if tensor.name in golden:
-            for symbol, size in zip(tensor.shape, golden[tensor.name].shape, strict=False):
-                if isinstance(symbol, str) and symbol not in batch:
-                    sizes[symbol] = size
-    return sizes
-
-
-def _bytes(tensor: Tensor | WireTensor, sizes: Mapping[str, int]) -> int:
-    shape = [size if isinstance(size, int) else sizes.get(size, 1) for size in tensor.shape]
-    return math.prod(shape) * np.dtype(tensor.dtype).itemsize
+def _time(known: Known, way: Listed, device: Times) -> str:
+    """What another graph would take on the device."""
+    found = known.on_device([way.id.partition(":")[2]])
+    return f" ({found.ms:.2f} ms on {device.profile.name})" if found is not None else ""

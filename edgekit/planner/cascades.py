@@ -1,109 +1,121 @@
-"""Cascades between one device and one server: a cheaper student first, the full one here or there for the rest."""
+"""Cascades between one device and one server: a cheaper student first, the full one here or there for the rest.
+
+A cheaper student that takes other inputs than the full one encodes each request, too, before anything runs: its own
+tokenizer or preprocessing is a part of what a cascade costs. The full student's is no part of any action: a request
+that is answered without a cascade needs it just as well. A session has spent both when it chooses (`session.encode`
+comes first), so that its own costs hold neither.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from edgekit.devices import DeviceProfile
+from edgekit.planner.byte_work import slower_than_here
 from edgekit.planner.times import Known, Times
-from edgekit_runtime.adaptive import ActionCost, Policy, early, names, risk
+from edgekit.profiler.around import encode_ms
+from edgekit_runtime.adaptive import ActionCost, early, risk
+from edgekit_runtime.adaptive.listed import Listed
 from edgekit_runtime.bundle import Bundle, open_bundle
-from edgekit_runtime.cascade import check_identity, check_present
-from edgekit_runtime.errors import Refused
-from edgekit_runtime.manifest import Manifest, OperatingPoint
+from edgekit_runtime.cascade import check_present, find_first
+from edgekit_runtime.errors import EdgekitError, Refused, UsageError
+from edgekit_runtime.manifest import Manifest
+
+_TIMED_S = 0.02
 
 
-def cascades(
-    manifest: Manifest, first: tuple[Bundle, Times], known: Known, local: str, rows: Sequence[ActionCost]
-) -> Iterator[ActionCost]:
-    """Every certified cascade: all of it here, and with the rest on the server.
+@dataclasses.dataclass(frozen=True)
+class First:
+    """A cheaper student at hand.
+
+    Attributes:
+        bundle: Opened.
+        times: Its times on the device.
+    """
+
+    bundle: Bundle
+    times: Times
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuses what no cascade was certified with.
+
+        Raises:
+            Refused: The full student has no cascade, or none with this bundle.
+        """
+        points = [point for point in manifest.operating_points if point.first is not None]
+        if not points:
+            raise Refused(
+                f"{manifest.name} has no cascade", remedy="edgekit calibrate-exits BIG.edge --first SMALL.edge"
+            )
+        find_first(points, self.bundle)
+
+    def certified(self, manifest: Manifest) -> list[tuple[str, str]]:
+        """Bundle id and graph id, as the cascades name them."""
+        told = [point.first for point in manifest.operating_points if point.first is not None]
+        return [(one.bundle_id, one.graph) for one in told if one.bundle_id == self.bundle.bundle_id]
+
+    def encode_ms(self, graph: str) -> float:
+        """What its preprocessing takes on the device for one request: timed here, scaled; 0 where there is none."""
+        try:
+            here = encode_ms(self.bundle, self.bundle.graph(graph).inputs, _TIMED_S)
+        except EdgekitError:  # it takes arrays as they are
+            return 0.0
+        return here * slower_than_here(self.times.profile)
+
+
+def cascade(way: Listed, first: Sequence[First], known: Known, sending: Sequence[ActionCost]) -> Iterator[ActionCost]:
+    """One certified cascade: all of it here, or with the rest on the server; nothing where a time is not known.
 
     Args:
-        manifest: Of the full student.
-        first: The cheaper student, and its times on the device.
+        way: As listed: its first student is among `first`.
+        first: Cheaper students at hand.
         known: Times of the full student.
-        local: Id of the graph of the action `local`.
-        rows: The other actions: what the inputs take on the wire is read from those that send them.
-
-    Raises:
-        Refused: The cheaper student is another bundle than the cascades name, or nothing tells its time.
+        sending: Actions that send the inputs with every bit.
     """
-    small, times = first
-    sending = [row for row in rows if row.kind == "offload" and "@" not in row.codec]
-    for point in _points(manifest, small):
-        assert point.first is not None
-        full = known.on_device([point.of])
-        if full is None:
-            continue
-        asked = times.of(small.graph(point.first.graph))
-        mean_ms, sd_ms = early.spent((asked.ms, asked.ms + full.ms), point.exit_fractions)
-        here = ActionCost(
-            id=names.certified(point, local),
-            kind="cascade",
-            head_ms=mean_ms,
-            head_sd_ms=sd_ms,
-            accuracy_drop=point.empirical_risk,
-            accuracy_drop_high=point.risk,
-            basis=asked.basis if asked.basis == full.basis else "predicted",
-        )
-        yield here
-        served, going = known.on_server([point.of]), early.going_on(point.exit_fractions, 0)
-        if served is None or not sending or going == 0.0:
-            continue
-        graph = next(graph for graph in manifest.graphs if graph.id == point.of)
+    point = way.certified
+    assert point is not None and point.first is not None
+    small = next(one for one in first if one.bundle.bundle_id == point.first.bundle_id)
+    full, served = known.on_device([point.of]), known.on_server([point.of])
+    try:
+        asked = small.times.of(small.bundle.graph(point.first.graph))
+    except Refused:
+        return
+    before_ms = 0.0 if point.first.shared else small.encode_ms(point.first.graph)
+    if way.last < 0 and full is not None:
+        leave_ms = (before_ms + asked.ms, before_ms + asked.ms + full.ms)
+        mean_ms, sd_ms = early.spent(leave_ms, point.exit_fractions)
+        basis = asked.basis if asked.basis == full.basis else "predicted"
+        cost = ActionCost(id=way.id, kind="cascade", head_ms=mean_ms, head_sd_ms=sd_ms, basis=basis)
+        yield risk.losing(cost, point)
+    elif way.last >= 0 and served is not None and sending:
         wire = min(sending, key=lambda row: row.bytes_up)
-        yield msgspec.structs.replace(
+        cost = msgspec.structs.replace(
             wire,
-            id=names.handed_over(point, local) + ("" if wire.codec == "none" else f":{wire.codec}"),
+            id=way.id if wire.codec == "none" else f"{way.id}:{wire.codec}",
             kind="cascade",
-            head_ms=asked.ms,
+            head_ms=before_ms + asked.ms,
             head_sd_ms=asked.sd_ms,
-            offload_fraction=going,
-            tail_ms=served.ms,
-            tail_sd_ms=served.sd_ms,
-            server_macs=graph.macs or 0,
-            accuracy_drop=here.accuracy_drop,
-            accuracy_drop_high=here.accuracy_drop_high,
+            offload_fraction=early.going_on(point.exit_fractions, 0),
             basis=asked.basis if asked.basis == served.basis else "predicted",
         )
-
-
-def _points(manifest: Manifest, small: Bundle) -> list[OperatingPoint]:
-    points = [point for point in manifest.operating_points if point.first is not None]
-    if not points:
-        raise Refused(
-            f"{manifest.name} has no cascade",
-            remedy="edgekit calibrate-exits BIG.edge --first SMALL.edge",
-        )
-    for point in points:
-        assert point.first is not None
-        check_identity(small, point.first)
-    return points
+        yield risk.losing(cost, point)
 
 
 @contextlib.contextmanager
-def opened(path: Path | None, device: DeviceProfile) -> Iterator[tuple[Bundle, Times] | None]:
-    """The cheaper student and its times on a device, as `actions_of` takes them; None where none was named.
+def opened(paths: Sequence[Path], device: DeviceProfile) -> Iterator[tuple[First, ...]]:
+    """The cheaper students and their times on a device, as `price` takes them.
 
     Raises:
         Refused: There is no such bundle.
+        UsageError: One is named twice.
     """
-    if path is None:
-        yield None
-        return
-    with open_bundle(check_present(path)) as small:
-        yield small, Times(small, device)
-
-
-def left_out(manifest: Manifest, policy: Policy) -> dict[str, str]:
-    """Why the cascades of a bundle are not planned where its first student was not named, by action id."""
-    return {
-        names.certified(point, point.of): risk.why_not(point.empirical_risk, point.risk, policy)
-        or f"its first student was not named: --first PATH of {point.first.name}, {point.first.bundle_id[:16]}…"
-        for point in manifest.operating_points
-        if point.first is not None
-    }
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(open_bundle(check_present(path))) for path in paths]
+        if len({bundle.bundle_id for bundle in found}) < len(found):
+            raise UsageError("--first names one bundle twice", remedy="name each once")
+        yield tuple(First(bundle, Times(bundle, device)) for bundle in found)

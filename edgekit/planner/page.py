@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from html import escape
 from importlib import resources
 
@@ -9,17 +10,17 @@ from edgekit.planner.plan import Plan
 
 # Told apart by people who do not see red and green (Okabe and Ito), then again lighter.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#7f7f7f")
-_CELL, _LEFT, _TOP = 18, 70, 24
+_CELL, _LEFT, _TOP = 18, 70, 4
 
 
 def page(found: Plan, title: str) -> str:
     """The whole page as HTML; one file that needs no network."""
     style = resources.files("edgekit.report").joinpath("templates/style.css").read_text(encoding="utf-8")
-    used = sorted(set(found.winners.ravel().tolist()))
+    used = [place for place, _ in Counter(found.winners.ravel().tolist()).most_common()]
     colours = {place: _COLOURS[number % len(_COLOURS)] for number, place in enumerate(used)}
     legend = "".join(
         f'<li><svg viewBox="0 0 12 12"><rect width="12" height="12" fill="{colours[place]}"/></svg> '
-        f"{escape(found.actions.actions[place].id)}</li>"
+        f"{escape(found.actions.actions[place].id)}, {share(found, place)}</li>"
         for place in used
     )
     maps = "".join(
@@ -34,9 +35,16 @@ def page(found: Plan, title: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main><h1>{escape(title)}</h1>"
-        f'<p>{escape(found.verdict)}</p><ul class="keys">{legend}</ul><div class="maps">{maps}</div>'
+        f"<p>{escape(found.verdict)}</p><p>Each map: round trip downwards, uplink from left to right; a cell tells its "
+        f'action and time.</p><ul class="keys">{legend}</ul><div class="maps">{maps}</div>'
         "</main></body></html>\n"
     )
+
+
+def share(found: Plan, place: int) -> str:
+    """Of the links and loads looked at, how many an action wins."""
+    won = int((found.winners == place).sum())
+    return f"{won} of {found.winners.size}"
 
 
 def _map(found: Plan, k: int, m: int, colours: dict[int, str]) -> str:

@@ -7,6 +7,7 @@ grid is one matrix product:  times [actions, states] = terms [actions, 7] @ stat
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from edgekit_runtime.adaptive.costs import state
 RTT_MS = (5.0, 20.0, 50.0, 100.0)
 BANDWIDTH_MBPS = tuple(float(f"{value:.3g}") for value in np.geomspace(0.1, 1000, 25))
 LOADS = (0.0, 0.5, 0.9)
+_USUAL_MBPS = 10.0  # single actions are told at the bandwidth looked at that is nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +83,10 @@ class Plan:
 
     def document(self) -> dict[str, Any]:
         """What `edgekit plan --json` prints."""
-        middle = Link(rtt_ms=self.grid.rtt_ms[len(self.grid.rtt_ms) // 2], **_bandwidth(self.grid, 10.0))
-        there = choose(self.actions, middle, Load(), self.policy)
+        usual = min(self.grid.bandwidth_mbps, key=lambda mbps: abs(math.log(mbps / _USUAL_MBPS)))
+        middle = Link(rtt_ms=self.grid.rtt_ms[len(self.grid.rtt_ms) // 2], **_bandwidth(self.grid, usual))
+        on_device, on_server = self.grid.device_load[0], self.grid.server_load[0]
+        there = choose(self.actions, middle, _load(on_device, on_server), self.policy)
         ids = [action.id for action in self.actions.actions]
         names = ("rtt_ms", "bandwidth_mbps", "device_load", "server_load")
         values = (self.grid.rtt_ms, self.grid.bandwidth_mbps, self.grid.device_load, self.grid.server_load)
@@ -101,8 +105,8 @@ class Plan:
             "at": {
                 "rtt_ms": middle.rtt_ms,
                 "bandwidth_mbps": middle.uplink_mbps,
-                "device_load": 0.0,
-                "server_load": 0.0,
+                "device_load": on_device,
+                "server_load": on_server,
             },
             "best": [
                 {**{n: v[i] for n, v, i in zip(names, values, place, strict=True)}, "action": ids[int(winner)]}
@@ -146,9 +150,14 @@ def _states(grid: Grid) -> np.ndarray:
             link = Link(rtt_ms=rtt, **_bandwidth(grid, mbps))
             for on_device in grid.device_load:
                 for on_server in grid.server_load:
-                    load = Load(device_slowdown=1 / (1 - on_device), server_slowdown=1 / (1 - on_server))
+                    load = _load(on_device, on_server)
                     columns.append(state(link, load)[0])
     return np.array(columns).T
+
+
+def _load(on_device: float, on_server: float) -> Load:
+    """From utilisations by others."""
+    return Load(device_slowdown=1 / (1 - on_device), server_slowdown=1 / (1 - on_server))
 
 
 def _bandwidth(grid: Grid, mbps: float) -> dict[str, float]:
@@ -161,7 +170,7 @@ def _crossovers(actions: ActionSet, grid: Grid, winners: np.ndarray) -> tuple[Cr
     for i, j, k, m in np.argwhere(winners[:, 1:] != winners[:, :-1]):
         below, above = int(winners[i, j, k, m]), int(winners[i, j + 1, k, m])
         link = Link(rtt_ms=grid.rtt_ms[i], **_bandwidth(grid, 1.0))
-        load = Load(device_slowdown=1 / (1 - grid.device_load[k]), server_slowdown=1 / (1 - grid.server_load[m]))
+        load = _load(grid.device_load[k], grid.server_load[m])
         theta = state(link, load)[0]
         apart = (actions.terms[above] - actions.terms[below]) * theta
         sent = float(apart[UPLINK] + apart[DOWNLINK])  # at 1 Mbit/s; falls with the bandwidth
@@ -193,16 +202,21 @@ _IN_WORDS: dict[Kind, str] = {
 def _verdict(actions: ActionSet, winners: np.ndarray) -> tuple[str, bool]:
     shares = np.bincount(winners.ravel(), minlength=len(actions)) / winners.size
     order = [int(place) for place in np.argsort(-shares) if shares[place] > 0]
-    told = ", ".join(f"{actions.actions[place].id} {100 * shares[place]:.0f} %" for place in order)
+    told = ", ".join(f"{actions.actions[place].id} {_percent(shares[place])}" for place in order)
     parts = [place for place in order if actions.actions[place].split_point]
     offered = any(action.split_point for action in actions.actions)
     if not offered:
         return f"this bundle has no split points; of the links and loads looked at: {told}", False
     if parts:
         best = actions.actions[parts[0]].split_point
-        return f"splitting pays in places, most at {best}; of the links and loads looked at: {told}", False
+        pays = _percent(sum(shares[place] for place in parts))
+        return f"splitting pays in places ({pays}), most at {best}; of the links and loads looked at: {told}", False
     kinds = dict.fromkeys(actions.actions[place].kind for place in order)
     best = " or ".join(_IN_WORDS[kind] for kind in kinds)
     if kinds.keys() & {"exit", "cascade"}:
         return f"{best} is best at every link and load looked at, splitting nowhere: {told}", True
     return f"do not split this model: {best} is better at every link and load looked at: {told}", True
+
+
+def _percent(share: float) -> str:
+    return "< 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"

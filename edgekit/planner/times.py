@@ -69,6 +69,7 @@ class Times:
             if before is None or (before.predicted, before.latency_ms.p50) > (row.predicted, p50):
                 self._measured[row.graph] = row
         self._rate: dict[str, float] = {}
+        self._found: dict[str, Timed | Refused] = {}
 
     def of(self, graph: Graph) -> Timed:
         """The time of one graph.
@@ -76,6 +77,18 @@ class Times:
         Raises:
             Refused: It was not measured there, and the device does not run it, or nothing tells its time.
         """
+        # Every split point asks for all pieces before and behind it.
+        if graph.id not in self._found:
+            try:
+                self._found[graph.id] = self._find(graph)
+            except Refused as error:
+                self._found[graph.id] = error
+        found = self._found[graph.id]
+        if isinstance(found, Refused):
+            raise found
+        return found
+
+    def _find(self, graph: Graph) -> Timed:
         row = self._measured.get(graph.id)
         if row is not None and row.latency_ms.p50 is not None:
             basis: Literal["measured", "predicted"] = "predicted" if row.predicted else "measured"
@@ -132,6 +145,11 @@ class Known:
     def __init__(self, graphs: Mapping[str, Graph], device: Times, server: Times) -> None:
         self._graphs, self._device, self._server = graphs, device, server
 
+    @functools.cached_property
+    def _slower(self) -> tuple[float, float]:
+        """How many times longer codecs take on the device and on the server; a profile is a file to be read."""
+        return slower_than_here(self._device.profile), slower_than_here(self._server.profile)
+
     def on_device(self, ids: Sequence[str]) -> Timed | None:
         """Of graphs run one after the other on the device."""
         return self._sum(self._device, ids)
@@ -148,8 +166,8 @@ class Known:
         """An action with a codec that was timed here, as it is there; what it makes is serialised, too."""
         return msgspec.structs.replace(
             plain,
-            encode_ms=self.serialise_ms(found.bytes) + found.encode_ms * slower_than_here(self._device.profile),
-            decode_ms=found.decode_ms * slower_than_here(self._server.profile),
+            encode_ms=self.serialise_ms(found.bytes) + found.encode_ms * self._slower[0],
+            decode_ms=found.decode_ms * self._slower[1],
         )
 
     def _sum(self, times: Times, ids: Sequence[str]) -> Timed | None:

@@ -104,6 +104,20 @@ def raw_item(rule: Input) -> object:
     raise Refused("the bundle takes tensors as they are: there is no preprocessing")
 
 
+def encode_ms(bundle: Bundle, inputs: tuple[Any, ...], seconds: float) -> float:
+    """Median time of a bundle's preprocessing of one made-up raw item.
+
+    Args:
+        bundle: Opened.
+        inputs: Of the graph that takes the result.
+        seconds: For all runs.
+
+    Raises:
+        EdgekitError: It has none, or what it needs is not installed.
+    """
+    return _median_ms(_encode(bundle, inputs), seconds)
+
+
 def _encode(bundle: Bundle, inputs: tuple[Any, ...]) -> Callable[[], object]:
     preprocessor = Preprocessor.of(bundle, inputs)
     rules = preprocessor.settings.inputs

@@ -145,7 +145,8 @@ def _offered(setting: Setting) -> tuple[Setting, dict[str, str]]:
     kept, left_out = risk.offered(setting.actions, setting.policy)
     believed = setting.believed
     if believed is not None:
-        believed = tuple(action for action in believed if action.id not in left_out)
+        ids = {action.id for action in kept}
+        believed = tuple(action for action in believed if action.id in ids)
     return dataclasses.replace(setting, actions=kept, believed=believed), left_out
 
 

@@ -31,13 +31,13 @@ PREFIX = "first."  # of the small student's arrays beside the full student's
 
 
 class Paired(dict[str, Any]):
-    """The full student's inputs, checked; beside them, as attributes, what the small one takes.
+    """The full student's inputs, checked; beside them, as attributes, what the small ones take.
 
     Attributes:
-        first: Its inputs, in its names.
+        first: By bundle id of a small student its inputs, in its names.
     """
 
-    first: Arrays
+    first: dict[str, Arrays]
 
 
 def cascades_of(manifest: Manifest, graph: str) -> tuple[OperatingPoint, ...]:
@@ -48,20 +48,6 @@ def cascades_of(manifest: Manifest, graph: str) -> tuple[OperatingPoint, ...]:
 def digest(first: First, graph_sha256: str) -> str:
     """What `OperatingPoint.chain_sha256` is for a cascade: sha256 over the hashes of the two graphs."""
     return hashlib.sha256(f"{first.sha256}\n{graph_sha256}".encode()).hexdigest()
-
-
-def check_identity(bundle: Bundle, first: First) -> None:
-    """Refuses another bundle than the one that the cascade was certified with.
-
-    Raises:
-        Refused: The bundle's id is another.
-    """
-    if bundle.bundle_id != first.bundle_id:
-        raise Refused(
-            f"{bundle.root.name} is bundle {bundle.bundle_id[:16]}…, the cascade was certified with {first.name}, "
-            f"bundle {first.bundle_id[:16]}…",
-            remedy="give that bundle as it was, or certify anew: edgekit calibrate-exits BIG.edge --first SMALL.edge",
-        )
 
 
 def check_present(path: str | os.PathLike[str]) -> Path:
@@ -76,17 +62,19 @@ def check_present(path: str | os.PathLike[str]) -> Path:
     return found
 
 
-def open_first(path: str | os.PathLike[str], local: Session) -> FirstStudent:
-    """Opens the small student that the cascades of an open graph were certified with.
+def open_first(path: str | os.PathLike[str], local: Session, *, several: bool = False) -> FirstStudent:
+    """Opens a small student that cascades of an open graph were certified with.
 
     Args:
         path: Its bundle.
         local: The full student, open.
+        several: Other small students are at hand: a request names its inputs `first.STUDENT.NAME`.
 
     Raises:
         UsageError: The full student has no cascade, or none for its graph.
         Refused: The small bundle is absent, damaged, or another one.
     """
+    from edgekit_runtime.bundle import open_bundle
     from edgekit_runtime.session import open as open_session
 
     assert local.bundle is not None
@@ -98,16 +86,31 @@ def open_first(path: str | os.PathLike[str], local: Session) -> FirstStudent:
             f"no cascade is certified for {local.graph.id} of {local.bundle.root.name}",
             remedy=f"graph={others[0]!r}" if others else "edgekit calibrate-exits BIG.edge --first SMALL.edge",
         )
-    first = points[0].first
-    assert first is not None
-    session = open_session(check_present(path), graph=first.graph, threads=local.threads)
+    with open_bundle(check_present(path)) as small:
+        first = find_first(points, small)
+    session = open_session(path, graph=first.graph, threads=local.threads)
     try:
-        assert session.bundle is not None
-        check_identity(session.bundle, first)
-        return FirstStudent(session, first, local.inputs, manifest.axes)
+        return FirstStudent(session, first, local.inputs, manifest.axes, several=several)
     except BaseException:
         session.close()
         raise
+
+
+def find_first(points: Iterable[OperatingPoint], small: Bundle) -> First:
+    """What cascades say of a small bundle.
+
+    Raises:
+        Refused: None of them was certified with it.
+    """
+    known = [point.first for point in points if point.first is not None]
+    found = next((first for first in known if first.bundle_id == small.bundle_id), None)
+    if found is not None:
+        return found
+    told = dict.fromkeys(f"{first.name}, bundle {first.bundle_id[:16]}…" for first in known)
+    raise Refused(
+        f"{small.root.name} is bundle {small.bundle_id[:16]}…, the cascade was certified with {' or '.join(told)}",
+        remedy="give that bundle as it was, or certify anew: edgekit calibrate-exits BIG.edge --first SMALL.edge",
+    )
 
 
 class FirstStudent:
@@ -118,7 +121,9 @@ class FirstStudent:
         first: What the full student's manifest says of it.
     """
 
-    def __init__(self, session: Session, first: First, own: Sequence[Tensor], axes: Iterable[Axis]) -> None:
+    def __init__(
+        self, session: Session, first: First, own: Sequence[Tensor], axes: Iterable[Axis], *, several: bool = False
+    ) -> None:
         """Wraps an open session.
 
         Args:
@@ -126,14 +131,15 @@ class FirstStudent:
             first: What it was certified as.
             own: Inputs of the full student.
             axes: Dynamic axes of the full student.
+            several: Its inputs carry its name: `first.STUDENT.NAME`.
         """
         self.session, self.first = session, first
         self._own, self._own_axes = tuple(own), {axis.symbol: axis for axis in axes}
         assert session.bundle is not None
         self._axes = {axis.symbol: axis for axis in session.bundle.manifest.axes}
-        prefix = "" if first.shared else PREFIX
+        prefix = "" if first.shared else f"{PREFIX}{first.name}." if several else PREFIX
         self.inputs = tuple(msgspec.structs.replace(t, name=prefix + t.name) for t in session.inputs)
-        self._prefix, self._names = len(prefix), tuple(tensor.name for tensor in self.inputs)
+        self._prefix, self._names = prefix, tuple(tensor.name for tensor in self.inputs)
         self._known: set[tuple[object, ...]] = set()
         self._places = {tensor.name: batch_place(tensor, self._own_axes.values()) for tensor in self._own}
 
@@ -168,7 +174,7 @@ class FirstStudent:
                 self._known.clear()
             self._known.add(key)
         request = Paired(checked)
-        request.first = {name[self._prefix :]: array for name, array in arrays.items()}
+        request.first = {self.first.bundle_id: {n.removeprefix(self._prefix): a for n, a in arrays.items()}}
         return request
 
     def _checked(self, own: Mapping[str, Any], mine: Mapping[str, Any]) -> tuple[Arrays, Arrays]:
@@ -190,7 +196,7 @@ class FirstStudent:
 
     def scores(self, request: Paired) -> np.ndarray:
         """What it says: [samples, ..., classes]."""
-        return self.session.run(request.first)[self.first.output]
+        return self.session.run(request.first[self.first.bundle_id])[self.first.output]
 
     def rest(self, request: Paired, rows: np.ndarray | None) -> Arrays:
         """The full student's inputs of some samples; None: of all."""
@@ -202,7 +208,7 @@ class FirstStudent:
         """Raw items as its inputs, named as a request names them; nothing where it takes the full student's."""
         if self.first.shared:
             return {}
-        return {f"{PREFIX}{name}": array for name, array in self.session.encode(**items).items()}
+        return {f"{self._prefix}{name}": array for name, array in self.session.encode(**items).items()}
 
     def close(self) -> None:
         """Frees the engine's memory."""
@@ -210,6 +216,64 @@ class FirstStudent:
 
     def _dtype(self, name: str) -> str:
         return next(tensor.dtype for tensor in self.session.inputs if tensor.name == name)
+
+
+class FirstStudents:
+    """All small students of a session, by the id of their bundles. Safe to call from several threads.
+
+    Attributes:
+        students: They.
+    """
+
+    def __init__(self, students: Sequence[FirstStudent] = ()) -> None:
+        """Takes open students; `close` closes them.
+
+        Raises:
+            UsageError: One twice, or two whose inputs have the same names.
+        """
+        self.students = tuple(students)
+        self._by_id = {student.first.bundle_id: student for student in self.students}
+        own = [tensor.name for student in self.students if not student.first.shared for tensor in student.inputs]
+        twice = sorted({name for name in own if own.count(name) > 1})
+        if len(self._by_id) < len(self.students) or twice:
+            told = ", ".join(student.first.name for student in self.students)
+            raise UsageError(
+                f"the first students {told} are not told apart" + (f": each takes {', '.join(twice)}" if twice else ""),
+                remedy="name each bundle once, and convert with different --name",
+            )
+        self._own = frozenset(own)
+
+    def __getitem__(self, bundle_id: str) -> FirstStudent:
+        return self._by_id[bundle_id]
+
+    @property
+    def certified(self) -> tuple[tuple[str, str], ...]:
+        """Bundle id and graph id of each."""
+        return tuple((student.first.bundle_id, student.first.graph) for student in self.students)
+
+    def paired(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A request's inputs taken apart and checked; as they are where there is no small student.
+
+        Raises:
+            InputMismatch: As `FirstStudent.paired`.
+        """
+        if len(self.students) < 2:
+            return self.students[0].paired(inputs) if self.students else inputs
+        requests = []
+        for student in self.students:
+            others = self._own.difference(tensor.name for tensor in student.inputs)
+            requests.append(student.paired({name: array for name, array in inputs.items() if name not in others}))
+        requests[0].first = {bundle_id: arrays for request in requests for bundle_id, arrays in request.first.items()}
+        return requests[0]
+
+    def encode(self, items: Mapping[str, object]) -> Arrays:
+        """Raw items as the inputs of each, named as a request names them."""
+        return {name: array for student in self.students for name, array in student.encode(items).items()}
+
+    def close(self) -> None:
+        """Frees the engines' memory."""
+        for student in self.students:
+            student.close()
 
 
 def _rows(array: np.ndarray, place: int | None, rows: np.ndarray) -> np.ndarray:

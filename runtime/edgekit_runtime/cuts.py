@@ -130,3 +130,12 @@ class OperatingPoint(Base, frozen=True, kw_only=True):
     def in_depth(self) -> bool:
         """Are its exits those of one student's chain, not the steps of a stream or the students of a cascade?"""
         return not self.steps and self.first is None
+
+    @property
+    def unwatched(self) -> str:
+        """Why a session's drift alarm (`remote.watch`) does not watch it; empty: it does."""
+        if self.steps:
+            return "a stream is one answer a step, without a full one beside it"
+        if self.labels:
+            return "certified on labels, which no request carries: drift stays unseen"
+        return ""

@@ -240,6 +240,10 @@ class Cascade:
         return answer_early(steps, self._thresholds, rule=self._rule)
 
 
+# Share of early answers that a session checks against the full one where it is not told otherwise.
+CHECK_FRACTION = 0.02
+
+
 class DriftAlarm:
     """Notices that exits differ from the full answer more often than the certificate allows.
 
@@ -256,7 +260,13 @@ class DriftAlarm:
     """
 
     def __init__(
-        self, risk: float, exit_fraction: float = 1.0, *, sampled: float = 0.02, alpha: float = 0.01, seed: int = 0
+        self,
+        risk: float,
+        exit_fraction: float = 1.0,
+        *,
+        sampled: float = CHECK_FRACTION,
+        alpha: float = 0.01,
+        seed: int = 0,
     ) -> None:
         if not 0 < risk < 1 or not 0 < exit_fraction <= 1 or not 0 < sampled <= 1 or not 0 < alpha < 1:
             raise UsageError(

@@ -185,7 +185,8 @@ class _Graph:
         )
 
     def _inputs_read(self, after: int) -> tuple[str, ...]:
-        read: set[str] = set()
+        # An answer that copied steps make is the tail's to give, too.
+        read = set[str]().union(*(self.light_needs.get(n, ()) for n in self.flow.outputs if n not in self.answers))
         for index in _bits(after):
             for name in self.steps[index].inputs:
                 read |= self.light_needs.get(name, frozenset())

@@ -19,7 +19,7 @@ from edgekit_converters.exits.cascade import certify_cascades
 from edgekit_converters.exits.certify import Samples, certify, common_path, fitted_path, samples_needed
 from edgekit_converters.exits.combine import combine
 from edgekit_converters.exits.losses import samples_of
-from edgekit_converters.exits.request import Found, Request, action_of, read
+from edgekit_converters.exits.request import Found, Request, action_of, operating_point, read
 from edgekit_converters.exits.temporal import answer_of, logits_of_steps, step_inputs
 from edgekit_converters.staging import staging
 from edgekit_runtime import engines
@@ -101,9 +101,9 @@ def _with(manifest: Manifest, found: Sequence[Found]) -> Manifest:
     )
 
 
-def _kind(point: OperatingPoint) -> tuple[str, bool, bool]:
-    """New operating points take the place of those of the same graph and kind."""
-    return point.of, bool(point.steps), point.first is not None
+def _kind(point: OperatingPoint) -> tuple[str, bool, str | None]:
+    """New operating points take the place of those of the same graph and kind, and with the same first student."""
+    return point.of, bool(point.steps), None if point.first is None else point.first.name
 
 
 def certify_chain(bundle: Bundle, graph: str, request: Request) -> list[Found]:
@@ -130,15 +130,13 @@ def certify_chain(bundle: Bundle, graph: str, request: Request) -> list[Found]:
         if fit_logits is not None:
             path = fitted_path(samples_of(fit_logits, rule, fit_labels, mixes))
         certified = certify(samples, path, risk, request.confidence)
-        point = OperatingPoint(
-            id=f"{graph}.risk{risk:g}",
+        point = operating_point(
+            f"{graph}.risk{risk:g}",
+            samples,
+            certified,
+            risk,
+            request.confidence,
             graph_chain=ids,
-            thresholds=certified.thresholds,
-            risk=risk,
-            confidence_level=request.confidence,
-            n=samples.n,
-            empirical_risk=certified.empirical_risk,
-            exit_fractions=certified.exit_fractions,
             labels=labels is not None,
             of=graph,
             mixes=mixes,
@@ -167,15 +165,13 @@ def certify_stream(bundle: Bundle, graph: str, request: Request) -> list[Found]:
     found = []
     for risk in request.risks:
         certified = certify(samples, path, risk, request.confidence)
-        point = OperatingPoint(
-            id=f"{graph}.steps.risk{risk:g}",
+        point = operating_point(
+            f"{graph}.steps.risk{risk:g}",
+            samples,
+            certified,
+            risk,
+            request.confidence,
             graph_chain=(graph,),
-            thresholds=certified.thresholds,
-            risk=risk,
-            confidence_level=request.confidence,
-            n=samples.n,
-            empirical_risk=certified.empirical_risk,
-            exit_fractions=certified.exit_fractions,
             labels=labelled,
             of=graph,
             chain_sha256=digest(own),

@@ -18,7 +18,7 @@ from edgekit_converters.captured import Arrays
 from edgekit_converters.data import Encode, load_samples
 from edgekit_converters.exits.certify import Samples, certify, common_path, fitted_path, samples_needed
 from edgekit_converters.exits.losses import samples_of
-from edgekit_converters.exits.request import Found, Request, action_of
+from edgekit_converters.exits.request import Found, Request, action_of, operating_point
 from edgekit_runtime import engines
 from edgekit_runtime import open as open_session
 from edgekit_runtime.bundle import Bundle, open_bundle
@@ -26,7 +26,7 @@ from edgekit_runtime.cascade import PREFIX, check_present, digest
 from edgekit_runtime.chain import exits_of
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.head import FILE as HEAD
-from edgekit_runtime.manifest import First, Graph, OperatingPoint
+from edgekit_runtime.manifest import First, Graph
 from edgekit_runtime.preprocess import Preprocessor
 from edgekit_runtime.session import Session
 
@@ -84,15 +84,13 @@ def _certify(small: Bundle, full: Bundle, graph: Graph, request: Request) -> Ite
     )
     for risk in request.risks:
         certified = certify(samples, path, risk, request.confidence)
-        point = OperatingPoint(
-            id=f"{graph.id}.cascade.risk{risk:g}",
+        point = operating_point(
+            f"{graph.id}.cascade.{told.name}.risk{risk:g}",
+            samples,
+            certified,
+            risk,
+            request.confidence,
             graph_chain=(graph.id,),
-            thresholds=certified.thresholds,
-            risk=risk,
-            confidence_level=request.confidence,
-            n=samples.n,
-            empirical_risk=certified.empirical_risk,
-            exit_fractions=certified.exit_fractions,
             labels=labels is not None,
             of=graph.id,
             score_rule=rule,

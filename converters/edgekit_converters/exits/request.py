@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from edgekit_converters.captured import Arrays
-from edgekit_converters.exits.certify import Certified, left_at, outcome
+from edgekit_converters.exits.certify import Certified, Samples, left_at, outcome
 from edgekit_converters.exits.losses import samples_of
 from edgekit_runtime.bundle import read_arrays
 from edgekit_runtime.errors import Refused, UsageError
@@ -128,6 +128,31 @@ def read(path: Path, names: Sequence[str]) -> tuple[Arrays, np.ndarray | None]:
     return found, labels
 
 
+def operating_point(
+    name: str, samples: Samples, certified: Certified, risk: float, confidence: float, **told: Any
+) -> OperatingPoint:
+    """An operating point from what was certified.
+
+    Args:
+        name: Its id.
+        samples: On which it was certified.
+        certified: Thresholds with their risk.
+        risk: That was asked for.
+        confidence: 1 - delta.
+        told: What is its own: graphs, rule, labels and the like, as `OperatingPoint` names them.
+    """
+    return OperatingPoint(
+        id=name,
+        thresholds=certified.thresholds,
+        risk=risk,
+        confidence_level=confidence,
+        n=samples.n,
+        empirical_risk=certified.empirical_risk,
+        exit_fractions=certified.exit_fractions,
+        **told,
+    )
+
+
 def action_of(
     point: OperatingPoint, logits: Sequence[np.ndarray], labels: np.ndarray | None, certified: Certified
 ) -> Action:
@@ -146,7 +171,7 @@ def action_of(
     # With no difference seen at all, the rule of three bounds what may still be there.
     half = max(half, 3.0 / n)
     return Action(
-        id=f"{point.of}.{kind}.risk{point.risk:g}",
+        id=point.id if point.first is not None else f"{point.of}.exit.risk{point.risk:g}",
         kind=kind,
         graphs=point.graph_chain,
         operating_point=point.id,

@@ -46,7 +46,10 @@ def make_task(student: Captured, data: Samples, options: Options, progress: Prog
     names = [tensor.name for tensor in student.outputs]
     unknown = [name for name in options.exits if name not in names]
     if unknown:
-        raise UsageError(f"--exits names {', '.join(unknown)}", remedy=f"the student's outputs are: {', '.join(names)}")
+        raise UsageError(
+            f"--exits names what is no output: {', '.join(unknown)}",
+            remedy=f"the student's outputs are: {', '.join(names)}",
+        )
     limit = parse_max_drop(options.max_drop)
     named = find_metric(options.metric) if options.metric else None
     reference = student_outputs(student, data, progress)

@@ -40,7 +40,7 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
-) -> None:
+) -> int:
     """Finds exit thresholds whose risk is certified, one operating point a risk, for each chain of graphs.
 
     Example: edgekit calibrate-exits student.edge --data calib.npz --risk 0.01 -o certified.edge
@@ -65,8 +65,14 @@ def command(
     with output.steps(f"certifying {bundle.name}", total=4) as shown:
         made, found = calibrate_exits(bundle, out, request, shown.advance, force=force)
     rows = [{**_plain(item.point), "reason": item.reason, "samples_needed": item.samples_needed} for item in found]
-    document = {"bundle": str(made.root), "bundle_id": made.bundle_id, "operating_points": rows}
+    document: dict[str, Any] = {"bundle": str(made.root), "bundle_id": made.bundle_id, "operating_points": rows}
+    nothing = all(item.reason for item in found)
+    if nothing:
+        most = max(item.samples_needed for item in found)
+        message = f"no risk could be certified: {found[0].reason}"
+        document["error"] = {"kind": "gate_failed", "message": message, "remedy": f"{most} samples, or a larger --risk"}
     output.result(document, lambda console: _render(console, document))
+    return 4 if nothing else 0
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -100,7 +106,10 @@ def _render(console: Console, document: dict[str, Any]) -> None:
             " ".join(f"{share:.0%}" for share in row["exit_fractions"]),
             " ".join("never" if t > 1 else f"{t:.4f}" for t in row["thresholds"][:-1]),
         )
-    console.print(table)
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("it has no operating points of these chains: no risk could be certified")
     for row in document["operating_points"]:
         if row["reason"]:
             console.print(f"not certified: {row['of']} at risk {row['risk']:g}: {row['reason']}", markup=False)

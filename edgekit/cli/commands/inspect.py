@@ -11,7 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from edgekit.cli.app import JsonFlag, QuietFlag
-from edgekit.cli.bundle_tables import graph_table, operating_table, refusal_lines, size, split_table
+from edgekit.cli.bundle_tables import (
+    graph_table,
+    operating_table,
+    refusal_lines,
+    size,
+    split_table,
+    watch_lines,
+    watches,
+)
 from edgekit.cli.output import Output
 from edgekit_converters.promise import broken
 from edgekit_runtime.bundle import Bundle, open_bundle
@@ -35,6 +43,8 @@ def command(
         document = {"manifest": opened.manifest, "measurements": opened.measurements(), "bundle_id": opened.bundle_id}
         if found := _tables(opened):
             document["tables"] = found
+        if opened.manifest.operating_points:
+            document["drift_alarms"] = watches(opened.manifest)
         if ops:
             document["ops"] = _recipes(opened)
         if cuts:
@@ -117,6 +127,8 @@ def _render(console: Console, bundle: Bundle, *, ops: bool, cuts: bool) -> None:
             console.print(f"note      {graph_id} {row['fate']}", markup=False)
     if manifest.operating_points:
         console.print(operating_table(manifest))
+        for line in watch_lines(manifest):
+            console.print(line, markup=False)
     measurements = bundle.measurements()
     if measurements:
         console.print()

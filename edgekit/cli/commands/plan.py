@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +16,9 @@ from edgekit.cli.policies import read_policy, render_left_out
 from edgekit.files import write_text
 from edgekit_runtime.adaptive import Policy
 from edgekit_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit.planner import Grid, Plan
 
 MOST_ROWS = 12
 # Of a policy, what says which actions are open; a plan is by expected latency, whatever a request would want else.
@@ -32,8 +34,11 @@ def command(
     load: Annotated[str, typer.Option(metavar="device=..,server=..", help="Only this utilisation by others.")] = "",
     device: Annotated[str, typer.Option(help="Device profile.")] = "local",
     server_profile: Annotated[str, typer.Option(help="Device profile of the server.")] = "x86-vnni",
+    graph: Annotated[
+        str | None, typer.Option(metavar="ID", help="Graph that runs on the device; default: the quickest there.")
+    ] = None,
     first: Annotated[
-        Path | None, typer.Option(metavar="SMALL.edge", help="The cheaper student of the bundle's cascades.")
+        list[Path] | None, typer.Option(metavar="SMALL.edge", help="A cheaper student of its cascades; repeatable.")
     ] = None,
     policy: Annotated[
         list[str] | None,
@@ -51,12 +56,36 @@ def command(
     Example: edgekit plan student.edge --device pi4 --server-profile x86-vnni --link rtt=20,mbps=8
     """
     from edgekit.devices import load as load_profile
-    from edgekit.planner import Grid, actions_of, cascades, plan
+    from edgekit.planner import plan, price
+    from edgekit.planner.cascades import opened as opened_first
     from edgekit.planner.times import Times
-    from edgekit.simulate.traces import read_link, read_load
     from edgekit_runtime import open_bundle
 
     output = Output(json=json, quiet=quiet)
+    grid = _grid(link or [], load)
+    wanted = _policy(policy or [])
+    own, there = load_profile(device), load_profile(server_profile)
+    with open_bundle(bundle) as opened, opened_first(first or (), own) as small:
+        priced = price(opened, Times(opened, own), Times(opened, there), small, graph or "")
+    found = plan(priced.actions, grid, wanted)
+    if report is not None:
+        from edgekit.planner.page import page
+
+        write_text(report, page(found, f"{bundle.name}: {device} with {server_profile}"), "--report")
+    left_out = {**priced.left_out, **found.left_out}
+    document = found.document() | {"graph": priced.graph, "left_out": left_out}
+    output.result(document, lambda console: _render(console, document, found, report))
+
+
+def _grid(link: list[str], load: str) -> Grid:
+    """The links and loads that are looked at; those named, or the usual ones.
+
+    Raises:
+        UsageError: The links carry nothing.
+    """
+    from edgekit.planner import Grid
+    from edgekit.simulate.traces import read_link, read_load
+
     grid = Grid()
     if link:
         traces = [trace for text in link for trace in read_link(text)]
@@ -67,24 +96,9 @@ def command(
         grid = dataclasses.replace(grid, rtt_ms=tuple(rtts), bandwidth_mbps=_thinned(rates))
     if load:
         loads = read_load(load)
-        grid = dataclasses.replace(
-            grid,
-            device_load=_thinned(sorted(set(loads.device.mbps))),
-            server_load=_thinned(sorted(set(loads.server.mbps))),
-        )
-    wanted = _policy(policy or [])
-    own, there = load_profile(device), load_profile(server_profile)
-    with open_bundle(bundle) as opened, cascades.opened(first, own) as small:
-        rows = actions_of(opened, Times(opened, own), Times(opened, there), small)
-        unnamed = {} if first else cascades.left_out(opened.manifest, wanted)
-    found = plan(rows, grid, wanted)
-    if report is not None:
-        from edgekit.planner.page import page
-
-        write_text(report, page(found, f"{bundle.name}: {device} with {server_profile}"), "--report")
-    left_out = {**found.left_out, **unnamed}
-    document = found.document() | {"left_out": left_out}
-    output.result(document, lambda console: _render(console, found, report, left_out))
+        on_device, on_server = (_thinned(sorted(set(one.mbps))) for one in (loads.device, loads.server))
+        grid = dataclasses.replace(grid, device_load=on_device, server_load=on_server)
+    return grid
 
 
 def _policy(rows: list[str]) -> Policy:
@@ -109,13 +123,15 @@ def _thinned(values: list[float], most: int = 40) -> tuple[float, ...]:
     return tuple(dict.fromkeys((*values[::step], values[-1])))
 
 
-def _render(console: Console, found: Any, report: Path | None, left_out: Mapping[str, str]) -> None:
-    document = found.document()
+def _render(console: Console, document: dict[str, Any], found: Plan, report: Path | None) -> None:
     at = document["at"]
     console.print(found.verdict, markup=False)
-    table = Table(
-        title=f"at {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, nothing else running", box=None
-    )
+    console.print(f"on the device runs {document['graph']}; drop: of accuracy against it", markup=False)
+    busy = f"device {100 * at['device_load']:.0f} % and server {100 * at['server_load']:.0f} % busy"
+    if not at["device_load"] and not at["server_load"]:
+        busy = "nothing else running"
+    console.print(f"\nat {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, {busy}:", markup=False)
+    table = Table(box=None)
     table.add_column("action", overflow="fold")
     for name in ("expected ms", "bytes up", "accuracy drop"):
         table.add_column(name, justify="right")
@@ -125,7 +141,7 @@ def _render(console: Console, found: Any, report: Path | None, left_out: Mapping
     console.print(table)
     _more(console, len(document["actions"]), "actions, with the reasons of each")
     _render_crossovers(console, found.crossovers)
-    render_left_out(console, left_out)
+    render_left_out(console, document["left_out"])
     if report is not None:
         console.print(f"picture: {report}", markup=False)
 
@@ -134,7 +150,7 @@ def _render_crossovers(console: Console, crossovers: Any) -> None:
     if not crossovers:
         return
     table = Table(title="where another action takes over", box=None)
-    for name in ("from Mbit/s", "action", "instead of", "round trip ms", "device busy", "server busy"):
+    for name in ("from\nMbit/s", "action", "instead of", "RTT\nms", "device\nbusy", "server\nbusy"):
         table.add_column(name, justify="left" if name in ("action", "instead of") else "right", overflow="fold")
     for row in crossovers[:MOST_ROWS]:
         busy = (f"{100 * row.device_load:.0f} %", f"{100 * row.server_load:.0f} %")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -13,6 +13,10 @@ from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
 from edgekit_runtime.errors import UsageError
 from edgekit_runtime.measurement import Measurement
+
+if TYPE_CHECKING:
+    from edgekit.profiler.request import Request
+    from edgekit.profiler.where import Access, Where
 
 
 def command(
@@ -66,45 +70,72 @@ def command(
     Example:  edgekit profile student.edge --threads 1,2 --report report/
     """
     from edgekit.cli.measured import render
-    from edgekit.profiler.dispatch import take
-    from edgekit.profiler.request import Request
     from edgekit.profiler.where import parse
 
     output = Output(json=json, quiet=quiet)
     places = [parse(text) for text in device or ["local"]]
-    request = Request(
+    request = _request(engine, graph, (threads, batch, length), size or [], duration, memory_limit, duty)
+    access = access_of(token_file, ca, cert, key, remote_python)
+    measurements = _taken(output, places, source, request, access)
+    document: dict[str, Any] = {"measurements": measurements}
+    if report is not None:
+        document["report"] = str(_report(source, measurements, report))
+        output.note(f"report: {document['report']}")
+    error = None if memory_limit is None else _over(measurements)
+    if error:
+        document["error"] = error
+    output.result(msgspec.to_builtins(document), lambda console: render(console, measurements))
+    return 4 if error else 0
+
+
+def _request(
+    engine: str | None,
+    graph: str | None,
+    sweeps: tuple[str, str, str | None],
+    size: list[str],
+    duration: float | None,
+    memory_limit: float | None,
+    duty: bool,
+) -> Request:
+    """What is asked, from the command line's texts; `sweeps` are threads, batch sizes and lengths."""
+    from edgekit.profiler.request import Request
+
+    threads, batch, length = sweeps
+    return Request(
         engine=engine,
         graph=graph,
         threads=integers("--threads", threads),
         batch=integers("--batch", batch),
         length=integers("--length", length) if length is not None else (),
-        sizes=axis_sizes(size or []),
+        sizes=axis_sizes(size),
         duration_s=duration,
         memory_limit_mb=memory_limit,
         duty=duty,
     )
-    access = access_of(token_file, ca, cert, key, remote_python)
-    measurements: list[Measurement] = []
+
+
+def _taken(output: Output, places: list[Where], source: str, request: Request, access: Access) -> list[Measurement]:
+    """The measurements of every place, one after the other, with their progress."""
+    from edgekit.profiler.dispatch import take
+
+    found: list[Measurement] = []
     for place in places:
-        title = "profile" if len(places) == 1 else place.text
-        with output.growing(title) as steps:
+        with output.growing("profile" if len(places) == 1 else place.text) as steps:
 
             def announce(total: int, remarks: tuple[str, ...], steps: Any = steps) -> None:
                 steps.total = steps.done + total if total else steps.total
                 for remark in remarks:
                     output.note(f"left out: {remark}")
 
-            measurements += take(place, source, request, access, announce=announce, progress=steps.advance)
-    document: dict[str, Any] = {"measurements": measurements}
-    if report is not None:
-        document["report"] = str(_report(source, measurements, report))
-        output.note(f"report: {document['report']}")
-    over = [m for m in measurements if memory_limit is not None and m.latency_ms.n == 0 and not m.predicted]
-    if over:
-        message = "; ".join(reason for m in over for reason in m.verdict.reasons)
-        document["error"] = {"kind": "gate_failed", "message": message, "remedy": "see --memory-limit"}
-    output.result(msgspec.to_builtins(document), lambda console: render(console, measurements))
-    return 4 if over else 0
+            found += take(place, source, request, access, announce=announce, progress=steps.advance)
+    return found
+
+
+def _over(measurements: list[Measurement]) -> dict[str, str] | None:
+    """The error of graphs that needed more memory than they may; None: there is none."""
+    over = [m for m in measurements if m.latency_ms.n == 0 and not m.predicted]
+    message = "; ".join(reason for m in over for reason in m.verdict.reasons)
+    return {"kind": "gate_failed", "message": message, "remedy": "see --memory-limit"} if over else None
 
 
 def integers(option: str, text: str) -> tuple[int, ...]:

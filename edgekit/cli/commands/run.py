@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 import typer
@@ -17,6 +17,13 @@ from edgekit.files import whole_file
 from edgekit_runtime import open as open_session
 from edgekit_runtime.bundle import Arrays, read_arrays
 from edgekit_runtime.errors import BundleInvalid, Refused, UsageError
+
+if TYPE_CHECKING:
+    from edgekit_runtime.remote.session import AdaptiveSession
+    from edgekit_runtime.session import Session
+
+# Outputs, decisions, and why other actions are not offered.
+Answered = tuple[Arrays, list[dict[str, Any]], dict[str, str]]
 
 # More numbers than this are written to a file instead of the terminal.
 LARGE = 1000
@@ -38,7 +45,8 @@ def command(
     token_file: Annotated[Path | None, typer.Option(help="Its first line is the token.")] = None,
     policy: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="As er.Policy; repeatable.")] = None,
     first: Annotated[
-        Path | None, typer.Option(metavar="SMALL.edge", help="With a server: the cheaper student of its cascades.")
+        list[Path] | None,
+        typer.Option(metavar="SMALL.edge", help="With a server: a cheaper student of its cascades; repeatable."),
     ] = None,
     log: Annotated[Path | None, typer.Option(help="Write every decision here, for edgekit why.")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="So many requests, with a server.")] = 1,
@@ -60,25 +68,36 @@ def command(
         raise UsageError("there is nothing to choose without a server", remedy="--server grpc://HOST:8001")
     if server is not None:
         from edgekit.cli.commands.serve import read_token
-        from edgekit.cli.live import requests
         from edgekit.cli.policies import read_policy
 
         remote: dict[str, Any] = {"ca": ca, "cert": cert, "key": key, "token": read_token(token_file), "log": log}
-        remote["first"] = first
-        with open_session(
-            bundle, graph, engine, threads, server=server, policy=read_policy(policy or []), **remote
-        ) as adaptive:
-            results = requests(adaptive, arrays, repeat, output.err if watch else None)
-            left_out = dict(adaptive.left_out)
-        answers, rows = results[-1].outputs, [_decided(result) for result in results]
-        written = _written(out, bundle, answers)
-        shown = str(written) if written else {name: a.tolist() for name, a in answers.items()}
-        output.result(
-            {"outputs": shown, "decisions": rows, "left_out": left_out},
-            lambda console: _render(console, answers, rows[-1], written, left_out),
-        )
-        return
-    with open_session(bundle, graph=graph, engine=engine, threads=threads) as session:
+        remote |= {"first": first or None, "policy": read_policy(policy or [])}
+        session = open_session(bundle, graph, engine, threads, server=server, **remote)
+        answers, rows, left_out = _there(session, arrays, repeat, output.err if watch else None)
+    else:
+        answers, rows, left_out = _here(open_session(bundle, graph=graph, engine=engine, threads=threads), arrays)
+    written = _written(out, bundle, answers)
+    document: dict[str, Any] = {
+        "outputs": str(written) if written else {name: a.tolist() for name, a in answers.items()},
+        "decisions": rows,
+    }
+    if server is not None:
+        document["left_out"] = left_out
+    output.result(document, lambda console: _render(console, answers, rows[-1], written, left_out))
+
+
+def _there(session: AdaptiveSession, arrays: Arrays, repeat: int, live: Console | None) -> Answered:
+    """Requests through a session that chooses: the last answer, every decision, and what is not offered."""
+    from edgekit.cli.live import requests
+
+    with session:
+        results = requests(session, arrays, repeat, live)
+        return results[-1].outputs, [_decided(result) for result in results], dict(session.left_out)
+
+
+def _here(session: Session, arrays: Arrays) -> Answered:
+    """One request on this machine."""
+    with session:
         start = time.perf_counter_ns()
         answers = session.run(arrays)
         elapsed_ms = (time.perf_counter_ns() - start) / 1e6
@@ -89,12 +108,7 @@ def command(
             "total_ms": elapsed_ms,
             "reasons": session.why.explain().splitlines(),
         }
-    written = _written(out, bundle, answers)
-    document: dict[str, Any] = {
-        "outputs": str(written) if written else {name: a.tolist() for name, a in answers.items()},
-        "decisions": [decision],
-    }
-    output.result(document, lambda console: _render(console, answers, decision, written))
+    return answers, [decision], {}
 
 
 def _request(path: Path) -> Arrays:
@@ -125,7 +139,7 @@ def _render(
     answers: Arrays,
     decision: dict[str, Any],
     written: Path | None,
-    left_out: Mapping[str, str] | None = None,
+    left_out: Mapping[str, str],
 ) -> None:
     for name, array in answers.items():
         text = "" if written else f" {np.array2string(array, precision=4, max_line_width=76)}"
@@ -136,7 +150,7 @@ def _render(
     console.print(f"{who}, {decision['total_ms']:.3f} ms", markup=False)
     for reason in decision["reasons"]:
         console.print(f"  {reason}", markup=False)
-    for action, why in (left_out or {}).items():
+    for action, why in left_out.items():
         console.print(f"  not offered: {action}: {why}", markup=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
 from edgekit.cli.policies import read_policy, render_left_out
 from edgekit.files import write_text
-from edgekit_runtime.adaptive import ActionCost, Policy
+from edgekit_runtime.adaptive import ActionCost
 from edgekit_runtime.errors import UsageError
 
 
@@ -27,8 +28,11 @@ def command(
     load: Annotated[str, typer.Option(help="A recorded load (CSV), or device=..,server=...")] = "",
     device: Annotated[str, typer.Option(help="Device profile.")] = "local",
     server_profile: Annotated[str, typer.Option(help="Device profile of the server.")] = "x86-vnni",
+    graph: Annotated[
+        str | None, typer.Option(metavar="ID", help="Graph that runs on the device; default: the quickest there.")
+    ] = None,
     first: Annotated[
-        Path | None, typer.Option(metavar="SMALL.edge", help="The cheaper student of the bundle's cascades.")
+        list[Path] | None, typer.Option(metavar="SMALL.edge", help="A cheaper student of its cascades; repeatable.")
     ] = None,
     requests: Annotated[
         int | None, typer.Option(min=1, help="Of each device on each trace: 1000, or as many as the log has.")
@@ -54,17 +58,12 @@ def command(
     from edgekit.simulate.traces import LoadTrace, read_link, read_load
 
     output = Output(json=json, quiet=quiet)
-    if first is not None and bundle.suffix == ".jsonl":
-        raise UsageError("a log has its own actions", remedy="leave --first out, or name the bundle")
-    if not trace and bundle.suffix != ".jsonl":
-        raise UsageError("a bundle has no link of its own", remedy="--trace rtt=40,mbps=8, or a recorded one")
+    _check(bundle, trace, "--first" if first else "--graph" if graph else "")
     logged = None if trace else replay.read(bundle)
-    own_load = logged.load if logged else LoadTrace.constant()
     links = tuple(found for text in trace or () for found in read_link(text, uplink_fraction))
-    busy = read_load(load) if load else own_load
+    busy = read_load(load) if load else logged.load if logged else LoadTrace.constant()
     wanted = logged.policy if logged and not policy else read_policy(policy or [])
-    known = (logged.actions, {}) if logged else _actions(bundle, device, server_profile, first, wanted)
-    actions, unnamed = known
+    actions, unnamed = (logged.actions, {}) if logged else _actions(bundle, device, server_profile, first, graph)
     setting = Setting(
         traces=(logged.link,) if logged else links,
         load=busy,
@@ -82,15 +81,27 @@ def command(
         from edgekit.simulate.page import page
 
         write_text(report, page(study, f"{bundle.name} on {device} with {server_profile}"), "--report")
-    document = study.document() | {"left_out": {**study.left_out, **unnamed}}
+    document = study.document() | {"left_out": {**unnamed, **study.left_out}}
     document |= {"logged_mean_ms": logged.mean_ms} if logged else {}
     output.result(document, lambda console: _render(console, document, report))
 
 
+def _check(bundle: Path, trace: list[str] | None, own: str) -> None:
+    """Refuses what cannot be meant.
+
+    Raises:
+        UsageError: `own`, an option for bundles, with a log, or a bundle without a link.
+    """
+    if own and bundle.suffix == ".jsonl":
+        raise UsageError("a log has its own actions", remedy=f"leave {own} out, or name the bundle")
+    if not trace and bundle.suffix != ".jsonl":
+        raise UsageError("a bundle has no link of its own", remedy="--trace rtt=40,mbps=8, or a recorded one")
+
+
 def _actions(
-    path: Path, device: str, server_profile: str, first: Path | None, policy: Policy
-) -> tuple[tuple[ActionCost, ...], dict[str, str]]:
-    """Costs of a bundle's actions between a device and a server, and why its cascades are not among them.
+    path: Path, device: str, server_profile: str, first: Sequence[Path] | None, graph: str | None
+) -> tuple[tuple[ActionCost, ...], Mapping[str, str]]:
+    """Costs of a bundle's actions between a device and a server, and why others are not among them.
 
     Those of a log as they stand in it.
     """
@@ -99,14 +110,14 @@ def _actions(
 
         return journal.read_head(path).actions, {}
     from edgekit.devices import load as load_profile
-    from edgekit.planner import actions_of, cascades
+    from edgekit.planner import cascades, price
     from edgekit.planner.times import Times
     from edgekit_runtime import open_bundle
 
     own, there = load_profile(device), load_profile(server_profile)
-    with open_bundle(path) as opened, cascades.opened(first, own) as small:
-        rows = actions_of(opened, Times(opened, own), Times(opened, there), small)
-        return rows, {} if first else cascades.left_out(opened.manifest, policy)
+    with open_bundle(path) as opened, cascades.opened(first or (), own) as small:
+        priced = price(opened, Times(opened, own), Times(opened, there), small, graph or "")
+        return priced.actions, priced.left_out
 
 
 def _render(console: Console, document: dict[str, Any], report: Path | None) -> None:
@@ -123,7 +134,7 @@ def _render(console: Console, document: dict[str, Any], report: Path | None) -> 
         actions = ", ".join(f"{action} {count}" for action, count in row["actions"].items())
         table.add_row(name, *figures, str(row["deadline_misses"]), drop, Text(actions))
     console.print(table)
-    console.print("drop: of accuracy against the student" + ("; ?: not measured" if unknown else ""))
+    console.print("drop: of accuracy against the graph on the device" + ("; ?: not measured" if unknown else ""))
     if document["regret_fraction"] is not None:
         console.print(f"adaptive is {100 * document['regret_fraction']:.1f} % over the oracle", markup=False)
     if document.get("logged_mean_ms") is not None:

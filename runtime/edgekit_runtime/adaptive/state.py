@@ -82,7 +82,8 @@ class Policy(Base, frozen=True, kw_only=True):
         objective: What is made small: `latency`, `energy`, `server_cost`, or the loss of `accuracy`.
         deadline_ms: An answer later than this is a miss; None: no deadline.
         miss_probability: Largest probability of a miss that an action may have.
-        max_risk: Largest accuracy drop, upper end of its interval; None: any.
+        max_risk: Largest loss of accuracy against the graph that runs here, upper end of its interval; None: sessions,
+            plans and simulations offer nothing that may lose any.
         max_bytes: Most bytes a request may send; None: any.
         privacy: What may leave the device: "" anything, "local" nothing, else the id of a split point (or its place in
             order of depth): only tensors from there on.

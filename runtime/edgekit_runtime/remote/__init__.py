@@ -25,6 +25,7 @@ from edgekit_runtime.adaptive.state import Policy
 from edgekit_runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgekit_runtime.cascade import FirstStudent
     from edgekit_runtime.remote.session import AdaptiveSession
     from edgekit_runtime.session import Session
 
@@ -39,8 +40,8 @@ def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
         server: `grpc://HOST:PORT` or `grpcs://HOST:PORT`.
         options: `policy` (a `Policy`), `ca`, `cert`, `key` (paths of PEM files), `token`, `log` (a file that every
             decision is written to), `ours` (False: a V2 server of somebody else, which gets plain tensors only),
-            `first` (path of the cheaper student's bundle: cascades are then offered, too), `check_fraction` (share of
-            early answers that the full student checks beside the requests: 0.02).
+            `first` (path of a cheaper student's bundle, or several: cascades are then offered, too), `check_fraction`
+            (share of early answers that the full student checks beside the requests: 0.02).
 
     Raises:
         UsageError: An option that does not exist, or one that cannot be.
@@ -51,6 +52,7 @@ def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
         if unknown:
             raise UsageError(f"open has no option {', '.join(unknown)}", remedy=f"with a server: {', '.join(_OPTIONS)}")
         from edgekit_runtime.cascade import open_first
+        from edgekit_runtime.exits import CHECK_FRACTION
         from edgekit_runtime.remote.client import Credentials
         from edgekit_runtime.remote.session import AdaptiveSession
 
@@ -62,8 +64,12 @@ def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
         )
         if local.bundle is None and options.get("first") is not None:
             raise UsageError("a bare file has no cascade", remedy="convert it: edgekit convert FILE -o X.edge")
-        first = None if options.get("first") is None else open_first(options["first"], local)
+        named = options.get("first")
+        paths = () if named is None else [named] if isinstance(named, (str, os.PathLike)) else list(named)
+        first: list[FirstStudent] = []
         try:
+            for path in paths:
+                first.append(open_first(path, local, several=len(paths) > 1))
             return AdaptiveSession(
                 local,
                 server,
@@ -72,11 +78,11 @@ def connect(local: Session, server: str, **options: Any) -> AdaptiveSession:
                 ours=options.get("ours", True),
                 log=_path(options.get("log")),
                 first=first,
-                check_fraction=options.get("check_fraction", 0.02),
+                check_fraction=options.get("check_fraction", CHECK_FRACTION),
             )
         except BaseException:
-            if first is not None:
-                first.close()
+            for student in first:
+                student.close()
             raise
     except BaseException:
         local.close()

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgekit_runtime import exits
+from edgekit_runtime.adaptive.listed import hands_over
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.chain import Chain, split_points
 from edgekit_runtime.engines.base import Arrays
@@ -96,8 +97,3 @@ class LeavingChain(Chain):
         rest = np.flatnonzero(early.exits == last + 1)
         wire = self._wire(self._places[last]) if len(rest) else ()
         return Left(early.answers, early.exits, rest, {tensor.name: values[tensor.name] for tensor in wire})
-
-
-def hands_over(point: OperatingPoint) -> bool:
-    """Is the chain's full answer the tail's own, so that a tail elsewhere can give it?"""
-    return not point.mixes or not any(point.mixes[-1][:-1])

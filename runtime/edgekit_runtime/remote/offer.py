@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
-
-import msgspec
 
 from edgekit_runtime import codecs
 from edgekit_runtime.adaptive import ActionCost, Policy, risk
 from edgekit_runtime.adaptive.actions import Kind
+from edgekit_runtime.adaptive.listed import Listed, listed
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.engines.base import Arrays
-from edgekit_runtime.manifest import Action, OperatingPoint
+from edgekit_runtime.manifest import OperatingPoint
 from edgekit_runtime.remote import ways
 
 if TYPE_CHECKING:
-    from edgekit_runtime.cascade import FirstStudent
+    from edgekit_runtime.cascade import FirstStudents
 
 FRAMING_BYTES = 300
 SERVER_GAIN = 4.0  # how much quicker than this device a server is taken to be until it has answered
@@ -90,7 +90,7 @@ class Given:
         engine: That the local run uses; heads run on it, too. Empty: the first installed one.
         threads: Of a run.
         policy: Its `max_risk` says which lossy actions are offered.
-        first: The cheaper student of a cascade, opened; None: it was not named.
+        first: The cheaper students of cascades, opened; None: none was named.
         left_out: Filled on the way: action id to the reason why it is not offered.
         opened: Filled on the way: what the session has to close.
     """
@@ -102,7 +102,7 @@ class Given:
     engine: str = ""
     threads: int = 1
     policy: Policy = dataclasses.field(default_factory=Policy)
-    first: FirstStudent | None = None
+    first: FirstStudents | None = None
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
     opened: list[Closes] = dataclasses.field(default_factory=list)
 
@@ -111,9 +111,17 @@ class Given:
         """Codecs that the server understands and that lose nothing."""
         return codecs.available() if self.ours else ("none",)
 
-    def why_not(self, drop: float | None, high: float | None) -> str:
-        """Why an action that may lose accuracy is not offered; empty: it is."""
-        return risk.why_not(drop, high, self.policy)
+    @functools.cached_property
+    def ways(self) -> tuple[Listed, ...]:
+        """What can be done and is allowed; why the rest is not, is noted in `left_out`."""
+        kept = []
+        for way in listed(self.bundle.manifest, self.graph, self.first.certified if self.first else ()):
+            why = way.why or ("" if way.evidence is None else risk.why_not(*risk.loss(way.evidence), self.policy))
+            if why := why or (PLAIN_ONLY if way.action is not None and not self.ours else ""):
+                self.left_out[way.id] = why
+            else:
+                kept.append(way)
+        return tuple(kept)
 
 
 def sent(row: codecs.Measured, name: str, kind: Kind, *, head_ms: float, tail_ms: float, down: int) -> ActionCost:
@@ -140,21 +148,3 @@ def sent(row: codecs.Measured, name: str, kind: Kind, *, head_ms: float, tail_ms
         codec=row.codec,
         basis="assumed",
     )
-
-
-def lossy(cost: ActionCost, action: Action) -> ActionCost:
-    """The cost with the loss that was measured at conversion."""
-    drop = max(action.accuracy_drop or 0.0, 0.0)
-    return msgspec.structs.replace(cost, accuracy_drop=drop, accuracy_drop_high=highest(action))
-
-
-def certified(cost: ActionCost, point: OperatingPoint) -> ActionCost:
-    """The cost with the loss that an operating point allows."""
-    return msgspec.structs.replace(cost, accuracy_drop=point.empirical_risk, accuracy_drop_high=point.risk)
-
-
-def highest(action: Action) -> float | None:
-    """The loss to reckon with: the upper end of the interval."""
-    if action.accuracy_drop is None or action.interval_95 is None:
-        return None
-    return max(action.interval_95[1], action.accuracy_drop, 0.0)

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import msgspec
 
 from edgekit_runtime import chain, codecs
-from edgekit_runtime.adaptive import ActionCost, names
+from edgekit_runtime.adaptive import ActionCost, names, risk
 from edgekit_runtime.engines.base import Arrays
-from edgekit_runtime.manifest import Action, SplitPoint
+from edgekit_runtime.manifest import SplitPoint
 from edgekit_runtime.remote import ways
-from edgekit_runtime.remote.offer import PLAIN_ONLY, SERVER_GAIN, Given, Local, Offer, highest, lossy, sent
+from edgekit_runtime.remote.offer import SERVER_GAIN, Given, Local, Offer, sent
 from edgekit_runtime.remote.pieces import tail_sha256
 from edgekit_runtime.remote.weigh import measured, worth
 
@@ -31,25 +31,25 @@ class Cut:
 
 def cuts(given: Given, local: Local) -> Iterator[Cut]:
     """The split points of the graph in order of depth, each with its head open."""
-    for depth, point in enumerate(chain.split_points(given.bundle.manifest, given.graph)):
-        there = {tensor.name for name in point.after for tensor in given.bundle.graph(name).outputs}
-        if not there.issuperset(local.answer):
-            given.left_out[names.cut(point, given.graph)] = "its tail does not give the whole answer"
+    for way in given.ways:
+        point = way.point
+        if point is None or way.kind != "split" or way.action is not None:
             continue
         head = chain.Chain(given.bundle, given.graph, stop=point.id, engine=given.engine, threads=given.threads)
         given.opened.append(head)
         head_ms, _, values = measured(lambda head=head: head.run(given.golden))  # type: ignore[misc]
         share = max(1 - head_ms / max(local.ms, 1e-6), 0.05)
-        yield Cut(point, depth, head, head_ms, values, share * local.ms / SERVER_GAIN)
+        yield Cut(point, way.depth, head, head_ms, values, share * local.ms / SERVER_GAIN)
 
 
 def splits(given: Given, local: Local, cut: Cut) -> Iterator[Offer]:
     """What crosses with the smallest lossless codec, and as int8 where that was measured."""
-    yield to_tail(given, cut, _cost(given, local, cut, smallest(given, cut)), ways.Head(cut.head))
-    action = _int8(given, cut)
-    if action is not None:
-        cost = lossy(_cost(given, local, cut, codecs.measure(action.codec, cut.values.values())), action)
-        yield to_tail(given, cut, cost, ways.Head(cut.head))
+    for way in given.ways:
+        if way.kind != "split" or way.point is not cut.point:
+            continue
+        action = way.action
+        row = smallest(given, cut) if action is None else codecs.measure(action.codec, cut.values.values())
+        yield to_tail(given, cut, risk.losing(_cost(given, local, cut, row), action), ways.Head(cut.head))
 
 
 def smallest(given: Given, cut: Cut) -> codecs.Measured:
@@ -69,21 +69,3 @@ def to_tail(given: Given, cut: Cut, cost: ActionCost, way: ways.Way) -> Offer:
 def _cost(given: Given, local: Local, cut: Cut, row: codecs.Measured) -> ActionCost:
     name = names.cut(cut.point, given.graph)
     return sent(row, name, "split", head_ms=cut.head_ms, tail_ms=cut.tail_ms, down=local.down_bytes)
-
-
-def _int8(given: Given, cut: Cut) -> Action | None:
-    """int8 on a float wire, where conversion has measured what it costs."""
-    wanted = f"split:{cut.point.id}:{codecs.INT8_ROW}"
-    action = next((row for row in given.bundle.manifest.actions if row.id == wanted), None)
-    floats = any(array.dtype.kind == "f" for array in cut.values.values())
-    if action is None and not floats:
-        return None
-    why = "" if given.ours else PLAIN_ONLY
-    if action is None:
-        why = why or "what it costs in accuracy was not measured at this place"
-    else:
-        why = why or given.why_not(action.accuracy_drop, highest(action))
-    if why:
-        given.left_out[f"{names.cut(cut.point, given.graph)}:{codecs.INT8_ROW}"] = why
-        return None
-    return action

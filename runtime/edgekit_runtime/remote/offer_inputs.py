@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from edgekit_runtime import codecs
-from edgekit_runtime.adaptive import ActionCost
+from edgekit_runtime.adaptive import ActionCost, risk
 from edgekit_runtime.errors import EdgekitError
 from edgekit_runtime.manifest import Action
 from edgekit_runtime.remote import ways
-from edgekit_runtime.remote.offer import PLAIN_ONLY, Given, Local, Offer, highest, lossy, sent
+from edgekit_runtime.remote.offer import Given, Local, Offer, sent
 from edgekit_runtime.remote.weigh import worth
 
 
@@ -21,11 +21,11 @@ def offloads(given: Given, local: Local) -> Iterator[Offer]:
     rows = input_codecs(given)
     for row in rows:
         yield whole(given, _cost(row, local), dict.fromkeys(given.golden, row.codec))
-    listed = [row for row in given.bundle.manifest.actions if row.kind == "offload" and given.graph in row.graphs]
-    for action in listed:
-        offer = _picture(given, local, action, min(row.bytes for row in rows))
-        if offer is not None:
-            yield offer
+    for way in given.ways:
+        if way.kind == "offload" and way.action is not None:
+            offer = _picture(given, local, way.action, min(row.bytes for row in rows))
+            if offer is not None:
+                yield offer
 
 
 def input_codecs(given: Given) -> list[codecs.Measured]:
@@ -63,13 +63,12 @@ def whole_sha256(given: Given) -> str:
 def _picture(given: Given, local: Local, action: Action, least_bytes: int) -> Offer | None:
     """A lossy codec on the pictures, the other inputs as they are."""
     name = f"offload:{action.codec}"
-    why = given.why_not(action.accuracy_drop, highest(action)) or ("" if given.ours else PLAIN_ONLY)
+    why, row = "", None
     pictures = [key for key, array in given.golden.items() if codecs.takes(action.codec, array)]
     try:
-        row = None if why else codecs.measure(action.codec, [given.golden[key] for key in pictures])
+        row = codecs.measure(action.codec, [given.golden[key] for key in pictures])
     except EdgekitError as error:  # its package is missing, or the example is no picture
         why = error.told
-        row = None
     if row is None or not pictures:
         given.left_out[name] = why or f"no input is a picture that {action.codec} takes"
         return None
@@ -78,7 +77,7 @@ def _picture(given: Given, local: Local, action: Action, least_bytes: int) -> Of
     if row.bytes >= least_bytes:
         given.left_out[name] = f"{row.bytes} bytes here, a lossless codec sends {least_bytes}"
         return None
-    return whole(given, lossy(_cost(row, local), action), dict.fromkeys(pictures, action.codec))
+    return whole(given, risk.losing(_cost(row, local), action), dict.fromkeys(pictures, action.codec))
 
 
 def _cost(row: codecs.Measured, local: Local) -> ActionCost:

@@ -18,9 +18,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 
-from edgekit_runtime import chain
 from edgekit_runtime.adaptive import ActionCost
-from edgekit_runtime.bundle import Bundle
+from edgekit_runtime.adaptive.listed import answer_of
 from edgekit_runtime.remote import ways
 from edgekit_runtime.remote.offer import FRAMING_BYTES, Closes, Given, Local, Offer, Run
 from edgekit_runtime.remote.offer_cascades import cascades
@@ -57,7 +56,7 @@ def offers(given: Given, run: Run) -> Offered:
     try:
         ms, sd_ms, outputs = measured(lambda: run(given.golden))
         down_bytes = sum(array.nbytes for array in outputs.values()) + FRAMING_BYTES
-        local = Local(run, ms, sd_ms, answer_of(given.bundle, given.graph, outputs), down_bytes)
+        local = Local(run, ms, sd_ms, _answer(given, outputs), down_bytes)
         found = tuple(_each(given, local))
     except BaseException:
         for piece in given.opened:
@@ -77,7 +76,7 @@ def _each(given: Given, local: Local) -> Iterator[Offer]:
     yield from cascades(given, local)
 
 
-def answer_of(bundle: Bundle, graph: str, outputs: Iterable[str]) -> tuple[str, ...]:
-    """The outputs that are the student's answer: all but what its early exits say."""
-    said_early = {item.output for item in chain.exits_of(bundle.manifest, graph)[:-1]}
-    return tuple(name for name in outputs if name not in said_early)
+def _answer(given: Given, outputs: Iterable[str]) -> tuple[str, ...]:
+    """The student's answer among the outputs of its run."""
+    wanted = answer_of(given.bundle.manifest, given.bundle.graph(given.graph))
+    return tuple(name for name in outputs if name in wanted)

@@ -22,8 +22,10 @@ import numpy as np
 
 from edgekit_runtime.adaptive import Controller, Policy, journal
 from edgekit_runtime.adaptive.controller import Settings
+from edgekit_runtime.cascade import FirstStudent, FirstStudents
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
+from edgekit_runtime.exits import CHECK_FRACTION
 from edgekit_runtime.remote.alarms import Alarms
 from edgekit_runtime.remote.answers import Result, Timing
 from edgekit_runtime.remote.client import Client, Credentials
@@ -35,7 +37,6 @@ from edgekit_runtime.remote.probe import LoadProbe, SystemProbe
 from edgekit_runtime.remote.watch import Watch
 
 if TYPE_CHECKING:
-    from edgekit_runtime.cascade import FirstStudent
     from edgekit_runtime.session import Session
 
 __all__ = ["AdaptiveSession", "Result", "Timing"]
@@ -63,8 +64,8 @@ class AdaptiveSession:
         settings: Settings | None = None,
         probe: LoadProbe | None = None,
         log: Path | None = None,
-        first: FirstStudent | None = None,
-        check_fraction: float = 0.02,
+        first: FirstStudent | Sequence[FirstStudent] = (),
+        check_fraction: float = CHECK_FRACTION,
     ) -> None:
         """Opens a channel; nothing is sent before the first request.
 
@@ -77,7 +78,7 @@ class AdaptiveSession:
             settings: Limits of the controller.
             probe: Reads the device; None: from the system.
             log: Every decision is written there (`edgekit why`).
-            first: The cheaper student of the bundle's cascades; closed with the session.
+            first: The cheaper students of the bundle's cascades; closed with the session.
             check_fraction: Share of early answers that the full student checks beside the requests (`watch`).
 
         Raises:
@@ -92,6 +93,7 @@ class AdaptiveSession:
         golden = first_sample(manifest, local.bundle.golden_inputs())
         if not golden:
             raise Refused("the bundle has no golden inputs to measure its actions with", remedy="convert it again")
+        students = FirstStudents((first,) if isinstance(first, FirstStudent) else first)
         self.local = local
         client = Client(server, credentials)
         dtypes = {tensor.name: tensor.dtype for tensor in local.inputs}
@@ -105,14 +107,14 @@ class AdaptiveSession:
                 engine=local.engine_name,
                 threads=local.threads,
                 policy=policy or Policy(),
-                first=first,
+                first=students,
             )
             made = offers(given, local.run)
         except BaseException:
             client.close()
             raise
         self._offers = {offer.cost.id: offer for offer in made.offers}
-        self._opened, self.left_out, self._first = made.opened, dict(made.left_out), first
+        self._opened, self.left_out, self._first = made.opened, dict(made.left_out), students
         self.controller = Controller([offer.cost for offer in made.offers], policy or Policy(), settings=settings)
         self._log = journal.Writer(log, self.controller.actions, local.bundle.bundle_id) if log else None
         self._probe: LoadProbe = probe or SystemProbe(local.threads)
@@ -144,15 +146,14 @@ class AdaptiveSession:
 
         Args:
             inputs: Arrays by name, as `Session.run` takes them; with a cascade also those of its first student,
-                `first.NAME`, unless it takes the same. `encode` makes all of them.
+                `first.NAME` (of several `first.STUDENT.NAME`), unless it takes the same. `encode` makes all of them.
 
         Raises:
             InputMismatch: The inputs do not fit the student.
         """
         start = time.perf_counter()
         now = time.monotonic()
-        if self._first is not None:
-            inputs = self._first.paired(inputs)
+        inputs = self._first.paired(inputs)
         line = self._line
         with line.lock:
             if line.closed:
@@ -185,7 +186,7 @@ class AdaptiveSession:
         Raises:
             Refused: A bundle does not say how, or an item cannot be read.
         """
-        return self.local.encode(**items) | (self._first.encode(items) if self._first is not None else {})
+        return self.local.encode(**items) | self._first.encode(items)
 
     def run(self, inputs: Mapping[str, Any]) -> Arrays:
         """Outputs only."""
@@ -201,8 +202,7 @@ class AdaptiveSession:
         self._line.workers.shutdown(wait=True)
         for piece in self._opened:
             piece.close()
-        if self._first is not None:
-            self._first.close()
+        self._first.close()
         if self._log is not None:
             self._log.close()
         self.local.close()

@@ -5,7 +5,8 @@
 
 What an alarm closes, it closes for the rest of the session, with every action of the same operating point: the policy
 then leaves them out (`Policy.without`). A certificate on labels is not watched: which early answers are wrong shows
-only beside labels, and they may differ from the full answer more often than its risk.
+only beside labels, and they may differ from the full answer more often than its risk. `edgekit inspect` says which is
+watched.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Watch:
         self._places = {tensor.name: batch_place(tensor, axes) for tensor in inputs}
         self._full, self._submit, self._close = full, submit, close
         self._lock = threading.Lock()
-        watched = {offer.cost.id: offer for offer in offers if fraction and offer.point and not offer.point.labels}
+        watched = {offer.cost.id: offer for offer in offers if fraction and offer.point and not offer.point.unwatched}
         self._points = {name: offer.point.id for name, offer in watched.items() if offer.point}
         self.alarms = {
             name: DriftAlarm(offer.point.risk, _early_fraction(offer), sampled=fraction)

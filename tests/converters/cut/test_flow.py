@@ -67,6 +67,7 @@ def test_the_inputs_of_a_tail_are_those_that_its_steps_and_the_copied_steps_read
     makers = {name: step for step in flow.steps for name in step.outputs}
     for place in places(flow):
         stack = [n for s in flow.steps if s.name not in light and s.name not in place.steps_before for n in s.inputs]
+        stack += [name for name in flow.outputs if makers[name].name in light]  # the tail gives every answer
         read: set[str] = set()
         while stack:
             name = stack.pop()
@@ -168,3 +169,14 @@ def test_a_closed_tensor_is_no_split_point() -> None:
     shut = Flow(flow.steps, flow.inputs, flow.outputs, flow.bytes, {"d": "strings cannot be sent"})
     found = next(place for place in places(shut) if place.tensors == ("d",))
     assert isinstance(found, Place) and "strings" in found.reason
+
+
+def test_an_answer_made_of_inputs_alone_is_the_tails_and_the_tail_needs_these_inputs() -> None:
+    steps = (
+        Step("mean", ("in0",), ("side",), macs=0, fixed=False),
+        Step("a", ("in1",), ("x",), macs=5, fixed=True),
+        Step("b", ("x",), ("y",), macs=5, fixed=True),
+    )
+    flow = Flow(steps, ("in0", "in1"), ("y", "side"), {"in0": 3, "in1": 3, "x": 7, "y": 2, "side": 1})
+    (place,) = (place for place in places(flow) if not place.reason)
+    assert (place.tensors, place.tail_inputs, place.bytes) == (("x",), ("in0",), 7 + 3)

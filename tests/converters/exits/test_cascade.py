@@ -54,8 +54,8 @@ def test_exits_stay_when_a_cascade_comes_and_a_second_cascade_takes_the_place_of
     again, _ = calibrate_exits(
         made.root, tmp_path / "again.edge", Request(data, (0.4,), first=small), lambda line: None
     )
-    assert [point.id for point in again.manifest.operating_points] == ["an exit", "onnx.fp32.cascade.risk0.4"]
-    assert [action.operating_point for action in again.manifest.actions] == ["onnx.fp32.cascade.risk0.4"]
+    assert [point.id for point in again.manifest.operating_points] == ["an exit", "onnx.fp32.cascade.small.risk0.4"]
+    assert [action.operating_point for action in again.manifest.actions] == ["onnx.fp32.cascade.small.risk0.4"]
 
 
 def test_students_that_take_the_same_arrays_share_them(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_the_commands_certify_show_and_plan_a_cascade(tmp_path: Path, capsys: py
     planning = ["plan", str(out), "--device", "pi4", "--link", "rtt=20,mbps=8", "--json"]
     assert run([*planning, "--first", str(small)]) == 0
     unnamed = json.loads(capsys.readouterr().out)
-    assert {row["id"] for row in unnamed["actions"]} == {"local", "offload"}
+    assert {row["id"] for row in unnamed["actions"]} == {"local", "offload"}  # named, but no risk
     assert "max_risk" in unnamed["left_out"]["cascade:0.05"]
     planning += ["--policy", "max_risk=0.5"]
     assert run([*planning, "--first", str(small)]) == 0
@@ -153,7 +153,7 @@ def test_the_commands_certify_show_and_plan_a_cascade(tmp_path: Path, capsys: py
     assert planned["left_out"] == {}
     assert run(planning) == 0
     left = json.loads(capsys.readouterr().out)
-    assert "--first PATH of small" in left["left_out"]["cascade:0.05"]
+    assert "--first PATH, or first=PATH of small" in left["left_out"]["cascade:0.05"]
     assert not any(row["id"].startswith("cascade") for row in left["actions"])
     other = student(tmp_path / "other.edge", WEIGHTS[:SEEN] + 1)
     assert run([*planning, "--first", str(other)]) == 3
@@ -161,3 +161,15 @@ def test_the_commands_certify_show_and_plan_a_cascade(tmp_path: Path, capsys: py
     lived = ["simulate", str(out), "--first", str(small), "--device", "pi4", "--trace", "rtt=20,mbps=8", "--json"]
     assert run([*lived, "--requests", "20", "--policy", "max_risk=0.5"]) == 0
     assert json.loads(capsys.readouterr().out)["lost"] == 0
+
+
+def test_a_command_that_certifies_nothing_ends_with_4_and_the_samples_needed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, big = students(tmp_path)
+    data = saved(tmp_path / "few.npz", requests(40, 1))
+    arguments = ["calibrate-exits", str(big), "--first", str(small), "--data", str(data), "--risk", "0.01"]
+    assert run([*arguments, "-o", str(tmp_path / "made.edge"), "--json"]) == 4
+    told = json.loads(capsys.readouterr().out)
+    assert "40 samples are too few" in told["error"]["message"] and "299 samples" in told["error"]["remedy"]
+    assert [row["samples_needed"] for row in told["operating_points"]] == [299]

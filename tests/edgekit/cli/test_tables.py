@@ -12,11 +12,11 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from edgekit.cli.bundle_tables import graph_table
+from edgekit.cli.bundle_tables import graph_table, operating_table, watch_lines, watches
 from edgekit.cli.commands.demo import _table
 from edgekit.cli.output import Output
 from edgekit_runtime import open_bundle
-from edgekit_runtime.manifest import Manifest, Quality
+from edgekit_runtime.manifest import First, Manifest, OperatingPoint, Quality
 from edgekit_runtime.testing import make_bundle
 
 
@@ -89,3 +89,37 @@ def test_no_two_steps_have_one_number_where_there_are_more_than_planned(capsys: 
         for label in "abcd":
             steps.advance(label)
     assert capsys.readouterr().err.split() == ["[1/2]", "a", "[2/2]", "b", "[3/3]", "c", "[4/4]", "d"]
+
+
+def test_each_operating_point_says_whether_a_drift_alarm_watches_it_and_how_often(tmp_path: Path, capsys) -> None:
+    from edgekit.cli.app import run
+
+    point = OperatingPoint(
+        id="exits", graph_chain=("onnx.fp32",), thresholds=(0.9,), risk=0.01, confidence_level=0.95, n=500,
+        empirical_risk=0.004, exit_fractions=(0.4, 0.35, 0.25), of="onnx.fp32",
+    )  # fmt: skip
+    first = First(name="small", bundle_id="0" * 64, graph="onnx.int8", sha256="b", output="y", shared=False)
+    points = (
+        point,
+        msgspec.structs.replace(point, id="labelled", labels=True, first=first),
+        msgspec.structs.replace(point, id="stream", steps="last"),
+    )
+    made = make_bundle(
+        tmp_path / "t.edge", change=lambda found: msgspec.structs.replace(found, operating_points=points)
+    )
+    with open_bundle(made) as bundle:
+        rows = {str(row["operating_point"]): row for row in watches(bundle.manifest)}
+        lines = shown(operating_table(bundle.manifest))
+        told = list(watch_lines(bundle.manifest))
+    assert {name: row["watched"] for name, row in rows.items()} == {"exits": True, "labelled": False, "stream": False}
+    assert rows["exits"]["check_fraction"] == 0.02
+    assert rows["exits"]["checked_requests_fraction"] == pytest.approx(0.015)  # of the 75 % that leave early
+    assert rows["labelled"]["checked_requests_fraction"] == 0.0 and "labels" in str(rows["labelled"]["reason"])
+    assert all(len(line) <= 80 for line in lines) and "watches" in "".join(lines)
+    assert len(told) == 3 and "1 early answer in 50" in told[0]
+    assert run(["inspect", str(made), "--json"]) == 0
+    assert [row["watched"] for row in msgspec.json.decode(capsys.readouterr().out)["drift_alarms"]] == [
+        True,
+        False,
+        False,
+    ]

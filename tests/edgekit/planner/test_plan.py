@@ -114,6 +114,7 @@ def cut(found: Manifest) -> Manifest:
     point = SplitPoint(
         id="onnx.fp32.middle",
         tensors=(WireTensor(name="h", dtype="int8", shape=("batch", 100)),),
+        of="onnx.fp32",
         tail_inputs=("x",),
         bytes=100,
         before=("onnx.fp32.seg0",),
@@ -122,6 +123,7 @@ def cut(found: Manifest) -> Manifest:
     certified = OperatingPoint(
         id="risk1",
         graph_chain=("onnx.fp32.seg0", "onnx.fp32.exit0", "onnx.fp32.seg1"),
+        of="onnx.fp32",
         thresholds=(0.9,),
         risk=0.01,
         confidence_level=0.95,
@@ -133,7 +135,10 @@ def cut(found: Manifest) -> Manifest:
         found,
         graphs=graphs,
         split_points=(point,),
-        exits=(Exit(id="e0", output="y", after="onnx.fp32.middle"),),
+        exits=(
+            Exit(id="e0", output="early", after="onnx.fp32.middle", graph="onnx.fp32.exit0", of="onnx.fp32"),
+            Exit(id="e1", output="y", of="onnx.fp32"),
+        ),
         operating_points=(certified,),
     )
 
@@ -156,14 +161,7 @@ def test_every_way_of_a_cut_bundle_has_its_cost(tmp_path: Path) -> None:
 
 
 def test_a_chain_that_hands_the_rest_to_the_server_costs_the_share_that_goes_on(tmp_path: Path) -> None:
-    def change(found: Manifest) -> Manifest:
-        found = cut(found)
-        (point,) = (msgspec.structs.replace(row, of="onnx.fp32") for row in found.split_points)
-        certified = msgspec.structs.replace(found.operating_points[0], of="onnx.fp32")
-        exits = (Exit(id="e0", output="y", after=point.id, of="onnx.fp32"), Exit(id="e1", output="y", of="onnx.fp32"))
-        return msgspec.structs.replace(found, split_points=(point,), operating_points=(certified,), exits=exits)
-
-    with open_bundle(make_bundle(tmp_path / "tiny.edge", change=change)) as bundle:
+    with open_bundle(make_bundle(tmp_path / "tiny.edge", change=cut)) as bundle:
         device, server = Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))
         rows = {row.id: row for row in actions_of(bundle, device, server)}
         seg0, exit0 = (device.of(bundle.graph(f"onnx.fp32.{name}")).ms for name in ("seg0", "exit0"))
@@ -179,14 +177,16 @@ def test_int8_on_a_float_wire_costs_the_accuracy_that_was_measured_for_this_very
         found = cut(found)
         (point,) = found.split_points
         tensors = (msgspec.structs.replace(point.tensors[0], dtype="float32"),)
-        points = tuple(msgspec.structs.replace(point, id=f"onnx.fp32.{n}", tensors=tensors) for n in ("a", "b", "c"))
+        points = tuple(
+            msgspec.structs.replace(point, id=f"onnx.fp32.{n}", tensors=tensors, of="onnx.fp32") for n in "abc"
+        )
         row = Action(id="", kind="split", graphs=(*point.before, *point.after), codec="int8-row", n=100)
         rows = (
             msgspec.structs.replace(row, id="split:onnx.fp32.c:int8-row"),
             msgspec.structs.replace(row, id="split:onnx.fp32.a:int8-row", accuracy_drop=0.01, interval_95=(0.0, 0.02)),
             msgspec.structs.replace(row, id="split:onnx.fp32.b:int8-row", accuracy_drop=-0.1, interval_95=(-0.2, 0.0)),
         )
-        return msgspec.structs.replace(found, split_points=points, actions=rows)
+        return msgspec.structs.replace(found, split_points=points, actions=rows, exits=(), operating_points=())
 
     with open_bundle(make_bundle(tmp_path / "tiny.edge", change=change)) as bundle:
         device, server = Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))
@@ -282,7 +282,7 @@ def test_codecs_and_copies_take_longer_on_a_slower_board(tmp_path: Path, monkeyp
     monkeypatch.setattr(codecs, "measure_all", lambda arrays: [seen])
     file = io.BytesIO()
     np.savez(file, x=np.ones((1, 4), np.float32))
-    made = make_bundle(tmp_path / "tiny.edge", change=cut, files={"golden/inputs.npz": file.getvalue()})
+    made = make_bundle(tmp_path / "tiny.edge", files={"golden/inputs.npz": file.getvalue()})
     with open_bundle(made) as bundle:
         server = Times(bundle, load("pi5"))
         rows = {
@@ -296,3 +296,13 @@ def test_codecs_and_copies_take_longer_on_a_slower_board(tmp_path: Path, monkeyp
         assert row.decode_ms == pytest.approx(0.5 * byte_work.slower_than_here(load("pi5")))
         assert found["offload"].encode_ms == pytest.approx(byte_work.serialise_ms(profile, 16))
     assert rows["pi-zero-2-w"]["offload:zstd"].encode_ms > 1.5 * rows["pi4"]["offload:zstd"].encode_ms
+
+
+def test_single_actions_are_told_at_a_link_and_load_that_were_looked_at() -> None:
+    grid = Grid(rtt_ms=(20,), bandwidth_mbps=(2.0, 8.0), device_load=(0.5,), server_load=(0.0,))
+    document = plan((LOCAL, OFFLOAD), grid).document()
+    assert document["at"] == {"rtt_ms": 20, "bandwidth_mbps": 8.0, "device_load": 0.5, "server_load": 0.0}
+    assert {row["id"]: row["predicted_ms"] for row in document["actions"]} == {
+        "local": 100.0,  # twice as long on a device that is half busy
+        "offload": pytest.approx(20 + 160 / 8 + 2),
+    }

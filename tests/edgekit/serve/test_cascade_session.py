@@ -255,13 +255,14 @@ def test_a_slim_bundle_keeps_the_cascade_of_the_graph_it_keeps(pair, tmp_path) -
 def test_a_session_a_plan_and_the_simulator_offer_the_same_lossy_actions(pair, policy) -> None:
     from edgekit.devices import load
     from edgekit.planner import actions_of, plan
+    from edgekit.planner.cascades import First
     from edgekit.planner.times import Times
     from edgekit.simulate import Setting, simulate
     from edgekit.simulate.traces import constant
 
     with er.open_bundle(pair[1]) as big, er.open_bundle(pair[0]) as small:
-        own = Times(small, load("pi4"))
-        rows = actions_of(big, Times(big, load("pi4")), Times(big, load("x86-vnni")), (small, own))
+        own = First(small, Times(small, load("pi4")))
+        rows = actions_of(big, Times(big, load("pi4")), Times(big, load("x86-vnni")), (own,))
     planned = plan(rows, policy=policy)
     study = simulate(Setting(rows, (constant(20, 10),), policy=policy, requests=5))
     with opened(pair, "127.0.0.1:1", policy=policy) as session:

@@ -232,3 +232,27 @@ def test_the_decision_tells_of_exits_and_lossy_wires_in_plain_words(whole, addre
     assert "else the tail on the server from stem on (50% of requests)" in then
     assert "sent as JPEG of quality 90" in words["offload:jpeg@90"]
     assert any("int8 with a scale a row" in text for text in words.values())
+
+
+@pytest.mark.parametrize("policy", [{}, {"max_risk": 1.0}])
+def test_a_session_and_a_plan_offer_the_same_actions_and_leave_out_the_same(whole, policy) -> None:
+    from edgekit.devices import load
+    from edgekit.planner import plan, price
+    from edgekit.planner.times import Times
+
+    with er.open_bundle(whole) as bundle:
+        priced = price(bundle, Times(bundle, load("pi4")), Times(bundle, load("x86-vnni")), graph=GRAPH)
+    planned = plan(priced.actions, policy=Policy(**policy))
+    with opened(whole, "grpc://127.0.0.1:1", **policy) as session:
+        mine = {row.id: row for row in session.controller.actions.actions}
+        theirs = {row.id: row for row in planned.actions.actions}
+        # Which lossless codecs of the inputs are worth it besides the smallest hangs on times of this very moment.
+        both = {name for name in mine if not name.startswith("offload") or "@" in name} | {"offload"}
+        assert both == {name for name in theirs if not name.startswith("offload") or "@" in name} | {"offload"}
+        assert {row.kind for row in mine.values()} >= ({"exit", "split"} if policy else {"split"})
+        for name in both:
+            same = ("kind", "bytes_up", "offload_fraction", "accuracy_drop", "highest_drop", "split_point", "depth")
+            assert [getattr(mine[name], field) for field in same] == [getattr(theirs[name], field) for field in same]
+        said = {**priced.left_out, **planned.left_out}
+        assert said.keys() == session.left_out.keys()
+        assert all(said[name] == why for name, why in session.left_out.items() if "bytes" not in why)

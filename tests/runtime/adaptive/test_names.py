@@ -32,6 +32,7 @@ def test_an_id_names_the_graph_only_where_it_is_not_the_local_one(local: str, su
     assert names.certified(cascade(), local) == f"cascade:0.01{suffix}"
     assert names.handed_over(POINT, local, CUT) == f"exit:0.01{suffix}:split:layer1"
     assert names.handed_over(cascade(), local) == f"cascade:0.01{suffix}:offload"
+    assert names.handed_over(cascade(), local, named=True) == f"cascade:small:0.01{suffix}:offload"
     assert names.cut(CUT, local) == f"split:layer1{suffix}"
 
 

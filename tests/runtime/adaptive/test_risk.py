@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from edgekit_runtime.adaptive import ActionCost, Policy
-from edgekit_runtime.adaptive.risk import may_lose, offered, why_not
+from edgekit_runtime.adaptive.risk import losing, loss, may_lose, offered, why_not
+from edgekit_runtime.manifest import Action, OperatingPoint
 
 LOCAL = ActionCost(id="local", kind="local", head_ms=50, accuracy_drop=0.03)
 ZSTD = ActionCost(id="offload:zstd", kind="offload", offload_fraction=1.0, codec="bitshuffle-zstd", accuracy_drop=0.03)
@@ -46,3 +48,17 @@ def test_the_upper_end_decides_and_what_is_left_out_has_its_reason(risk, ids) ->
 
 def test_a_loss_without_an_interval_counts_as_not_measured() -> None:
     assert why_not(0.0, None, Policy(max_risk=1.0)) == "what it costs in accuracy was not measured"
+
+
+def test_loss_is_counted_from_the_graph_that_runs_here() -> None:
+    point = OperatingPoint(
+        id="p", graph_chain=("g",), thresholds=(0.9,), risk=0.01, confidence_level=0.95, n=500, empirical_risk=0.004,
+        exit_fractions=(0.5, 0.5),
+    )  # fmt: skip
+    assert loss(None) == (0.0, 0.0)  # its gate is told by inspect
+    assert loss(point) == (0.004, 0.01)
+    codec = Action(id="a", kind="offload", graphs=("g",), codec="jpeg@90")
+    assert loss(codec) == (None, None)
+    assert loss(msgspec.structs.replace(codec, accuracy_drop=0.01, interval_95=(0.0, 0.02))) == (0.01, 0.02)
+    assert loss(msgspec.structs.replace(codec, accuracy_drop=-0.1, interval_95=(-0.2, -0.01))) == (0.0, 0.0)
+    assert losing(LOCAL, None).highest_drop == 0.0 and losing(EXIT, codec).highest_drop is None
