@@ -25,8 +25,9 @@ from edgekit_runtime.errors import EdgekitError, InputMismatch
 from edgekit_runtime.manifest import Tensor
 from edgekit_runtime.remote.alarms import Alarms
 from edgekit_runtime.remote.answers import Expected, Result, Timing, check, sizes_of
-from edgekit_runtime.remote.call import Call, Late, Reply
+from edgekit_runtime.remote.call import Call, Reply
 from edgekit_runtime.remote.client import Client
+from edgekit_runtime.remote.grpc_errors import Late
 from edgekit_runtime.remote.offer import Offer
 from edgekit_runtime.remote.watch import Watch
 from edgekit_runtime.remote.ways import Begun, joined

@@ -93,7 +93,7 @@ class AdaptiveSession:
         if not golden:
             raise Refused("the bundle has no golden inputs to measure its actions with", remedy="convert it again")
         self.local = local
-        client = Client(server, credentials)
+        client = Client(server, credentials, streams=ours)
         dtypes = {tensor.name: tensor.dtype for tensor in local.inputs}
         golden = {name: np.asarray(array, dtypes.get(name, array.dtype)) for name, array in golden.items()}
         try:
