@@ -76,8 +76,7 @@ class Plan:
     ping: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What one finished action took. Fields of a part that did not happen are None.
 
     Attributes:

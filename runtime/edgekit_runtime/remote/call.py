@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import Refused, Unreachable
 from edgekit_runtime.remote.lanes import Lane, Lanes
 
 
-@dataclasses.dataclass(frozen=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, eq=False):
     """An answer of the server.
 
     Attributes:
@@ -61,9 +61,8 @@ class Call:
     cancel()   from another one: `result` ends at once
     """
 
-    def __init__(self, lanes: Lanes, message: Any, timeout_s: float) -> None:
-        """Writes the message out: what is done before it leaves is no part of the round trip."""
-        self._lanes, self._data, self._id = lanes, message.SerializeToString(), message.id
+    def __init__(self, lanes: Lanes, data: bytes, request_id: str, timeout_s: float) -> None:
+        self._lanes, self._data, self._id = lanes, data, request_id
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._lane: Lane | None = None

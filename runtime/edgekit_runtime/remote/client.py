@@ -80,6 +80,9 @@ class Client:
             make = functools.partial(grpc.insecure_channel, self.address, options=_OPTIONS)
         self._metadata = (("authorization", f"Bearer {self.credentials.token}"),) if self.credentials.token else ()
         self._channel, self._lanes = make(), Lanes(make, self._metadata, streams=streams)
+        from edgekit_runtime.remote.writer import Writer  # which needs protobuf, as gRPC does
+
+        self._writer = Writer()
         self._calls: dict[str, Any] = {}
         self._count = itertools.count(1)
 
@@ -103,11 +106,9 @@ class Client:
             codec: By tensor name, for our own server only.
             timeout_s: Of the call, from when it is sent; it ends as unreachable then.
         """
-        from edgekit_runtime.remote import messages
-
         request_id = str(next(self._count))
-        message = messages.request(model, version, tensors, request_id=request_id, parameters=parameters, codec=codec)
-        return Call(self._lanes, message, timeout_s)
+        data = self._writer.write(model, version, tensors, request_id=request_id, parameters=parameters, codec=codec)
+        return Call(self._lanes, data, request_id, timeout_s)
 
     def call(self, model: str, tensors: Mapping[str, np.ndarray], **options: Any) -> Reply:
         """Sends a request and waits. Arguments as `request` has them.

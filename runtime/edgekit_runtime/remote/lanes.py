@@ -42,7 +42,13 @@ class Lanes:
             metadata: Of every call.
             streams: The server is ours: requests go by streams.
         """
+        from google.protobuf.message import DecodeError
+
+        from edgekit_runtime.remote.generated import open_inference_pb2 as pb
+
         self._make, self.metadata, self.streams = make, metadata, streams
+        self.grpc, self.broken = grpc_package(), DecodeError
+        self.kinds = {kind.DESCRIPTOR.name: kind.FromString for kind in (pb.ModelInferResponse, pb.ModelStreamInferResponse)}
         self.alarms = Alarms()  # of streams, which have no time limit for one answer of their own
         self._lock = threading.Lock()
         self._free: list[Lane] = []
@@ -120,7 +126,7 @@ class Lane:
             Late: The server refused for want of time, or the time is over.
             Refused: The server refuses this request, or its answer cannot be read.
         """
-        grpc = grpc_package()
+        grpc = self._lanes.grpc
         self._expired = False
         try:
             if not self._lanes.streams:
@@ -143,13 +149,9 @@ class Lane:
         return answer.infer_response, size
 
     def _read(self, kind: str, data: bytes) -> tuple[Any, int]:
-        from google.protobuf.message import DecodeError
-
-        from edgekit_runtime.remote.generated import open_inference_pb2 as pb
-
         try:
-            return getattr(pb, kind).FromString(data), len(data)
-        except DecodeError as error:
+            return self._lanes.kinds[kind](data), len(data)
+        except self._lanes.broken as error:
             raise Refused(f"the answer is no {kind}: {error}", remedy="look at the server") from error
 
     def _over_stream(self, data: bytes, timeout_s: float) -> bytes:

@@ -44,39 +44,6 @@ _MOST_AXES = 8
 _CODEC = "codec."
 
 
-def request(
-    model: str,
-    version: str,
-    tensors: Mapping[str, np.ndarray],
-    *,
-    request_id: str = "",
-    parameters: Mapping[str, Parameter] | None = None,
-    codec: Mapping[str, str] | None = None,
-) -> Any:
-    """A `ModelInferRequest`.
-
-    Args:
-        model: Name on the server.
-        version: Empty: the server's default.
-        tensors: By name; numeric.
-        request_id: Comes back with the answer.
-        parameters: Of the request.
-        codec: By tensor name, for our own server; the others travel plain.
-    """
-    message = pb.ModelInferRequest(model_name=model, model_version=version, id=request_id)
-    given = dict(parameters or {})
-    for name, array in tensors.items():
-        chosen = codec.get(name, "none") if codec else "none"
-        message.inputs.add(name=name, datatype=datatype(array.dtype), shape=array.shape)
-        if chosen == "none":
-            message.raw_input_contents.append(array.tobytes())
-        else:
-            message.raw_input_contents.append(codecs.encode(chosen, array))
-            given[f"codec.{name}"] = chosen
-    put(message.parameters, given)
-    return message
-
-
 def response(
     asked: Any, tensors: Mapping[str, np.ndarray], parameters: Mapping[str, Parameter], version: str = ""
 ) -> Any:
