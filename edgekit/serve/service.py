@@ -19,6 +19,7 @@ from edgekit_runtime.errors import EdgekitError, InputMismatch, Refused
 from edgekit_runtime.remote import messages
 from edgekit_runtime.remote.generated import open_inference_pb2 as pb
 from edgekit_runtime.remote.grpc_errors import RETRY_AFTER
+from edgekit_runtime.remote.writer import Writer, streamed
 
 NO_ENTRY = "token missing or wrong"  # one text for both: a guess learns nothing
 STREAM = "ModelStreamInfer"
@@ -31,7 +32,7 @@ class Service:
     def __init__(self, models: Models, batchers: Mapping[str, Queue], metrics: Metrics, version: str) -> None:
         self._models, self._batchers, self._metrics, self._version = models, batchers, metrics, version
         self.draining = False
-        self._streams = Streams()
+        self._streams, self._writer = Streams(), Writer()
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The methods of the protocol."""
@@ -41,7 +42,6 @@ class Service:
             "ModelReady": (self.model_ready, pb.ModelReadyRequest, pb.ModelReadyResponse),
             "ServerMetadata": (self.metadata, pb.ServerMetadataRequest, pb.ServerMetadataResponse),
             "ModelMetadata": (self.model_metadata, pb.ModelMetadataRequest, pb.ModelMetadataResponse),
-            "ModelInfer": (self.infer, pb.ModelInferRequest, pb.ModelInferResponse),
         }
         methods = {
             name: grpc.unary_unary_rpc_method_handler(
@@ -49,10 +49,13 @@ class Service:
             )
             for name, (handler, kind, answered) in table.items()
         }
+        # The answers of these two are bytes already (`writer`).
+        methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(
+            self.infer, request_deserializer=pb.ModelInferRequest.FromString
+        )
         methods[STREAM] = grpc.stream_stream_rpc_method_handler(
             self.stream,
             request_deserializer=pb.ModelInferRequest.FromString,
-            response_serializer=pb.ModelStreamInferResponse.SerializeToString,
         )
         return grpc.method_handlers_generic_handler("inference.GRPCInferenceService", methods)
 
@@ -102,12 +105,12 @@ class Service:
                 if request is grpc.aio.EOF:
                     return
                 row.idle_s = math.inf
-                await context.write(pb.ModelStreamInferResponse(infer_response=await self.infer(request, context)))
+                await context.write(streamed(await self.infer(request, context)))
                 row.idle_s = time.monotonic()
             await context.abort(grpc.StatusCode.UNAVAILABLE, STOPPING)
 
-    async def infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
-        """One request."""
+    async def infer(self, request: Any, context: grpc.aio.ServicerContext) -> bytes:
+        """One request; the answer is written out."""
         start = time.monotonic()
         try:
             answer = await self._answer(request, start)
@@ -125,7 +128,7 @@ class Service:
             await self._refuse(request, context, grpc.StatusCode.INTERNAL, error.told)
         return answer
 
-    async def _answer(self, request: Any, start: float) -> Any:
+    async def _answer(self, request: Any, start: float) -> bytes:
         model = self._models.get(request.model_name, request.model_version)
         parameters = messages.read_parameters(request.parameters)
         meant = str(parameters.get("sha256", model.sha256))
@@ -138,15 +141,14 @@ class Service:
         batcher = self._batchers[model.name]
         answer = await batcher.submit(tensors, left)
         residence_ms = (time.monotonic() - start) * 1e3
-        told: dict[str, messages.Parameter] = {
+        told = {
             "residence_ms": residence_ms,
             "queue_ms": answer.queue_ms,
             "queue_length": answer.queue_length,
             "batch": answer.batch,
-            "sha256": meant,
         }
         try:
-            made = messages.response(request, answer.tensors, told, model.version)
+            made = self._writer.response(request, answer.tensors, told, meant, model.version)
         except Refused as error:  # an output that does not exist was asked for
             raise InputMismatch(error.message, remedy=error.remedy) from error
         # Counted when the answer is on its way.

@@ -184,10 +184,18 @@ class Controller:
         if not self._runs:
             self._free_s = -math.inf
 
-    def sent(self, now_s: float, action_id: str, samples: int = 1) -> int:
-        """Says that a request is on its way to the server. Returns a number for `back` or `gave_up`."""
+    def sent(self, now_s: float, action_id: str, samples: int = 1, link: Link | None = None) -> int:
+        """Says that a request is on its way to the server. Returns a number for `back` or `gave_up`.
+
+        Args:
+            now_s: Monotonic.
+            action_id: Of the action that sends.
+            samples: In the request.
+            link: As read for its decision, which is as good as a new reading; None, or others are out: it is read.
+        """
         action = self.actions[action_id]
-        link = self.link.read(now_s)
+        if link is None or not link.up or self._flights:
+            link = self.link.read(now_s)
         flight = _Flight(now_s, action, 0.0, samples)
         flight.expected_ms = link.rtt_ms + flight.bytes_up * 8e-3 / link.uplink_mbps
         self._sent += 1

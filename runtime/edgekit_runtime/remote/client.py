@@ -107,7 +107,7 @@ class Client:
             timeout_s: Of the call, from when it is sent; it ends as unreachable then.
         """
         request_id = str(next(self._count))
-        data = self._writer.write(model, version, tensors, request_id=request_id, parameters=parameters, codec=codec)
+        data = self._writer.request(model, version, tensors, request_id=request_id, parameters=parameters, codec=codec)
         return Call(self._lanes, data, request_id, timeout_s)
 
     def call(self, model: str, tensors: Mapping[str, np.ndarray], **options: Any) -> Reply:

@@ -279,7 +279,7 @@ class Exchange:
         )
         encode_ms = since(encode_start)
         with line.lock:
-            flight = line.controller.sent(time.monotonic(), cost.id, self._samples)
+            flight = line.controller.sent(time.monotonic(), cost.id, self._samples, self._plan.decision.link)
         return _Sent(call, self._remote, begun, flight, head_ms, encode_ms)
 
     def _expected(self, begun: Begun) -> Expected:

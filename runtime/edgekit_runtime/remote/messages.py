@@ -44,23 +44,6 @@ _MOST_AXES = 8
 _CODEC = "codec."
 
 
-def response(
-    asked: Any, tensors: Mapping[str, np.ndarray], parameters: Mapping[str, Parameter], version: str = ""
-) -> Any:
-    """A `ModelInferResponse` to a request; of the outputs asked for, or all."""
-    message = pb.ModelInferResponse(model_name=asked.model_name, model_version=version, id=asked.id)
-    wanted = [row.name for row in asked.outputs] or tensors
-    unknown = [name for name in wanted if name not in tensors]
-    if unknown:
-        raise Refused(f"there is no output {', '.join(unknown)}", remedy=f"there are: {', '.join(tensors)}")
-    for name in wanted:
-        array = tensors[name]
-        message.outputs.add(name=name, datatype=datatype(array.dtype), shape=array.shape)
-        message.raw_output_contents.append(array.tobytes())
-    put(message.parameters, parameters)
-    return message
-
-
 def read_request(message: Any, parameters: Mapping[str, Parameter]) -> Arrays:
     """The tensors of a request, decoded.
 

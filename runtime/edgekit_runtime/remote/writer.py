@@ -1,9 +1,9 @@
-"""Requests as bytes: what is the same from one request to the next is written once.
+"""Requests and answers as bytes: what is the same from one to the next is written once.
 
-    ModelInferRequest = head       names, datatypes, shapes, parameters that stay: kept by what they are
-                      + id
-                      + deadline   the one parameter that is another each time
-                      + contents   of each tensor, copied once, from the array to the message
+    message = head       names, datatypes, shapes, parameters that stay: kept by what they are
+            + id
+            + numbers    parameters that are others each time
+            + contents   of each tensor, copied once, from the array to the message
 
 Fields of a protobuf message may stand in any order, and a map may be given in pieces, so the parts are put one after
 the other as they are (protobuf, "Encoding": field order, last one wins).
@@ -11,34 +11,42 @@ the other as they are (protobuf, "Encoding": field order, last one wins).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from edgekit_runtime import codecs
+from edgekit_runtime.errors import Refused
 from edgekit_runtime.remote import messages
 from edgekit_runtime.remote.generated import open_inference_pb2 as pb
 
 DEADLINE = "deadline_ms"
 _MAX_KNOWN = 256
-_BYTES = 2  # the wire type of strings and bytes
+_BYTES = 2  # the wire type of strings, bytes and messages
+_NUMBER = struct.Struct("<d")
 
 
-def _tag(field: str) -> bytes:
-    return bytes([pb.ModelInferRequest.DESCRIPTOR.fields_by_name[field].number << 3 | _BYTES])
+def _tag(kind: Any, field: str, wire_type: int = _BYTES) -> bytes:
+    return bytes((kind.DESCRIPTOR.fields_by_name[field].number << 3 | wire_type,))
 
 
-_ID, _RAW = _tag("id"), _tag("raw_input_contents")
+_Key = tuple[object, ...]
+_Tags = tuple[bytes, bytes, bytes]  # id, raw contents, parameters
+_REQUEST: _Tags = tuple(_tag(pb.ModelInferRequest, name) for name in ("id", "raw_input_contents", "parameters"))  # type: ignore[assignment]
+_RESPONSE: _Tags = tuple(_tag(pb.ModelInferResponse, name) for name in ("id", "raw_output_contents", "parameters"))  # type: ignore[assignment]
+_ANSWER = _tag(pb.ModelStreamInferResponse, "infer_response")
+_DOUBLE, _INT = _tag(pb.InferParameter, "double_param", 1), _tag(pb.InferParameter, "int64_param", 0)
 
 
 class Writer:
-    """Of one client. Safe from several threads: two that write the same head at once write it twice."""
+    """Of one client or server. Safe from several threads: two that write the same head at once write it twice."""
 
     def __init__(self) -> None:
-        self._heads: dict[tuple[object, ...], bytes] = {}
+        self._heads: dict[_Key, bytes] = {}
 
-    def write(
+    def request(
         self,
         model: str,
         version: str,
@@ -61,62 +69,104 @@ class Writer:
         Raises:
             InputMismatch: A dtype that the protocol does not have.
         """
-        given = dict(parameters or {})
-        deadline = given.pop(DEADLINE, None)
-        chosen = dict(codec) if codec else {}
-        key = (
-            model,
-            version,
-            tuple([(name, array.dtype, array.shape) for name, array in tensors.items()]),
-            tuple([(name, type(value), value) for name, value in given.items()]),
-            tuple(chosen.items()),
-        )
+        given, codec = dict(parameters or {}), codec or {}
+        numbers = {DEADLINE: float(given.pop(DEADLINE))} if DEADLINE in given else {}
+        constant = tuple([(name, type(value), value) for name, value in given.items()])
+        key = (model, version, _specs(tensors), constant, tuple(codec.items()))
         head = self._heads.get(key)
         if head is None:
-            head = self._remembered(key, _head(model, version, tensors, given, chosen))
-        name = request_id.encode()
-        parts: list[Any] = [head, _ID, _length(len(name)), name]
-        if deadline is not None:
-            message = pb.ModelInferRequest()
-            messages.put(message.parameters, {DEADLINE: deadline})
-            parts.append(message.SerializeToString())
-        for name_of, array in tensors.items():
-            parts += _contents(array, chosen.get(name_of, "none"))
-        return b"".join(parts)
+            message = pb.ModelInferRequest(model_name=model, model_version=version)
+            coded = {f"codec.{name}": codec[name] for name in tensors if codec.get(name, "none") != "none"}
+            head = self._kept(key, message, message.inputs, tensors, given | coded)
+        data = {
+            name: codecs.encode(codec[name], array) if codec.get(name, "none") != "none" else array
+            for name, array in tensors.items()
+        }
+        return _written(head, _REQUEST, request_id, numbers, data.values())
 
-    def _remembered(self, key: tuple[object, ...], head: bytes) -> bytes:
+    def response(
+        self, asked: Any, tensors: Mapping[str, np.ndarray], numbers: Mapping[str, float], sha256: str, version: str = ""
+    ) -> bytes:
+        """A `ModelInferResponse` to a request; of the outputs asked for, or all.
+
+        Args:
+            asked: The `ModelInferRequest`.
+            tensors: By name.
+            numbers: Parameters; 0 or more.
+            sha256: One that stays: of the graph that was meant.
+            version: Of the model.
+
+        Raises:
+            Refused: An output that does not exist was asked for.
+        """
+        if asked.outputs:
+            wanted = [row.name for row in asked.outputs]
+            unknown = [name for name in wanted if name not in tensors]
+            if unknown:
+                raise Refused(f"there is no output {', '.join(unknown)}", remedy=f"there are: {', '.join(tensors)}")
+            tensors = {name: tensors[name] for name in wanted}
+        key = (asked.model_name, version, _specs(tensors), sha256)
+        head = self._heads.get(key)
+        if head is None:
+            message = pb.ModelInferResponse(model_name=asked.model_name, model_version=version)
+            head = self._kept(key, message, message.outputs, tensors, {"sha256": sha256})
+        return _written(head, _RESPONSE, asked.id, numbers, tensors.values())
+
+    def _kept(
+        self,
+        key: _Key,
+        message: Any,
+        rows: Any,
+        tensors: Mapping[str, np.ndarray],
+        parameters: Mapping[str, messages.Parameter],
+    ) -> bytes:
+        """The head, written and remembered."""
+        for name, array in tensors.items():
+            rows.add(name=name, datatype=messages.datatype(array.dtype), shape=array.shape)
+        messages.put(message.parameters, parameters)
         if len(self._heads) >= _MAX_KNOWN:
             self._heads.clear()
+        head: bytes = message.SerializeToString()
         self._heads[key] = head
         return head
 
 
-def _head(
-    model: str,
-    version: str,
-    tensors: Mapping[str, np.ndarray],
-    parameters: Mapping[str, messages.Parameter],
-    codec: Mapping[str, str],
+def streamed(response: bytes) -> bytes:
+    """A `ModelInferResponse` as a `ModelStreamInferResponse`."""
+    return b"".join((_ANSWER, _length(len(response)), response))
+
+
+def _specs(tensors: Mapping[str, np.ndarray]) -> _Key:
+    return tuple([(name, array.dtype, array.shape) for name, array in tensors.items()])
+
+
+def _written(
+    head: bytes, tags: _Tags, name: str, numbers: Mapping[str, float], contents: Iterable[bytes | np.ndarray]
 ) -> bytes:
-    message = pb.ModelInferRequest(model_name=model, model_version=version)
-    for name, array in tensors.items():
-        message.inputs.add(name=name, datatype=messages.datatype(array.dtype), shape=array.shape)
-    named = {f"codec.{name}": codec[name] for name in tensors if codec.get(name, "none") != "none"}
-    messages.put(message.parameters, {**parameters, **named})
-    return message.SerializeToString()  # type: ignore[no-any-return]
+    tag_id, tag_raw, tag_parameters = tags
+    told = name.encode()
+    parts: list[Any] = [head, tag_id, _length(len(told)), told]
+    for key, value in numbers.items():
+        row = _parameter(key, value)
+        parts += (tag_parameters, _length(len(row)), row)
+    for data in contents:
+        if isinstance(data, bytes):
+            parts += (tag_raw, _length(len(data)), data)
+        else:
+            array = data if data.flags.c_contiguous else np.ascontiguousarray(data)
+            parts += (tag_raw, _length(array.nbytes), array.data)
+    return b"".join(parts)
 
 
-def _contents(array: np.ndarray, codec: str) -> tuple[Any, ...]:
-    if codec != "none":
-        data = codecs.encode(codec, array)
-        return _RAW, _length(len(data)), data
-    if not array.flags.c_contiguous:
-        array = np.ascontiguousarray(array)
-    return _RAW, _length(array.nbytes), array.data
+def _parameter(name: str, value: float) -> bytes:
+    """An entry of the map of parameters: field 1 is the key, field 2 an `InferParameter`."""
+    number = _INT + _length(value) if isinstance(value, int) else _DOUBLE + _NUMBER.pack(value)
+    key = name.encode()
+    return b"".join((b"\x0a", _length(len(key)), key, b"\x12", _length(len(number)), number))
 
 
 def _length(size: int) -> bytes:
-    """A number as protobuf writes lengths: 7 bits a byte, the low ones first."""
+    """A number, 0 or more, as protobuf writes it: 7 bits a byte, the low ones first."""
     if size < 0x80:
         return bytes((size,))
     found = bytearray()
