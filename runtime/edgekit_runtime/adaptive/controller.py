@@ -290,7 +290,9 @@ class Controller:
         """Only over an idle uplink, and only where something may be sent at all."""
         again = self.link.doubts or now_s - self._pinged_s >= self.settings.ping_every_s
         due = again and not self._flights and link.up
-        if not due or all(self.actions.rows[place][ROUND_TRIP] == 0.0 for place in open_places(self.actions, self.policy)):
+        if not due or all(
+            self.actions.rows[place][ROUND_TRIP] == 0.0 for place in open_places(self.actions, self.policy)
+        ):
             return False
         self._pinged_s = now_s
         return True

@@ -15,7 +15,6 @@ from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import Refused
 from edgekit_runtime.manifest import Tensor
 
-
 _FEW = 64
 
 

@@ -48,7 +48,9 @@ class Lanes:
 
         self._make, self.metadata, self.streams = make, metadata, streams
         self.grpc, self.broken = grpc_package(), DecodeError
-        self.kinds = {kind.DESCRIPTOR.name: kind.FromString for kind in (pb.ModelInferResponse, pb.ModelStreamInferResponse)}
+        self.kinds = {
+            kind.DESCRIPTOR.name: kind.FromString for kind in (pb.ModelInferResponse, pb.ModelStreamInferResponse)
+        }
         self.alarms = Alarms()  # of streams, which have no time limit for one answer of their own
         self._lock = threading.Lock()
         self._free: list[Lane] = []

@@ -20,7 +20,6 @@ import numpy as np
 from edgekit_runtime import codecs
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import InputMismatch, Refused, UsageError
-from edgekit_runtime.remote.generated import open_inference_pb2 as pb
 
 Parameter = bool | int | float | str
 
@@ -110,21 +109,23 @@ def _read(rows: Sequence[Any], raw: Sequence[bytes], chosen: Mapping[str, str]) 
         raise InputMismatch(f"{len(rows)} tensors with {len(raw)} raw contents", remedy="one for each tensor")
     found: Arrays = {}
     for place, row in enumerate(rows):
-        if row.name in found:
-            raise InputMismatch(f"tensor {row.name!r} is there twice", remedy="send it once")
-        if row.datatype not in DATATYPES or len(row.shape) > _MOST_AXES:
+        name, datatype, shape = row.name, row.datatype, tuple(row.shape)
+        if name in found:
+            raise InputMismatch(f"tensor {name!r} is there twice", remedy="send it once")
+        kind = _DTYPES.get(datatype)
+        if kind is None or len(shape) > _MOST_AXES:
             raise InputMismatch(
-                f"tensor {row.name!r} has datatype {row.datatype[:20]!r} and {len(row.shape)} axes",
+                f"tensor {name!r} has datatype {datatype[:20]!r} and {len(shape)} axes",
                 remedy=f"one of {', '.join(DATATYPES)} and at most {_MOST_AXES} axes",
             )
-        kind, shape = _DTYPES[row.datatype], tuple(row.shape)
-        codec = chosen.get(row.name, "none") if chosen else "none"
         if not raw:
-            found[row.name] = _typed(row, kind.name, shape)
-        elif codec == "none" and min(shape, default=0) >= 0 and len(raw[place]) == math.prod(shape) * kind.itemsize:
-            found[row.name] = np.frombuffer(raw[place], kind).reshape(shape)
+            found[name] = _typed(row, kind.name, shape)
+            continue
+        data, codec = raw[place], chosen.get(name, "none") if chosen else "none"
+        if codec == "none" and min(shape, default=0) >= 0 and len(data) == math.prod(shape) * kind.itemsize:
+            found[name] = np.frombuffer(data, kind).reshape(shape)
         else:
-            found[row.name] = _tensor(row.name, codec, raw[place], kind.name, shape)
+            found[name] = _tensor(name, codec, data, kind.name, shape)
     return found
 
 

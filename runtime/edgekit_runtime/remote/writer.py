@@ -85,7 +85,12 @@ class Writer:
         return _written(head, _REQUEST, request_id, numbers, data.values())
 
     def response(
-        self, asked: Any, tensors: Mapping[str, np.ndarray], numbers: Mapping[str, float], sha256: str, version: str = ""
+        self,
+        asked: Any,
+        tensors: Mapping[str, np.ndarray],
+        numbers: Mapping[str, float],
+        sha256: str,
+        version: str = "",
     ) -> bytes:
         """A `ModelInferResponse` to a request; of the outputs asked for, or all.
 
