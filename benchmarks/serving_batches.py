@@ -97,7 +97,7 @@ def _curve(path: Path, graph: str, lengths: tuple[int, ...]) -> str:
         "wait ms",
         "requests a second",
         "of batch 1",
-        "engine alone: ms a sample, of batch 1",
+        "engine alone: CPU ms a sample, of batch 1",
         "server's CPU ms a request",
         "p50 ms",
         "p99 ms",
@@ -106,7 +106,7 @@ def _curve(path: Path, graph: str, lengths: tuple[int, ...]) -> str:
 
 
 def _alone(path: Path, graph: str, requests: list[dict[str, np.ndarray]]) -> dict[int, tuple[float, float]]:
-    """By batch: ms a sample of the tail alone on one thread, and how many times less that is than at batch 1.
+    """By batch: CPU ms a sample of the tail alone on one thread, and how many times less that is than at batch 1.
 
     Of several lengths the mean: only requests of one length are joined.
     """
@@ -120,7 +120,9 @@ def _alone(path: Path, graph: str, requests: list[dict[str, np.ndarray]]) -> dic
                 for number, row in enumerate(requests)
             }
             seen = alternate(
-                {f"{key}": lambda inputs=inputs: tail.run(inputs) for key, inputs in joined.items()}, ALONE_SECONDS
+                {f"{key}": lambda inputs=inputs: tail.run(inputs) for key, inputs in joined.items()},
+                ALONE_SECONDS,
+                clock=time.thread_time_ns,
             )
     ms = {
         size: statistics.mean(seen[f"{(size, number)}"].median_ms / size for number in range(len(requests)))

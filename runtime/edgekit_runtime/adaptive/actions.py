@@ -141,6 +141,8 @@ class ActionSet:
         self.terms = np.array([_terms(action) for action in self.actions])
         own = [[a.head_sd_ms**2, a.offload_fraction * a.tail_sd_ms**2] for a in self.actions]
         self.squares = np.hstack((self.terms**2, np.array(own)))
+        self.terms.setflags(write=False)
+        self.squares.setflags(write=False)
         # The same as plain numbers: for one request of a few actions numpy costs several times what it saves.
         self.rows: tuple[tuple[float, ...], ...] = tuple(map(tuple, self.terms.tolist()))
         self.square_rows: tuple[tuple[float, ...], ...] = tuple(map(tuple, self.squares.tolist()))

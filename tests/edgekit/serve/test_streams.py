@@ -10,8 +10,10 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-grpc = pytest.importorskip("grpc", reason="gRPC is not installed: pip install 'edgekit[server]'")
+pytest.importorskip("grpc", reason="gRPC is not installed: pip install 'edgekit[server]'")
 pytest.importorskip("prometheus_client", reason="prometheus_client is not installed: pip install 'edgekit[server]'")
+
+import grpc
 
 from edgekit_runtime.errors import Refused, Unreachable
 from edgekit_runtime.remote import lanes, messages
