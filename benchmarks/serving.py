@@ -98,7 +98,7 @@ def _round_trip(folder: Path) -> str:
     echoes = {kind: Echo(kind) for kind in ("thread pool", "asyncio")}
     bundle = bundle_of(folder, WIDTH, 4)
     served = Served(bundle)
-    client = Client(served.url)
+    client = Client(served.url, streams=True)
     calls = {f"bare gRPC echo, {kind} server": lambda e=echo: e.call(data) for kind, echo in echoes.items()}
     there: list[bool] = []
     with _far(bundle, served.url) as session:

@@ -2,7 +2,8 @@
 
 Clients, server and engine share the machine's cores. The servers stand side by side and are stormed in turns, an order
 drawn anew each round, so that a busy neighbour meets them all alike. Beside the rate stands the processor time that the
-server spends on a request: it does not depend on neighbours.
+server spends on a request: it does not depend on neighbours. And beside that what the engine alone gains from batches:
+the tail in this process, one thread, no server and no clients. Joining requests cannot gain more than that.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import psutil
 
 import edgekit
 import edgekit_runtime as er
+from benchmarks.alternate import alternate
 from benchmarks.minilm import DYNAMIC
 from benchmarks.page import table, target
 from benchmarks.serving import Served
@@ -26,10 +28,21 @@ from edgekit.students import data, minilm
 from edgekit_runtime.chain import Chain
 from edgekit_runtime.remote.client import Client, Late
 
-CLIENTS, SECONDS, ROUNDS = 8, 1.0, 3
+CLIENTS, SECONDS, ROUNDS, ALONE_SECONDS = 8, 1.0, 3, 4.0
 MIXED = (16, 20, 24, 32)
 PLACE = "model.encoder.layer.2"  # after three of six layers
-SETTINGS = ((1, 0.0), (2, 2.0), (4, 0.0), (4, 2.0), (8, 0.0), (8, 2.0), (8, 5.0), (16, 2.0))
+# Largest batch, wait ms, workers. With one worker what arrives while it runs is the next batch.
+SETTINGS = (
+    (1, 0.0, 2),
+    (1, 0.0, 1),
+    (2, 2.0, 2),
+    (4, 0.0, 2),
+    (4, 2.0, 2),
+    (8, 2.0, 2),
+    (4, 0.0, 1),
+    (8, 0.0, 1),
+    (8, 2.0, 1),
+)
 
 
 def converted(folder: Path) -> Path:
@@ -66,7 +79,8 @@ def run(folder: Path) -> str:
 def _curve(path: Path, graph: str, lengths: tuple[int, ...]) -> str:
     model, requests = _requests(path, graph, lengths)
     servers = [
-        Served(path, 0, "--batch", str(most), "--wait-ms", str(wait), "--limit-ms", "5000") for most, wait in SETTINGS
+        Served(path, 0, *f"--batch {most} --wait-ms {wait} --workers {workers} --limit-ms 5000".split())
+        for most, wait, workers in SETTINGS
     ]
     seen: list[list[tuple[float, float, list[float]]]] = [[] for _ in servers]
     order = list(range(len(servers)))
@@ -78,26 +92,59 @@ def _curve(path: Path, graph: str, lengths: tuple[int, ...]) -> str:
                 seen[place].append(found)
     for server in servers:
         server.kill(signal.SIGTERM)
+    alone = _alone(path, graph, requests)
     rates = [statistics.median(rate for rate, _, _ in rows) for rows in seen]
     costs = [statistics.median(cost for _, cost, _ in rows) for rows in seen]
+    best = max(rate for (most, _, _), rate in zip(SETTINGS, rates, strict=True) if most == 1)
     lines = []
-    for (most, wait), rate, cost, rows in zip(SETTINGS, rates, costs, seen, strict=True):
+    for (most, wait, workers), rate, cost, rows in zip(SETTINGS, rates, costs, seen, strict=True):
         times = [ms for _, _, part in rows for ms in part]
-        gain = rate / rates[0]
+        gain = rate / best
         verdict = target(">= 1.3x", gain >= 1.3) if most > 1 and rate == max(rates) else ("", "")
         p50, p99 = np.quantile(times, (0.5, 0.99))
         ratio = f"{gain:.2f}x"
-        lines.append((most, wait, f"{rate:.0f}", ratio, f"{cost:.2f}", f"{p50:.1f}", f"{p99:.1f}", *verdict))
+        engine = f"{alone[most][0]:.2f} ms, {alone[most][1]:.2f}x"
+        lines.append(
+            (most, wait, workers, f"{rate:.0f}", ratio, engine, f"{cost:.2f}", f"{p50:.1f}", f"{p99:.1f}", *verdict)
+        )
     head = (
         "largest batch",
         "wait ms",
+        "workers",
         "requests a second",
-        "of batch 1",
+        "of the best without batches",
+        "engine alone: CPU ms a sample, of batch 1",
         "server's CPU ms a request",
         "p50 ms",
         "p99 ms",
     )
     return table((*head, "target", ""), lines)
+
+
+def _alone(path: Path, graph: str, requests: list[dict[str, np.ndarray]]) -> dict[int, tuple[float, float]]:
+    """By batch: CPU ms a sample of the tail alone on one thread, and how many times less that is than at batch 1.
+
+    Of several lengths the mean: only requests of one length are joined.
+    """
+    sizes = sorted({most for most, _, _ in SETTINGS})
+    with er.open_bundle(path) as bundle:
+        point = next(row for row in bundle.manifest.split_points if row.of == graph and row.place == PLACE)
+        with Chain(bundle, graph, start=point.id, threads=1) as tail:
+            joined = {
+                (size, number): {name: np.concatenate([array] * size) for name, array in row.items()}
+                for size in sizes
+                for number, row in enumerate(requests)
+            }
+            seen = alternate(
+                {f"{key}": lambda inputs=inputs: tail.run(inputs) for key, inputs in joined.items()},
+                ALONE_SECONDS,
+                clock=time.thread_time_ns,
+            )
+    ms = {
+        size: statistics.mean(seen[f"{(size, number)}"].median_ms / size for number in range(len(requests)))
+        for size in sizes
+    }
+    return {size: (ms[size], ms[1] / ms[size]) for size in sizes}
 
 
 def _requests(path: Path, graph: str, lengths: tuple[int, ...]) -> tuple[str, list[dict[str, np.ndarray]]]:
@@ -120,7 +167,7 @@ def storm(
     end = time.monotonic() + seconds
 
     def work(number: int) -> None:
-        client, step = Client(server.url), number
+        client, step = Client(server.url, streams=True), number
         while time.monotonic() < end:
             start = time.perf_counter()
             try:

@@ -110,7 +110,7 @@ async def serve(
             ("grpc.so_reuseport", 0),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ),
-        maximum_concurrent_rpcs=1024,
+        maximum_concurrent_rpcs=8192,  # a stream counts while it is open; what is admitted the batchers decide
     )
     server.add_generic_rpc_handlers((service.handlers(),))
     try:
@@ -120,7 +120,7 @@ async def serve(
         with _told(stop) as told:  # before anybody learns the port: an early SIGTERM ends it well, too
             started(port, scraped[0] if scraped else None)
             await told.wait()
-        service.draining = True
+        await service.drain()
         await server.stop(_GRACE_S)
         if scraped:
             scraped[1]()

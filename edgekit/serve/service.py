@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -13,12 +14,15 @@ import grpc
 from edgekit.serve.batcher import Overloaded, Queue
 from edgekit.serve.metrics import Metrics
 from edgekit.serve.models import Models
+from edgekit.serve.streams import STOPPING, Streams
 from edgekit_runtime.errors import EdgekitError, InputMismatch, Refused
 from edgekit_runtime.remote import messages
-from edgekit_runtime.remote.call import RETRY_AFTER
 from edgekit_runtime.remote.generated import open_inference_pb2 as pb
+from edgekit_runtime.remote.grpc_errors import RETRY_AFTER
+from edgekit_runtime.remote.writer import Writer, streamed
 
 NO_ENTRY = "token missing or wrong"  # one text for both: a guess learns nothing
+STREAM = "ModelStreamInfer"
 _Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
 
 
@@ -28,6 +32,7 @@ class Service:
     def __init__(self, models: Models, batchers: Mapping[str, Queue], metrics: Metrics, version: str) -> None:
         self._models, self._batchers, self._metrics, self._version = models, batchers, metrics, version
         self.draining = False
+        self._streams, self._writer = Streams(), Writer()
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The methods of the protocol."""
@@ -37,7 +42,6 @@ class Service:
             "ModelReady": (self.model_ready, pb.ModelReadyRequest, pb.ModelReadyResponse),
             "ServerMetadata": (self.metadata, pb.ServerMetadataRequest, pb.ServerMetadataResponse),
             "ModelMetadata": (self.model_metadata, pb.ModelMetadataRequest, pb.ModelMetadataResponse),
-            "ModelInfer": (self.infer, pb.ModelInferRequest, pb.ModelInferResponse),
         }
         methods = {
             name: grpc.unary_unary_rpc_method_handler(
@@ -45,6 +49,14 @@ class Service:
             )
             for name, (handler, kind, answered) in table.items()
         }
+        # The answers of these two are bytes already (`writer`).
+        methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(
+            self.infer, request_deserializer=pb.ModelInferRequest.FromString
+        )
+        methods[STREAM] = grpc.stream_stream_rpc_method_handler(
+            self.stream,
+            request_deserializer=pb.ModelInferRequest.FromString,
+        )
         return grpc.method_handlers_generic_handler("inference.GRPCInferenceService", methods)
 
     async def live(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
@@ -80,8 +92,25 @@ class Service:
                 rows.add(name=tensor.name, datatype=messages.datatype(_dtype(tensor.dtype)), shape=shape)
         return answer
 
-    async def infer(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
-        """One request."""
+    async def drain(self) -> None:
+        """Takes nothing new: streams that wait for a request are ended, the others when theirs is answered."""
+        self.draining = True
+        await self._streams.end()
+
+    async def stream(self, requests: Any, context: grpc.aio.ServicerContext) -> None:
+        """Many requests, one after the other. One that is refused ends the stream as it would end a unary call."""
+        with self._streams.one(context) as row:
+            while not self.draining:
+                request = await context.read()
+                if request is grpc.aio.EOF:
+                    return
+                row.idle_s = math.inf
+                await context.write(streamed(await self.infer(request, context)))
+                row.idle_s = time.monotonic()
+            await context.abort(grpc.StatusCode.UNAVAILABLE, STOPPING)
+
+    async def infer(self, request: Any, context: grpc.aio.ServicerContext) -> bytes:
+        """One request; the answer is written out."""
         start = time.monotonic()
         try:
             answer = await self._answer(request, start)
@@ -99,7 +128,7 @@ class Service:
             await self._refuse(request, context, grpc.StatusCode.INTERNAL, error.told)
         return answer
 
-    async def _answer(self, request: Any, start: float) -> Any:
+    async def _answer(self, request: Any, start: float) -> bytes:
         model = self._models.get(request.model_name, request.model_version)
         parameters = messages.read_parameters(request.parameters)
         meant = str(parameters.get("sha256", model.sha256))
@@ -112,15 +141,14 @@ class Service:
         batcher = self._batchers[model.name]
         answer = await batcher.submit(tensors, left)
         residence_ms = (time.monotonic() - start) * 1e3
-        told: dict[str, messages.Parameter] = {
+        told = {
             "residence_ms": residence_ms,
             "queue_ms": answer.queue_ms,
             "queue_length": answer.queue_length,
             "batch": answer.batch,
-            "sha256": meant,
         }
         try:
-            made = messages.response(request, answer.tensors, told, model.version)
+            made = self._writer.response(request, answer.tensors, told, meant, model.version)
         except Refused as error:  # an output that does not exist was asked for
             raise InputMismatch(error.message, remedy=error.remedy) from error
         # Counted when the answer is on its way.
@@ -150,13 +178,14 @@ class Door(grpc.aio.ServerInterceptor):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, NO_ENTRY)
 
         self._refusal = grpc.unary_unary_rpc_method_handler(refuse)
+        self._stream_refusal = grpc.stream_stream_rpc_method_handler(refuse)
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Looks at the authorization of a call."""
         given = dict(details.invocation_metadata or ()).get("authorization", "")
         raw = given if isinstance(given, bytes) else given.encode()
         if not hmac.compare_digest(raw, self._wanted):
-            return self._refusal
+            return self._stream_refusal if details.method.endswith(f"/{STREAM}") else self._refusal
         return await continuation(details)
 
 

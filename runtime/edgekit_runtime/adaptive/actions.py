@@ -121,6 +121,9 @@ class ActionSet:
         terms: float64 [n, 7], multiplied by the state gives each term in ms.
         squares: float64 [n, 9], ms²: `terms` squared, to be multiplied by the state's variances; then the action's own
             variance of head and tail, to be multiplied by the squared slow-downs.
+        rows: `terms` as plain numbers.
+        square_rows: `squares` as plain numbers.
+        least_local_ms: Shortest device term of those that never leave the device.
         fallback: Index of the quickest action with the smallest `highest_drop` that never leaves the device.
     """
 
@@ -138,6 +141,11 @@ class ActionSet:
         self.terms = np.array([_terms(action) for action in self.actions])
         own = [[a.head_sd_ms**2, a.offload_fraction * a.tail_sd_ms**2] for a in self.actions]
         self.squares = np.hstack((self.terms**2, np.array(own)))
+        self.terms.setflags(write=False)
+        self.squares.setflags(write=False)
+        # The same as plain numbers: for one request of a few actions numpy costs several times what it saves.
+        self.rows: tuple[tuple[float, ...], ...] = tuple(map(tuple, self.terms.tolist()))
+        self.square_rows: tuple[tuple[float, ...], ...] = tuple(map(tuple, self.squares.tolist()))
         self.mixed = bool(np.any((self.offload > 0) & (self.offload < 1)))
         self.energy = np.array([_energy(action, self.power) for action in self.actions])
         self.server_cost = np.array([a.offload_fraction * (a.server_macs or a.server_ms) for a in self.actions])
@@ -149,9 +157,11 @@ class ActionSet:
         self.fallback = min(local, key=lambda place: (highest[place], self.terms[place, DEVICE]))
         self.local = np.array(local)
         self.remote = np.array([place for place, action in enumerate(self.actions) if action.leaves], np.intp)
+        self.least_local_ms = min(float(self.terms[place, DEVICE]) for place in local)
         self.admitted: dict[
             object, np.ndarray
         ] = {}  # by policy and samples: 0 where the policy allows an action, else inf
+        self.open_to: dict[object, tuple[int, ...]] = {}  # the same as the places of those that it allows
 
     def __len__(self) -> int:
         return len(self.actions)

@@ -47,9 +47,9 @@ class Decision:
         link: Link,
         load: Load,
         policy: Policy,
-        state: tuple[np.ndarray, np.ndarray] | None = None,
+        state: tuple[costs.Levels, costs.Levels] | None = None,
     ) -> None:
-        """Keeps `state`, where it is known already: what `costs.state` makes of link and load."""
+        """Keeps `state`, where it is known already: what `costs.levels` makes of link and load."""
         chosen = actions.actions[place]
         self.action: str = chosen.id
         self.kind: Kind = chosen.kind
@@ -92,8 +92,8 @@ class Decision:
     def moments(self, place: int | None = None) -> tuple[float, float]:
         """Mean (ms) and variance (ms²) of one action's time, the chosen one's by default."""
         place = self.place if place is None else place
-        theta, theta_variance = self._state or costs.state(self.link, self.load)
-        mean = float(self.actions.terms[place] @ theta)
+        theta, theta_variance = self._state or costs.levels(self.link, self.load)
+        mean = costs.mean_of(self.actions.rows[place], theta)
         return mean, costs.variance_of(self.actions, place, theta, theta_variance)
 
     def document(self) -> dict[str, Any]:
@@ -119,43 +119,43 @@ def choose(actions: Sequence[ActionCost] | ActionSet, link: Link, load: Load, po
         UsageError: The policy names a split point that no action has.
     """
     actions = compiled(actions)
-    state = theta, theta_variance = costs.state(link, load)
+    state = theta, theta_variance = costs.levels(link, load)
+    wanted = objective(load, policy)
+    if wanted == "latency":
+        place, ms = _quickest(actions, theta, open_places(actions, policy, load.samples))
+        if policy.deadline_ms is None or _surely(actions, place, ms, state, policy):
+            return Decision(actions, place, ms, link, load, policy, state)
     times = actions.terms @ theta
     barred = admitted(actions, policy, load.samples)
-    wanted = objective(load, policy)
-    if policy.deadline_ms is None:
-        if wanted == "latency":
-            place = int((times + barred).argmin())
-            return Decision(actions, place, float(times[place]), link, load, policy, state)
-        open_to = barred == 0
-    else:
-        if wanted == "latency":
-            place = int((times + barred).argmin())
-            if _surely(actions, place, times, theta, theta_variance, policy):
-                return Decision(actions, place, float(times[place]), link, load, policy, state)
-        spread2 = costs.variance(actions, theta, theta_variance)
+    open_to = barred == 0
+    if policy.deadline_ms is not None:
+        spread2 = costs.variance(actions, np.array(theta), np.array(theta_variance))
         margins = costs.margin(times, spread2, policy.deadline_ms) - barred
         open_to = (margins >= costs.margin_needed(policy.miss_probability)) & (barred == 0)
         if not open_to.any():
             # Beyond three standard deviations a miss is a miss, and the faster one misses by less.
             place = best(-np.maximum(margins, -3.0), times, barred == 0)
             return Decision(actions, place, float(times[place]), link, load, policy, state)
-    place = best(scores(actions, wanted, theta, times, load.samples), times, open_to)
+    place = best(scores(actions, wanted, np.array(theta), times, load.samples), times, open_to)
     return Decision(actions, place, float(times[place]), link, load, policy, state)
 
 
+def _quickest(actions: ActionSet, theta: costs.Levels, places: Sequence[int]) -> tuple[int, float]:
+    """Place and time of the quickest action of some."""
+    rows, found, least = actions.rows, -1, math.inf
+    for place in places:
+        ms = costs.mean_of(rows[place], theta)
+        if ms < least:
+            found, least = place, ms
+    return found, least
+
+
 def _surely(
-    actions: ActionSet,
-    place: int,
-    times: np.ndarray,
-    theta: np.ndarray,
-    theta_variance: np.ndarray,
-    policy: Policy,
+    actions: ActionSet, place: int, mean_ms: float, state: tuple[costs.Levels, costs.Levels], policy: Policy
 ) -> bool:
-    """Does the fastest action keep the deadline? Then no other has to be looked at."""
+    """Does the quickest action keep the deadline? Then no other has to be looked at."""
     assert policy.deadline_ms is not None
-    spread2 = costs.variance_of(actions, place, theta, theta_variance)
-    margin = costs.margin_of(float(times[place]), spread2, policy.deadline_ms)
+    margin = costs.margin_of(mean_ms, costs.variance_of(actions, place, *state), policy.deadline_ms)
     return margin >= costs.margin_needed(policy.miss_probability)
 
 
@@ -202,6 +202,19 @@ def admitted(actions: ActionSet, policy: Policy, samples: int = 1) -> np.ndarray
         # The full local run is what "never lose a request" rests on: it stays even where its risk is too large.
         known[actions.fallback] = 0.0
         actions.admitted[policy, samples] = known
+    return known
+
+
+def open_places(actions: ActionSet, policy: Policy, samples: int = 1) -> tuple[int, ...]:
+    """Places of the actions that the policy allows, in order. Kept as `admitted`.
+
+    Raises:
+        UsageError: As `admitted`.
+    """
+    key = policy, 1 if policy.max_bytes is None else samples
+    known = actions.open_to.get(key)
+    if known is None:
+        known = actions.open_to[key] = tuple(np.flatnonzero(admitted(actions, policy, samples) == 0).tolist())
     return known
 
 

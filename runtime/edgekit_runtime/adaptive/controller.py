@@ -18,11 +18,10 @@ import random
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
 from edgekit_runtime.adaptive import costs
-from edgekit_runtime.adaptive.actions import DEVICE, UPLINK, ActionCost, ActionSet, compiled
-from edgekit_runtime.adaptive.choose import Decision, admitted, choose
+from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, UPLINK, ActionCost, ActionSet, compiled
+from edgekit_runtime.adaptive.choose import Decision, choose, open_places
 from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.state import Link, Load, Policy
 
@@ -77,8 +76,7 @@ class Plan:
     ping: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What one finished action took. Fields of a part that did not happen are None.
 
     Attributes:
@@ -176,7 +174,7 @@ class Controller:
         """Says that a run on the device begins, or waits for those before it. `observe` or `stopped` ends it."""
         place = self.actions.place(action_id)
         load = self.load.read(now_s, samples)
-        expected_ms = float(self.actions.terms[place, DEVICE]) * load.device_slowdown * load.device_work
+        expected_ms = self.actions.rows[place][DEVICE] * load.device_slowdown * load.device_work
         self._runs += 1
         self._free_s = max(self._free_s, now_s) + expected_ms / 1e3
 
@@ -186,10 +184,18 @@ class Controller:
         if not self._runs:
             self._free_s = -math.inf
 
-    def sent(self, now_s: float, action_id: str, samples: int = 1) -> int:
-        """Says that a request is on its way to the server. Returns a number for `back` or `gave_up`."""
+    def sent(self, now_s: float, action_id: str, samples: int = 1, link: Link | None = None) -> int:
+        """Says that a request is on its way to the server. Returns a number for `back` or `gave_up`.
+
+        Args:
+            now_s: Monotonic.
+            action_id: Of the action that sends.
+            samples: In the request.
+            link: As read for its decision, which is as good as a new reading; None, or others are out: it is read.
+        """
         action = self.actions[action_id]
-        link = self.link.read(now_s)
+        if link is None or not link.up or self._flights:
+            link = self.link.read(now_s)
         flight = _Flight(now_s, action, 0.0, samples)
         flight.expected_ms = link.rtt_ms + flight.bytes_up * 8e-3 / link.uplink_mbps
         self._sent += 1
@@ -284,14 +290,16 @@ class Controller:
         """Only over an idle uplink, and only where something may be sent at all."""
         again = self.link.doubts or now_s - self._pinged_s >= self.settings.ping_every_s
         due = again and not self._flights and link.up
-        if not due or not np.isfinite(admitted(self.actions, self.policy)[self.actions.remote]).any():
+        if not due or all(
+            self.actions.rows[place][ROUND_TRIP] == 0.0 for place in open_places(self.actions, self.policy)
+        ):
             return False
         self._pinged_s = now_s
         return True
 
     def _hedge_ms(self, decision: Decision) -> float | None:
         actions = self.actions
-        if actions.offload[decision.place] == 0.0:
+        if actions.rows[decision.place][ROUND_TRIP] == 0.0:  # nothing is ever sent
             return None
         patience = costs.quantile_ms(*decision.moments(), 2.33) * math.exp(self._patience)
         if self.policy.deadline_ms is not None:
@@ -304,23 +312,29 @@ class Controller:
         if not self._races.open_at(now_s) or not link.up or self.policy.objective not in ("latency", "accuracy"):
             return ""
         actions = self.actions
-        remote = actions.offload[decision.place] > 0.0
-        others = actions.local if remote else actions.remote
-        if not len(others):
-            return ""
+        remote = actions.rows[decision.place][ROUND_TRIP] > 0.0
+        limit_ms = (1 - self.settings.race_gain) * decision.predicted_ms
+        if remote:  # whatever else they need, no local action is quicker than the quickest one's time on the device
+            brightest = load.device_slowdown * load.device_work * math.exp(-load.device_spread)
+            if actions.least_local_ms * brightest >= limit_ms:
+                return ""
         stale = not remote and (link.age_s is None or link.age_s >= self._races.pause_s)
-        theta, _ = costs.state(_brighter(link, stale, self.link.usual_rtt_ms), _brighter_load(load))
-        times = (actions.terms[others] @ theta) + admitted(actions, self.policy, load.samples)[others]
-        worth = others[times < (1 - self.settings.race_gain) * decision.predicted_ms]
+        theta, _ = costs.levels(_brighter(link, stale, self.link.usual_rtt_ms), _brighter_load(load))
+        worth = [
+            place
+            for place in open_places(actions, self.policy, load.samples)
+            if (actions.rows[place][ROUND_TRIP] > 0.0) is not remote
+            and costs.mean_of(actions.rows[place], theta) < limit_ms
+        ]
         if load.device_wait_ms:  # what a race takes of a busy device, every request that waits there pays
-            light = self.settings.race_gain * actions.terms[actions.fallback, DEVICE]
-            worth = worth[actions.terms[worth, DEVICE] <= light]
-        if not len(worth):
+            light = self.settings.race_gain * actions.rows[actions.fallback][DEVICE]
+            worth = [place for place in worth if actions.rows[place][DEVICE] <= light]
+        if not worth:
             return ""
         self._races.take(now_s)
         # Of those that may win, the one that takes least from the device, then from the link.
-        burden = actions.terms[worth, DEVICE] * decision.predicted_ms + actions.terms[worth, UPLINK]
-        return actions.actions[int(worth[burden.argmin()])].id
+        burden = [actions.rows[place][DEVICE] * decision.predicted_ms + actions.rows[place][UPLINK] for place in worth]
+        return actions.actions[worth[burden.index(min(burden))]].id
 
 
 def _brighter(link: Link, stale: bool, usual_rtt_ms: float) -> Link:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import statistics
 
 import numpy as np
@@ -19,8 +20,11 @@ from edgekit_runtime.adaptive.state import Link, Load, mean_and_variance
 NEVER_MS = 3.6e6
 
 
-def state(link: Link, load: Load) -> tuple[np.ndarray, np.ndarray]:
-    """The state that the terms are linear in, and the variance of each entry; both float64 [7].
+Levels = tuple[float, ...]
+
+
+def levels(link: Link, load: Load) -> tuple[Levels, Levels]:
+    """The state that the terms are linear in, and the variance of each entry; both of 7.
 
     Terms are those of one sample: of a request of many, the state has the work and the bytes of all of them.
     """
@@ -33,9 +37,20 @@ def state(link: Link, load: Load) -> tuple[np.ndarray, np.ndarray]:
     else:
         rtt, up, up_var, down, down_var = NEVER_MS, 0.0, 0.0, 0.0, 0.0
     return (
-        np.array((device, load.device_wait_ms, rtt + link.backlog_ms, up, load.queue_ms, server, down)),
-        np.array((device_var, 0.0, rtt_var, up_var, load.queue_sd_ms**2, server_var, down_var)),
+        (device, load.device_wait_ms, rtt + link.backlog_ms, up, load.queue_ms, server, down),
+        (device_var, 0.0, rtt_var, up_var, load.queue_sd_ms**2, server_var, down_var),
     )
+
+
+def state(link: Link, load: Load) -> tuple[np.ndarray, np.ndarray]:
+    """`levels` as numpy: float64 [7] each."""
+    theta, theta_variance = levels(link, load)
+    return np.array(theta), np.array(theta_variance)
+
+
+def mean_of(row: Levels, theta: Levels) -> float:
+    """Time of one action (ms): a row of `ActionSet.rows` times the state."""
+    return sum(map(operator.mul, row, theta))
 
 
 def variance(actions: ActionSet, theta: np.ndarray, theta_variance: np.ndarray) -> np.ndarray:
@@ -48,14 +63,13 @@ def variance(actions: ActionSet, theta: np.ndarray, theta_variance: np.ndarray) 
     return total
 
 
-def variance_of(actions: ActionSet, place: int, theta: np.ndarray, theta_variance: np.ndarray) -> float:
+def variance_of(actions: ActionSet, place: int, theta: Levels, theta_variance: Levels) -> float:
     """`variance` of one action."""
-    squares = actions.squares[place]
-    total = float(squares[:-2] @ theta_variance) + float(squares[-2]) * float(theta[DEVICE]) ** 2
-    total += float(squares[-1]) * float(theta[SERVER]) ** 2
-    sent = float(actions.offload[place])
-    if 0.0 < sent < 1.0:
-        total += float(actions.terms[place, ROUND_TRIP:] @ theta[ROUND_TRIP:]) ** 2 * (1 - sent) / sent
+    squares = actions.square_rows[place]
+    total = mean_of(squares, theta_variance)  # up to the action's own, which stand last
+    total += squares[-2] * theta[DEVICE] ** 2 + squares[-1] * theta[SERVER] ** 2
+    if actions.mixed and 0.0 < (sent := float(actions.offload[place])) < 1.0:
+        total += mean_of(actions.rows[place][ROUND_TRIP:], theta[ROUND_TRIP:]) ** 2 * (1 - sent) / sent
     return total
 
 

@@ -3,7 +3,9 @@
     open_inference.proto  the protocol; generated/ holds what protoc made of it
     messages.py           tensors to messages and back, checked
     client.py             one connection to one server: TLS, token
-    call.py               one call: sent, read, given up; errors of gRPC translated
+    call.py               one call: sent, read, given up
+    lanes.py              how it travels: a channel for each call that is out, with a stream or unary calls
+    grpc_errors.py        errors of gRPC translated
     alarms.py             one thread that starts what is overdue
     session.py            a session that chooses for each request and never loses one
     offers.py             what it can do with a bundle, with costs measured here: offer_*.py one kind each, offer.py

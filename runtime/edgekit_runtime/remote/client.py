@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from edgekit_runtime.errors import UsageError
-from edgekit_runtime.remote.call import SERVICE, Call, Lanes, Late, Reply, grpc_package, translated
+from edgekit_runtime.remote.call import Call, Reply
+from edgekit_runtime.remote.grpc_errors import Late, grpc_package, translated
+from edgekit_runtime.remote.lanes import SERVICE, Lanes
 
 __all__ = ["Call", "Client", "Credentials", "Late", "Reply", "parse"]
 
@@ -53,12 +55,13 @@ class Credentials:
 class Client:
     """A connection to one server, kept open. Safe from several threads."""
 
-    def __init__(self, url: str, credentials: Credentials | None = None) -> None:
+    def __init__(self, url: str, credentials: Credentials | None = None, *, streams: bool = False) -> None:
         """Opens a channel; no byte is sent before the first call.
 
         Args:
             url: `grpc://HOST:PORT` or `grpcs://HOST:PORT`.
             credentials: For TLS and the token.
+            streams: The server is `edgekit serve`: requests go by streams, which are quicker (`lanes`).
 
         Raises:
             UsageError: A scheme, port or certificate file that cannot be.
@@ -75,8 +78,11 @@ class Client:
             make = functools.partial(grpc.secure_channel, self.address, self._tls(grpc), options=_OPTIONS)
         else:
             make = functools.partial(grpc.insecure_channel, self.address, options=_OPTIONS)
-        self._channel, self._lanes = make(), Lanes(make)
         self._metadata = (("authorization", f"Bearer {self.credentials.token}"),) if self.credentials.token else ()
+        self._channel, self._lanes = make(), Lanes(make, self._metadata, streams=streams)
+        from edgekit_runtime.remote.writer import Writer  # which needs protobuf, as gRPC does
+
+        self._writer = Writer()
         self._calls: dict[str, Any] = {}
         self._count = itertools.count(1)
 
@@ -100,11 +106,9 @@ class Client:
             codec: By tensor name, for our own server only.
             timeout_s: Of the call, from when it is sent; it ends as unreachable then.
         """
-        from edgekit_runtime.remote import messages
-
         request_id = str(next(self._count))
-        message = messages.request(model, version, tensors, request_id=request_id, parameters=parameters, codec=codec)
-        return Call(self._lanes, message, request_id, timeout_s, self._metadata)
+        data = self._writer.request(model, version, tensors, request_id=request_id, parameters=parameters, codec=codec)
+        return Call(self._lanes, data, request_id, timeout_s)
 
     def call(self, model: str, tensors: Mapping[str, np.ndarray], **options: Any) -> Reply:
         """Sends a request and waits. Arguments as `request` has them.

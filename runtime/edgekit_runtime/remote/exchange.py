@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
+
 from edgekit_runtime.adaptive import ActionCost, Controller, Outcome
 from edgekit_runtime.adaptive.controller import Plan
 from edgekit_runtime.engines.base import Arrays
@@ -25,14 +27,16 @@ from edgekit_runtime.errors import EdgekitError, InputMismatch
 from edgekit_runtime.manifest import Tensor
 from edgekit_runtime.remote.alarms import Alarms
 from edgekit_runtime.remote.answers import Expected, Result, Timing, check, sizes_of
-from edgekit_runtime.remote.call import Call, Late, Reply
+from edgekit_runtime.remote.call import Call, Reply
 from edgekit_runtime.remote.client import Client
+from edgekit_runtime.remote.grpc_errors import Late
 from edgekit_runtime.remote.offer import Offer
 from edgekit_runtime.remote.watch import Watch
 from edgekit_runtime.remote.ways import Begun, joined
 
 _LONGEST_CALL_S = 30.0
 _SLACK = 0.05  # of the local run
+_MAX_SIZES = 256
 
 
 @dataclasses.dataclass
@@ -68,10 +72,24 @@ class Line:
     ours: bool
     watch: Watch | None = None
     closed: bool = False
+    _sizes: dict[tuple[object, ...], Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
     def samples(self, inputs: Mapping[str, Any]) -> int:
         """How many samples a request has."""
-        return max(sizes_of(self.inputs, inputs).get(self.batch, 1), 1) if self.batch else 1
+        return max(self.sizes(inputs).get(self.batch, 1), 1) if self.batch else 1
+
+    def sizes(self, inputs: Mapping[str, Any]) -> Mapping[str, int]:
+        """Sizes of the symbols in the shapes of a request, as far as its inputs fit. Remembered by shapes."""
+        try:
+            key = tuple([inputs[tensor.name].shape for tensor in self.inputs])
+            known = self._sizes.get(key)
+        except (KeyError, AttributeError, TypeError):  # missing, not arrays, or with shapes of their own kind
+            return sizes_of(self.inputs, inputs)
+        if known is None:
+            if len(self._sizes) >= _MAX_SIZES:
+                self._sizes.clear()
+            known = self._sizes[key] = sizes_of(self.inputs, inputs)
+        return known
 
 
 @dataclasses.dataclass
@@ -87,8 +105,7 @@ class _Sent:
     given_up: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class _Event:
+class _Event(msgspec.Struct, frozen=True, eq=False):
     """Something has ended: the server's answer, or the run here beside it."""
 
     there: bool
@@ -156,6 +173,7 @@ class Exchange:
         """
         self._line, self._inputs, self._plan = line, inputs, plan
         self._remote, self._here, self._start = remote, here, start
+        self._samples = plan.decision.load.samples
         self._chosen_here = plan.decision.action == here.cost.id
         self._ended: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -240,7 +258,7 @@ class Exchange:
         if line.watch is not None:
             line.watch.saw(self._remote, self._inputs, begun)
         if not begun.tensors:
-            _learn(line, cost, begun, head_ms, line.samples(self._inputs))
+            _learn(line, cost, begun, head_ms, self._samples)
             if self._plan.race:
                 with line.lock:
                     line.controller.race_over(time.monotonic(), False)
@@ -261,13 +279,13 @@ class Exchange:
         )
         encode_ms = since(encode_start)
         with line.lock:
-            flight = line.controller.sent(time.monotonic(), cost.id, line.samples(self._inputs))
+            flight = line.controller.sent(time.monotonic(), cost.id, self._samples, self._plan.decision.link)
         return _Sent(call, self._remote, begun, flight, head_ms, encode_ms)
 
     def _expected(self, begun: Begun) -> Expected:
-        sizes = sizes_of(self._line.inputs, self._inputs)
+        sizes = self._line.sizes(self._inputs)
         if begun.rest is not None and self._line.batch:
-            sizes[self._line.batch] = len(begun.rest)
+            sizes = {**sizes, self._line.batch: len(begun.rest)}
         return Expected(self._line.outputs, self._remote.sha256, sizes)
 
     def _ask(self, sent: _Sent) -> None:
@@ -303,7 +321,7 @@ class Exchange:
             bytes_down=reply.bytes_down,
             queue_ms=reply.queue_ms if ours else None,
             server_ms=reply.server_ms if ours else None,
-            samples=self._line.samples(self._inputs),
+            samples=self._samples,
             sent_samples=None if sent.begun.rest is None else len(sent.begun.rest),
         )
 

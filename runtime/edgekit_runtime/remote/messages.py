@@ -20,7 +20,6 @@ import numpy as np
 from edgekit_runtime import codecs
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import InputMismatch, Refused, UsageError
-from edgekit_runtime.remote.generated import open_inference_pb2 as pb
 
 Parameter = bool | int | float | str
 
@@ -42,56 +41,6 @@ _DTYPES = {name: np.dtype(dtype) for name, dtype in DATATYPES.items()}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}  # of this machine's byte order, which is the protocol's
 _MOST_AXES = 8
 _CODEC = "codec."
-
-
-def request(
-    model: str,
-    version: str,
-    tensors: Mapping[str, np.ndarray],
-    *,
-    request_id: str = "",
-    parameters: Mapping[str, Parameter] | None = None,
-    codec: Mapping[str, str] | None = None,
-) -> Any:
-    """A `ModelInferRequest`.
-
-    Args:
-        model: Name on the server.
-        version: Empty: the server's default.
-        tensors: By name; numeric.
-        request_id: Comes back with the answer.
-        parameters: Of the request.
-        codec: By tensor name, for our own server; the others travel plain.
-    """
-    message = pb.ModelInferRequest(model_name=model, model_version=version, id=request_id)
-    given = dict(parameters or {})
-    for name, array in tensors.items():
-        chosen = codec.get(name, "none") if codec else "none"
-        message.inputs.add(name=name, datatype=datatype(array.dtype), shape=array.shape)
-        if chosen == "none":
-            message.raw_input_contents.append(array.tobytes())
-        else:
-            message.raw_input_contents.append(codecs.encode(chosen, array))
-            given[f"codec.{name}"] = chosen
-    put(message.parameters, given)
-    return message
-
-
-def response(
-    asked: Any, tensors: Mapping[str, np.ndarray], parameters: Mapping[str, Parameter], version: str = ""
-) -> Any:
-    """A `ModelInferResponse` to a request; of the outputs asked for, or all."""
-    message = pb.ModelInferResponse(model_name=asked.model_name, model_version=version, id=asked.id)
-    wanted = [row.name for row in asked.outputs] or tensors
-    unknown = [name for name in wanted if name not in tensors]
-    if unknown:
-        raise Refused(f"there is no output {', '.join(unknown)}", remedy=f"there are: {', '.join(tensors)}")
-    for name in wanted:
-        array = tensors[name]
-        message.outputs.add(name=name, datatype=datatype(array.dtype), shape=array.shape)
-        message.raw_output_contents.append(array.tobytes())
-    put(message.parameters, parameters)
-    return message
 
 
 def read_request(message: Any, parameters: Mapping[str, Parameter]) -> Arrays:
@@ -160,21 +109,23 @@ def _read(rows: Sequence[Any], raw: Sequence[bytes], chosen: Mapping[str, str]) 
         raise InputMismatch(f"{len(rows)} tensors with {len(raw)} raw contents", remedy="one for each tensor")
     found: Arrays = {}
     for place, row in enumerate(rows):
-        if row.name in found:
-            raise InputMismatch(f"tensor {row.name!r} is there twice", remedy="send it once")
-        if row.datatype not in DATATYPES or len(row.shape) > _MOST_AXES:
+        name, datatype, shape = row.name, row.datatype, tuple(row.shape)
+        if name in found:
+            raise InputMismatch(f"tensor {name!r} is there twice", remedy="send it once")
+        kind = _DTYPES.get(datatype)
+        if kind is None or len(shape) > _MOST_AXES:
             raise InputMismatch(
-                f"tensor {row.name!r} has datatype {row.datatype[:20]!r} and {len(row.shape)} axes",
+                f"tensor {name!r} has datatype {datatype[:20]!r} and {len(shape)} axes",
                 remedy=f"one of {', '.join(DATATYPES)} and at most {_MOST_AXES} axes",
             )
-        kind, shape = _DTYPES[row.datatype], tuple(row.shape)
-        codec = chosen.get(row.name, "none") if chosen else "none"
         if not raw:
-            found[row.name] = _typed(row, kind.name, shape)
-        elif codec == "none" and min(shape, default=0) >= 0 and len(raw[place]) == math.prod(shape) * kind.itemsize:
-            found[row.name] = np.frombuffer(raw[place], kind).reshape(shape)
+            found[name] = _typed(row, kind.name, shape)
+            continue
+        data, codec = raw[place], chosen.get(name, "none") if chosen else "none"
+        if codec == "none" and min(shape, default=0) >= 0 and len(data) == math.prod(shape) * kind.itemsize:
+            found[name] = np.frombuffer(data, kind).reshape(shape)
         else:
-            found[row.name] = _tensor(row.name, codec, raw[place], kind.name, shape)
+            found[name] = _tensor(name, codec, data, kind.name, shape)
     return found
 
 

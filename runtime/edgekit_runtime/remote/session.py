@@ -95,7 +95,7 @@ class AdaptiveSession:
             raise Refused("the bundle has no golden inputs to measure its actions with", remedy="convert it again")
         students = FirstStudents((first,) if isinstance(first, FirstStudent) else first)
         self.local = local
-        client = Client(server, credentials)
+        client = Client(server, credentials, streams=ours)
         dtypes = {tensor.name: tensor.dtype for tensor in local.inputs}
         golden = {name: np.asarray(array, dtypes.get(name, array.dtype)) for name, array in golden.items()}
         try:

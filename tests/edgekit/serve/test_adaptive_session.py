@@ -153,11 +153,11 @@ def _again(start, bundle: Path, port: int):
 
 @pytest.mark.parametrize("kind", ["nan", "shape", "dtype", "name", "id", "error"])
 def test_a_wrong_answer_never_gets_through(start, bundle, monkeypatch, kind) -> None:
-    from edgekit.serve import service
+    from edgekit_runtime.remote.writer import Writer
 
-    whole = service.messages.response
+    whole = Writer.response
 
-    def wrong(asked, tensors, parameters, version=""):
+    def wrong(self, asked, tensors, *rest):
         y = tensors["y"].copy()
         changed = {
             "nan": {"y": y * np.float32("nan")},
@@ -167,13 +167,12 @@ def test_a_wrong_answer_never_gets_through(start, bundle, monkeypatch, kind) -> 
         }.get(kind, {"y": y})
         if kind == "error":
             raise RuntimeError("a bug of the server")
-        message = whole(asked, changed, parameters, version)
         if kind == "id":
-            message.id = "another"
-        return message
+            asked.id = "another"
+        return whole(self, asked, changed, *rest)
 
     with start((bundle,)) as (address, _), opened(bundle, address) as session:
-        monkeypatch.setattr(service.messages, "response", wrong)
+        monkeypatch.setattr(Writer, "response", wrong)
         results = [session.infer({"x": X}) for _ in range(15)]
         assert all(right(result) for result in results)
         assert all(result.timing.server_ms == 0 for result in results)

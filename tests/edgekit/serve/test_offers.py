@@ -17,6 +17,7 @@ import pytest
 import edgekit_runtime as er
 from edgekit_runtime import codecs
 from edgekit_runtime.adaptive import Policy
+from edgekit_runtime.adaptive.actions import ActionSet
 from edgekit_runtime.adaptive.controller import Plan
 from edgekit_runtime.adaptive.explain import plain
 from edgekit_runtime.chain import Chain
@@ -210,7 +211,9 @@ def test_a_point_of_another_chain_is_never_used(whole, address, tmp_path) -> Non
 def test_an_exit_that_fails_is_answered_by_the_local_run(whole, address, monkeypatch) -> None:
     with opened(whole, address, max_risk=0.01, privacy="local", objective="latency") as session:
         x = {NAME: pictures(2, 9)}
-        session.controller.actions.terms[session.controller.actions.place("exit:0.01")] *= 1e-3  # chosen for sure
+        costs = session.controller.actions.actions
+        quick = [msgspec.structs.replace(row, head_ms=1e-3) if row.id == "exit:0.01" else row for row in costs]
+        session.controller.actions = ActionSet(quick)  # chosen for sure
 
         def broken(*_: object) -> None:
             raise Refused("the engine failed", remedy="")

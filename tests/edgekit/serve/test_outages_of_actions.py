@@ -55,11 +55,11 @@ def same(result, session: AdaptiveSession) -> bool:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("wrong", ["nan", "rows", "dtype", "name", "id", "hash", "error"])
 def test_a_wrong_answer_never_gets_through(start, whole, monkeypatch, kind, wrong) -> None:
-    from edgekit.serve import service
+    from edgekit_runtime.remote.writer import Writer
 
-    right = service.messages.response
+    right = Writer.response
 
-    def response(asked, tensors, parameters, version=""):
+    def response(self, asked, tensors, numbers, sha256, version):
         full = tensors["full"].copy()
         changed = {
             "nan": {"full": full * np.float32("nan")},
@@ -69,14 +69,12 @@ def test_a_wrong_answer_never_gets_through(start, whole, monkeypatch, kind, wron
         }.get(wrong, {"full": full})
         if wrong == "error":
             raise RuntimeError("a bug of the server")
-        parameters = {**parameters, "sha256": "0" * 64} if wrong == "hash" else parameters
-        message = right(asked, changed, parameters, version)
         if wrong == "id":
-            message.id = "another"
-        return message
+            asked.id = "another"
+        return right(self, asked, changed, numbers, "0" * 64 if wrong == "hash" else sha256, version)
 
     with start((whole,)) as (address, _), only(whole, address, kind) as (session, action):
-        monkeypatch.setattr(service.messages, "response", response)
+        monkeypatch.setattr(Writer, "response", response)
         for _ in range(3):
             result = session.infer({NAME: X})
             assert result.decision.action == action
