@@ -14,6 +14,7 @@ from edgekit.golden import verify_bundle
 from edgekit_converters.cut.onnx_flow import see
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.chain import Chain, exits_of, split_points
+from edgekit_runtime.engines.onnxruntime import OnnxRuntime
 from edgekit_runtime.errors import InputMismatch, UsageError
 from tests.converters.cut.conftest import loud, texts
 
@@ -72,6 +73,24 @@ def test_what_crosses_in_the_static_int8_graph_is_int8_with_its_scale(exits_bund
     for graph in ("onnx.int8", "tflite.int8"):
         for point in split_points(exits_bundle.manifest, graph):
             assert all(t.dtype in ("uint8", "int8") and t.scale for t in point.tensors), point
+
+
+def test_pictures_cross_with_channels_last_so_that_no_piece_turns_them(exits_bundle: Bundle) -> None:
+    # With channels first the residual block between two borders would turn its pictures three times.
+    wires = [tensor for point in split_points(exits_bundle.manifest, "onnx.int8") for tensor in point.tensors]
+    pictures = [tensor for tensor in wires if len(tensor.shape) == 4]
+    assert pictures and all(tensor.shape[1:3] in ((8, 8), (4, 4)) for tensor in pictures)
+    inside = 0
+    for piece in (item for item in exits_bundle.manifest.graphs if item.of == "onnx.int8"):
+        four = {len(tensor.shape) for tensor in (*piece.inputs, *piece.outputs)} == {4}
+        if not four or piece.inputs[0].dtype == "float32":
+            continue
+        tensor = piece.inputs[0]
+        given = {tensor.name: np.zeros([size if isinstance(size, int) else 1 for size in tensor.shape], tensor.dtype)}
+        kinds = [cost.kind for cost in OnnxRuntime().trace(exits_bundle.graph_path(piece), given)]
+        assert "QLinearConv" in kinds and "Transpose" not in kinds, (piece.id, kinds)
+        inside += 1
+    assert inside
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
