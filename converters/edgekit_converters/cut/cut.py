@@ -21,6 +21,7 @@ from edgekit_converters.cut.crossings import represent
 from edgekit_converters.cut.flow import Place
 from edgekit_converters.cut.onnx_flow import Seen, see
 from edgekit_converters.cut.onnx_write import OnnxPieces
+from edgekit_converters.cut.padded import at_rung_size, cut_to_size
 from edgekit_converters.cut.pieces import describe
 from edgekit_converters.cut.prove import differing
 from edgekit_converters.cut.tflite_write import TflitePieces
@@ -146,7 +147,8 @@ def _batch(student: Captured) -> str:
 def _cut(work: Cutting, manifest: Manifest, graph: Graph, seen: Seen, surveyed: Map) -> Manifest:
     """Cuts one graph; places that do not answer bit by bit as the whole are given up and the rest is cut again.
 
-    So are those that another one stands for: what crosses at all of them is known only once the pieces run.
+    So are those that another one stands for: what crosses at all of them is known only once the pieces run. A place
+    where a tensor was cut to the request's size is first tried again with that tensor as the rung has it.
     """
     student = work.student
     requests = [
@@ -163,6 +165,7 @@ def _cut(work: Cutting, manifest: Manifest, graph: Graph, seen: Seen, surveyed: 
         work.stage.write_manifest(msgspec.structs.replace(listed, files=work.stage.files()))
         with open_bundle(work.stage.root) as bundle:
             wrong = differing(bundle, graph, pieces.split_points, requests)
+            padded = cut_to_size(graph, [p for p in pieces.split_points if p.id in wrong], student.axes)
             k = few(work.wanted)
             if not wrong and k and not work.stand_ins:
                 work.stand_ins.update(represent(bundle, graph, work.calibration, k))
@@ -172,7 +175,9 @@ def _cut(work: Cutting, manifest: Manifest, graph: Graph, seen: Seen, surveyed: 
                 golden = answers(bundle, graph, work.golden, graph.engine)
                 listed = counted(work.stage.root, listed, graph, work.golden, golden)
                 break
-        lost |= {point.place: wrong[point.id] for point in pieces.split_points if point.id in wrong}
+        seen = at_rung_size(seen, frozenset().union(*padded.values()), student.axes)
+        gone = wrong.keys() - padded.keys()
+        lost |= {point.place: wrong[point.id] for point in pieces.split_points if point.id in gone}
         chosen = tuple(place for place in chosen if place.name not in lost)
         writer.remove(pieces)
     else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
+from edgekit_converters.cut.onnx_layout import pictures, turn, turned_plan, turned_point
 from edgekit_converters.cut.onnx_segments import Whole
 from edgekit_converters.cut.pieces import Pieces, Plan, Plans
 from edgekit_converters.staging import Staging
@@ -23,16 +25,19 @@ class OnnxPieces:
 
     def write(self, plans: Plans) -> Pieces:
         """Writes every piece and describes it."""
-        graphs = tuple(self._piece(plan) for plan in (*plans.segments, *plans.heads))
-        return Pieces(graphs, plans.split_points, plans.exits)
+        names = pictures(self._whole.model, plans)
+        graphs = tuple(self._piece(plan, names) for plan in (*plans.segments, *plans.heads))
+        return Pieces(graphs, tuple(turned_point(point, names) for point in plans.split_points), plans.exits)
 
     def remove(self, pieces: Pieces) -> None:
         """Takes the files away again."""
         for graph in pieces.graphs:
             (self.stage.root / graph.path).unlink()
 
-    def _piece(self, plan: Plan) -> Graph:
+    def _piece(self, plan: Plan, names: Mapping[str, str]) -> Graph:
         model, inputs = self._whole.piece(plan.given, plan.wanted)
+        turn(model, names)
+        plan = turned_plan(plan, names)
         path = self.stage.root / "graphs" / f"{plan.id}.onnx"
         path.write_bytes(model.SerializeToString(deterministic=True))
         student = {tensor.name: tensor for tensor in self.full.inputs}

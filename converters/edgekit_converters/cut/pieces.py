@@ -113,11 +113,13 @@ def _exits(
         point = by_place.get(branch.place.name)
         if point is None:  # its place was given up: the exit goes with it
             continue
-        given = tuple(seen.tensors[name] for name in branch.place.tensors)
-        head = Plan(f"{graph.id}.exit.{branch.output}", "exit", given, (output[branch.output],), branch.macs)
-        heads.append(head)
+        head = ""
+        if branch.output not in branch.place.tensors:  # else the answer itself crosses: nothing is left to compute
+            head = f"{graph.id}.exit.{branch.output}"
+            given = tuple(seen.tensors[name] for name in branch.place.tensors)
+            heads.append(Plan(head, "exit", given, (output[branch.output],), branch.macs))
         ends.append(
-            Exit(id=f"{graph.id}.{branch.output}", output=branch.output, after=point.id, of=graph.id, graph=head.id)
+            Exit(id=f"{graph.id}.{branch.output}", output=branch.output, after=point.id, of=graph.id, graph=head)
         )
     if ends:
         ends.append(Exit(id=f"{graph.id}.{exits[-1]}", output=exits[-1], of=graph.id))

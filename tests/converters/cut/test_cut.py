@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import edgekit
 import edgekit_runtime as er
@@ -12,7 +14,9 @@ from edgekit.golden import verify_bundle
 from edgekit_converters.cut.onnx_flow import see
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.chain import Chain, exits_of, split_points
+from edgekit_runtime.engines.onnxruntime import OnnxRuntime
 from edgekit_runtime.errors import InputMismatch, UsageError
+from tests.converters.cut.conftest import loud, texts
 
 GRAPHS = ("onnx.fp32", "onnx.int8", "tflite.fp32", "tflite.int8")
 
@@ -69,6 +73,24 @@ def test_what_crosses_in_the_static_int8_graph_is_int8_with_its_scale(exits_bund
     for graph in ("onnx.int8", "tflite.int8"):
         for point in split_points(exits_bundle.manifest, graph):
             assert all(t.dtype in ("uint8", "int8") and t.scale for t in point.tensors), point
+
+
+def test_pictures_cross_with_channels_last_so_that_no_piece_turns_them(exits_bundle: Bundle) -> None:
+    # With channels first the residual block between two borders would turn its pictures three times.
+    wires = [tensor for point in split_points(exits_bundle.manifest, "onnx.int8") for tensor in point.tensors]
+    pictures = [tensor for tensor in wires if len(tensor.shape) == 4]
+    assert pictures and all(tensor.shape[1:3] in ((8, 8), (4, 4)) for tensor in pictures)
+    inside = 0
+    for piece in (item for item in exits_bundle.manifest.graphs if item.of == "onnx.int8"):
+        four = {len(tensor.shape) for tensor in (*piece.inputs, *piece.outputs)} == {4}
+        if not four or piece.inputs[0].dtype == "float32":
+            continue
+        tensor = piece.inputs[0]
+        given = {tensor.name: np.zeros([size if isinstance(size, int) else 1 for size in tensor.shape], tensor.dtype)}
+        kinds = [cost.kind for cost in OnnxRuntime().trace(exits_bundle.graph_path(piece), given)]
+        assert "QLinearConv" in kinds and "Transpose" not in kinds, (piece.id, kinds)
+        inside += 1
+    assert inside
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -269,3 +291,89 @@ def test_none_leaves_the_student_whole_but_for_its_exits(tmp_path: Path, exits_s
     assert places(()) == []
     # An exit needs its place whatever else is asked for.
     assert places(("early", "full")) == ["block"]
+
+
+class CheapFirst(nn.Module):
+    """ids [B, T] -> a cheap answer, which is one of the features of the full one: it crosses itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.deep = nn.Embedding(400, 16), nn.Linear(16, 64)
+        self.cheap, self.full = nn.Linear(16, 4), nn.Linear(68, 4)
+
+    def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.table(ids).sum(1)
+        cheap = self.cheap(x)
+        return {"cheap": cheap, "full": self.full(torch.cat([torch.relu(self.deep(x)), cheap], dim=1))}
+
+
+@pytest.fixture(scope="module")
+def cheap_first(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return edgekit.convert(
+        loud(CheapFirst()),
+        out=tmp_path_factory.mktemp("cheap") / "cheap.edge",
+        calibration={"ids": texts(16, 8)},
+        dynamic=("ids:0=B:1-8",),
+        exits=("cheap", "full"),
+        metric="cosine",
+        max_drop=0.5,
+    )
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_an_answer_that_crosses_itself_is_an_exit_without_a_head(cheap_first: Bundle, graph: str) -> None:
+    manifest = cheap_first.manifest
+    early = exits_of(manifest, graph)[0]
+    assert early.output == "cheap" and early.after and not early.graph
+    assert all(piece.inputs for piece in manifest.graphs if piece.of == graph)
+    inputs = {"ids": texts(3, 8, seed=4)}
+    with er.open(cheap_first.root, graph=graph, threads=1) as whole, Chain(cheap_first, graph) as chain:
+        wanted = whole.run(inputs)
+        for got, name in zip(chain.scores(inputs), ("cheap", "full"), strict=True):
+            assert got.tobytes() == wanted[name].tobytes()
+        left = chain.infer(inputs, (0.0, 0.0))
+    assert left.exits.tolist() == [0, 0, 0] and left.outputs["full"].tobytes() == wanted["cheap"].tobytes()
+
+
+class BelowZero(nn.Module):
+    """ids [B, T] -> the largest of values of at least -10, which is what padding has: its zeros become no zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.deep = nn.Embedding(400, 16, padding_idx=0), nn.Linear(16, 24, bias=False)
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.head((torch.relu(self.deep(self.table(ids))) - 10).amax(1))
+
+
+def test_a_tensor_whose_padding_is_no_zero_crosses_as_the_rung_has_it(tmp_path: Path) -> None:
+    student = loud(BelowZero())
+    with torch.no_grad():
+        student.table.weight[0] = 0
+    bundle = edgekit.convert(
+        student,
+        out=tmp_path / "below.edge",
+        calibration={"ids": texts(16, 20)},
+        dynamic=("ids:0=B:1-8", "ids:1=T:1-32"),
+        formats=("tflite",),
+        split_points=("all",),
+        metric="cosine",
+        max_drop=0.5,
+    )
+    fates = [row["fate"] for row in json.loads((bundle.root / "assets/cuts/tflite.fp32.json").read_text())]
+    assert not [fate for fate in fates if "differs" in fate]
+    words = {"ids": texts(3, 9, seed=4)}
+    widths = {}
+    with er.open(bundle.root, graph="tflite.fp32", threads=1) as whole:
+        wanted = whole.run(words)["output"]
+    for point in split_points(bundle.manifest, "tflite.fp32"):
+        with (
+            Chain(bundle, "tflite.fp32", stop=point.id) as head,
+            Chain(bundle, "tflite.fp32", start=point.id) as tail,
+        ):
+            crossing = head.run(words)
+            assert tail.run(crossing)["output"].tobytes() == wanted.tobytes(), point.id
+            widths |= {name: array.shape[1] for name, array in crossing.items() if array.ndim == 3}
+    rungs = {signature.sizes["T"] for signature in bundle.graph("tflite.fp32").signatures}
+    assert set(widths.values()) <= {9, *rungs} and set(widths.values()) & rungs, widths
