@@ -7,6 +7,7 @@ grid is one matrix product:  times [actions, states] = terms [actions, 7] @ stat
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from edgekit_runtime.adaptive.costs import state
 RTT_MS = (5.0, 20.0, 50.0, 100.0)
 BANDWIDTH_MBPS = tuple(float(f"{value:.3g}") for value in np.geomspace(0.1, 1000, 25))
 LOADS = (0.0, 0.5, 0.9)
+USUAL_MBPS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +81,16 @@ class Plan:
     verdict: str
     dont_split: bool
 
+    def _example(self) -> tuple[Link, tuple[float, float]]:
+        """One state of the grid to show all actions at: a middle round trip, a usual bandwidth, the least load."""
+        usual = min(self.grid.bandwidth_mbps, key=lambda mbps: abs(math.log(mbps / USUAL_MBPS)))
+        link = Link(rtt_ms=self.grid.rtt_ms[len(self.grid.rtt_ms) // 2], **_bandwidth(self.grid, usual))
+        return link, (min(self.grid.device_load), min(self.grid.server_load))
+
     def document(self) -> dict[str, Any]:
         """What `edgekit plan --json` prints."""
-        middle = Link(rtt_ms=self.grid.rtt_ms[len(self.grid.rtt_ms) // 2], **_bandwidth(self.grid, 10.0))
-        there = choose(self.actions, middle, Load(), self.policy)
+        middle, loads = self._example()
+        there = choose(self.actions, middle, _load(*loads), self.policy)
         ids = [action.id for action in self.actions.actions]
         names = ("rtt_ms", "bandwidth_mbps", "device_load", "server_load")
         values = (self.grid.rtt_ms, self.grid.bandwidth_mbps, self.grid.device_load, self.grid.server_load)
@@ -101,8 +109,8 @@ class Plan:
             "at": {
                 "rtt_ms": middle.rtt_ms,
                 "bandwidth_mbps": middle.uplink_mbps,
-                "device_load": 0.0,
-                "server_load": 0.0,
+                "device_load": loads[0],
+                "server_load": loads[1],
             },
             "best": [
                 {**{n: v[i] for n, v, i in zip(names, values, place, strict=True)}, "action": ids[int(winner)]}
@@ -146,9 +154,14 @@ def _states(grid: Grid) -> np.ndarray:
             link = Link(rtt_ms=rtt, **_bandwidth(grid, mbps))
             for on_device in grid.device_load:
                 for on_server in grid.server_load:
-                    load = Load(device_slowdown=1 / (1 - on_device), server_slowdown=1 / (1 - on_server))
+                    load = _load(on_device, on_server)
                     columns.append(state(link, load)[0])
     return np.array(columns).T
+
+
+def _load(device: float, server: float) -> Load:
+    """Utilisation by others, 0 to below 1, as slow-downs of what runs beside them."""
+    return Load(device_slowdown=1 / (1 - device), server_slowdown=1 / (1 - server))
 
 
 def _bandwidth(grid: Grid, mbps: float) -> dict[str, float]:
@@ -161,7 +174,7 @@ def _crossovers(actions: ActionSet, grid: Grid, winners: np.ndarray) -> tuple[Cr
     for i, j, k, m in np.argwhere(winners[:, 1:] != winners[:, :-1]):
         below, above = int(winners[i, j, k, m]), int(winners[i, j + 1, k, m])
         link = Link(rtt_ms=grid.rtt_ms[i], **_bandwidth(grid, 1.0))
-        load = Load(device_slowdown=1 / (1 - grid.device_load[k]), server_slowdown=1 / (1 - grid.server_load[m]))
+        load = _load(grid.device_load[k], grid.server_load[m])
         theta = state(link, load)[0]
         apart = (actions.terms[above] - actions.terms[below]) * theta
         sent = float(apart[UPLINK] + apart[DOWNLINK])  # at 1 Mbit/s; falls with the bandwidth

@@ -113,9 +113,7 @@ def _render(console: Console, found: Any, report: Path | None, left_out: Mapping
     document = found.document()
     at = document["at"]
     console.print(found.verdict, markup=False)
-    table = Table(
-        title=f"at {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, nothing else running", box=None
-    )
+    table = Table(title=f"at {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, {_busy(at)}", box=None)
     table.add_column("action", overflow="fold")
     for name in ("expected ms", "bytes up", "accuracy drop"):
         table.add_column(name, justify="right")
@@ -128,6 +126,12 @@ def _render(console: Console, found: Any, report: Path | None, left_out: Mapping
     render_left_out(console, left_out)
     if report is not None:
         console.print(f"picture: {report}", markup=False)
+
+
+def _busy(at: Mapping[str, float]) -> str:
+    if not at["device_load"] and not at["server_load"]:
+        return "nothing else running"
+    return f"device {at['device_load']:.0%} and server {at['server_load']:.0%} busy with others"
 
 
 def _render_crossovers(console: Console, crossovers: Any) -> None:

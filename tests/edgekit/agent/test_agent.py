@@ -116,7 +116,9 @@ def test_tls_with_a_token_and_with_certificates_of_both_sides(run_agent, bundle:
     assert "--ca" in caught.value.remedy
 
 
-@pytest.mark.parametrize(("cert", "said"), [(None, "asks for a certificate"), (Path("my.pem"), "does not take .*my.pem")])
+@pytest.mark.parametrize(
+    ("cert", "said"), [(None, "asks for a certificate"), (Path("my.pem"), "does not take .*my.pem")]
+)
 def test_an_alert_over_a_certificate_is_told_as_that(cert: Path | None, said: str):
     alert = ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca")
     alert.reason = "TLSV1_ALERT_UNKNOWN_CA"
