@@ -129,7 +129,7 @@ def test_a_target_that_cannot_be_is_told_before_anything_runs(
     exits_bundle: Bundle, data: Path, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "taken.edge").mkdir()
-    with pytest.raises(UsageError, match="exists|ends with"):
+    with pytest.raises(UsageError, match=r"exists|ends with"):
         calibrate_exits(exits_bundle.root, tmp_path / name, Request(data), pytest.fail)
 
 
