@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.markup import escape
 from rich.table import Table
 
 from edgekit_runtime.manifest import Graph, Manifest
@@ -51,7 +52,7 @@ def split_table(manifest: Manifest, graph: str) -> Table:
             total = max(point.macs_before + point.macs_after, 1)
             table.add_row(
                 point.place,
-                "\n".join(f"{t.dtype}[{','.join(map(str, t.shape))}]" for t in point.tensors),
+                escape("\n".join(f"{t.dtype}[{','.join(map(str, t.shape))}]" for t in point.tensors)),
                 size(point.bytes),
                 f"{point.macs_before / total:.1%}",
                 ", ".join(point.tail_inputs) or "-",
