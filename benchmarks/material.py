@@ -85,7 +85,7 @@ def material(name: str, folder: Path, trained: bool) -> Material:
     student = registry.get(name)
     if trained and (folder / f"{name}.material" / "eval.npz").is_file():
         return _learnt(student, folder / f"{name}.material")
-    if trained and name in resnet.CHECKPOINTS:
+    if trained and name in resnet.checkpoints():
         return Material(student, *resnet.material(name), True)
     if trained and name in REFERENCE:
         return Material(student, picture_tasks.reference_weights(name), *REFERENCE[name](), True)

@@ -13,9 +13,11 @@ from benchmarks.page import table
 from edgekit.students import data, resnet_cifar
 from edgekit_converters.captured import Arrays
 
-CHECKPOINTS = {
-    path.name.partition("-")[0]: path for path in sorted((data.folder() / "models" / "resnet_cifar10").glob("*.th"))
-}
+
+def checkpoints() -> dict[str, Path]:
+    """The trained weights by the student's name; raises UsageError without the data folder."""
+    folder = data.folder() / "models" / "resnet_cifar10"
+    return {path.name.partition("-")[0]: path for path in sorted(folder.glob("*.th"))}
 
 
 def material(name: str) -> tuple[torch.nn.Module, Arrays, Arrays]:
@@ -23,7 +25,7 @@ def material(name: str) -> tuple[torch.nn.Module, Arrays, Arrays]:
     train, held = data.cifar10("train"), data.cifar10("eval")
     calibration = {"image": resnet_cifar.normalize(train.pixels[:200])}
     evaluation = {"image": resnet_cifar.normalize(held.pixels), "labels": held.labels}
-    return resnet_cifar.load(CHECKPOINTS[name]), calibration, evaluation
+    return resnet_cifar.load(checkpoints()[name]), calibration, evaluation
 
 
 def run() -> str:

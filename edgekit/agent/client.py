@@ -33,7 +33,8 @@ from edgekit_runtime.measurement import Measurement
 from edgekit_runtime.paths import sha256
 
 REACH_S = 10.0  # time given to a connection, refusals included: an agent may be just starting
-SILENCE_S = 30.0  # an agent that lives says so every five seconds
+SILENCE_S = 30.0  # an agent that lives says so every second
+_OTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH, openssl/x509_vfy.h
 _KINDS: dict[str, type[EdgekitError]] = {
     kind.kind: kind
     for kind in (UsageError, Refused, BundleInvalid, InputMismatch, EngineMissing, GateFailed, Unreachable)
@@ -113,15 +114,32 @@ def _talk(where: Where, access: Access) -> Iterator[Wire]:
     """A connection that has been greeted; losing it is told with how long it lasted."""
     start = time.monotonic()
     with reached(where, access) as connection:
+        greeted = False
         try:
             _greet(connection, access.token if where.kind == "tcp" else "")
+            greeted = True
             yield connection
         except Lost as error:
             seconds = time.monotonic() - start
-            raise Unreachable(
-                f"{where.text} was lost after {seconds:.1f} s: {error}",
-                remedy="look whether the device and the agent still run, then try again (a bundle sent is there)",
-            ) from error
+            raise _gone(where, access, error, seconds, greeted=greeted) from error
+
+
+def _gone(where: Where, access: Access, error: Lost, seconds: float, *, greeted: bool) -> Unreachable:
+    """Why a connection ended, with the way out. TLS 1.3 tells of a client's certificate only after the handshake."""
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
+        shown = f"does not take the certificate {access.cert}" if access.cert else "asks for a certificate of this side"
+        return Unreachable(
+            f"{where.text} {shown}: {cause.reason}",
+            remedy="give --cert and --key of a certificate that the agent's --client-ca has signed (or is)",
+        )
+    message = f"{where.text} was lost after {seconds:.1f} s: {error}"
+    remedy = "look whether the device and the agent still run, then try again (a bundle sent is there)"
+    if not greeted and where.kind == "tcp" and access.ca is None:
+        remedy = "if the agent there speaks TLS, give its certificate with --ca"
+    elif not greeted and where.kind == "tcp":  # the alert is lost where the agent closes before it is read
+        remedy = "if the agent runs with --client-ca, give --cert and --key of a certificate that it takes"
+    return Unreachable(message, remedy=remedy)
 
 
 def offered(path: Path) -> tuple[wire.Offer, dict[str, Path]]:
@@ -185,7 +203,7 @@ def _connected(where: Where, access: Access) -> socket.socket:
         except ssl.SSLCertVerificationError as error:
             raise Unreachable(
                 f"{where.text} shows a certificate that is not trusted: {error.verify_message}",
-                remedy="give the agent's certificate, or the one that signed it, with --ca",
+                remedy=_untrusted(error, where.host),
             ) from error
         except (ConnectionRefusedError, ConnectionResetError, TimeoutError, OSError) as error:
             seconds = time.monotonic() - start
@@ -196,6 +214,12 @@ def _connected(where: Where, access: Access) -> socket.socket:
                     remedy="start `edgekit agent` there, and check address, port and firewall",
                 ) from error
             time.sleep(min(0.5, max(0.0, REACH_S - seconds)))
+
+
+def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> str:
+    if error.verify_code in _OTHER_NAME:
+        return f"say the name that the certificate was made for, or make one with subjectAltName for {host}"
+    return "give the agent's certificate, or the one that signed it, with --ca"
 
 
 def _wrapped(context: ssl.SSLContext, connected: socket.socket, host: str) -> socket.socket:

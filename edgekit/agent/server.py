@@ -32,7 +32,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MOST_CONNECTIONS = 8
 _GREETING_S = 10.0
 _IDLE_S = 60.0
-_ALIVE_S = 5.0
+_ALIVE_S = 1.0  # a workstation that has gone is noticed by the second one that it does not take
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rich.markup import escape
 from rich.table import Table
 
 from edgekit_runtime.exits import CHECK_FRACTION
@@ -43,15 +44,16 @@ def graph_table(manifest: Manifest) -> Table:
 def split_table(manifest: Manifest, graph: str) -> Table:
     """One row a split point of a full graph: what crosses, its bytes, the share of the work before it, its exit."""
     table = Table(box=None, pad_edge=False, title=f"\nsplit points of {graph}", title_justify="left")
-    for title in ("place", "crosses", "bytes", "MACs before", "tail also needs", "exit"):
-        table.add_column(title, justify="right" if title in ("bytes", "MACs before") else "left", overflow="fold")
+    # Titles in two lines leave 80 columns room for a shape in one piece.
+    for title in ("place", "crosses", "bytes", "MACs\nbefore", "tail also\nneeds", "exit"):
+        table.add_column(title, justify="right" if title in ("bytes", "MACs\nbefore") else "left", overflow="fold")
     exits = {item.after: item.output for item in manifest.exits if item.of == graph}
     for point in manifest.split_points:
         if point.of == graph:
             total = max(point.macs_before + point.macs_after, 1)
             table.add_row(
                 point.place,
-                ", ".join(f"{t.dtype}[{','.join(map(str, t.shape))}]" for t in point.tensors),
+                escape("\n".join(f"{t.dtype}[{','.join(map(str, t.shape))}]" for t in point.tensors)),
                 size(point.bytes),
                 f"{point.macs_before / total:.1%}",
                 ", ".join(point.tail_inputs) or "-",

@@ -21,7 +21,7 @@ from edgekit_runtime.adaptive.costs import state
 RTT_MS = (5.0, 20.0, 50.0, 100.0)
 BANDWIDTH_MBPS = tuple(float(f"{value:.3g}") for value in np.geomspace(0.1, 1000, 25))
 LOADS = (0.0, 0.5, 0.9)
-_USUAL_MBPS = 10.0  # single actions are told at the bandwidth looked at that is nearest
+USUAL_MBPS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +81,16 @@ class Plan:
     verdict: str
     dont_split: bool
 
+    def _example(self) -> tuple[Link, tuple[float, float]]:
+        """One state of the grid to show all actions at: a middle round trip, a usual bandwidth, the least load."""
+        usual = min(self.grid.bandwidth_mbps, key=lambda mbps: abs(math.log(mbps / USUAL_MBPS)))
+        link = Link(rtt_ms=self.grid.rtt_ms[len(self.grid.rtt_ms) // 2], **_bandwidth(self.grid, usual))
+        return link, (min(self.grid.device_load), min(self.grid.server_load))
+
     def document(self) -> dict[str, Any]:
         """What `edgekit plan --json` prints."""
-        usual = min(self.grid.bandwidth_mbps, key=lambda mbps: abs(math.log(mbps / _USUAL_MBPS)))
-        middle = Link(rtt_ms=self.grid.rtt_ms[len(self.grid.rtt_ms) // 2], **_bandwidth(self.grid, usual))
-        on_device, on_server = self.grid.device_load[0], self.grid.server_load[0]
-        there = choose(self.actions, middle, _load(on_device, on_server), self.policy)
+        middle, loads = self._example()
+        there = choose(self.actions, middle, _load(*loads), self.policy)
         ids = [action.id for action in self.actions.actions]
         names = ("rtt_ms", "bandwidth_mbps", "device_load", "server_load")
         values = (self.grid.rtt_ms, self.grid.bandwidth_mbps, self.grid.device_load, self.grid.server_load)
@@ -105,8 +109,8 @@ class Plan:
             "at": {
                 "rtt_ms": middle.rtt_ms,
                 "bandwidth_mbps": middle.uplink_mbps,
-                "device_load": on_device,
-                "server_load": on_server,
+                "device_load": loads[0],
+                "server_load": loads[1],
             },
             "best": [
                 {**{n: v[i] for n, v, i in zip(names, values, place, strict=True)}, "action": ids[int(winner)]}
@@ -155,9 +159,9 @@ def _states(grid: Grid) -> np.ndarray:
     return np.array(columns).T
 
 
-def _load(on_device: float, on_server: float) -> Load:
-    """From utilisations by others."""
-    return Load(device_slowdown=1 / (1 - on_device), server_slowdown=1 / (1 - on_server))
+def _load(device: float, server: float) -> Load:
+    """Utilisation by others, 0 to below 1, as slow-downs of what runs beside them."""
+    return Load(device_slowdown=1 / (1 - device), server_slowdown=1 / (1 - server))
 
 
 def _bandwidth(grid: Grid, mbps: float) -> dict[str, float]:

@@ -24,15 +24,22 @@ _KINDS: dict[str, type[EdgekitError]] = {
 }
 
 
+def _mb(count: int) -> str:
+    """Bytes as megabytes, small numbers with three figures: a limit of 10 kB is not `0 MB`."""
+    mb = count / 1e6
+    return f"{mb:.0f} MB" if mb >= 10 else f"{mb:.3g} MB"
+
+
 class OverBudget(Refused):
     """The worker grew beyond the memory it may have and was stopped."""
 
     kind = "over_memory_budget"
 
-    def __init__(self, label: str, used_bytes: int, limit_bytes: int, *, machine: bool = False) -> None:
-        mb = 1e6
-        limit = f"the {limit_bytes / mb:.0f} MB {'of this device' if machine else 'it may have'}"
-        end = f"the file alone has {used_bytes / mb:.0f} MB" if machine else f"stopped at {used_bytes / mb:.0f} MB"
+    def __init__(
+        self, label: str, used_bytes: int, limit_bytes: int, *, machine: bool = False, loaded: bool = True
+    ) -> None:
+        limit = f"the {_mb(limit_bytes)} {'of this device' if machine else 'it may have'}"
+        end = f"stopped at {_mb(used_bytes)}" if loaded else f"the file alone has {_mb(used_bytes)}; not loaded"
         more = "a device with more memory" if machine else "a higher --memory-limit"
         super().__init__(
             f"{label} needs more than {limit} ({end})",

@@ -89,9 +89,9 @@ def check_size(job: Job, memory_limit_bytes: int | None, machine_bytes: int) -> 
     """
     size = job.target.file_bytes
     if memory_limit_bytes is not None and size > memory_limit_bytes:
-        raise OverBudget(job.label, size, memory_limit_bytes)
+        raise OverBudget(job.label, size, memory_limit_bytes, loaded=False)
     if machine_bytes and size > machine_bytes:
-        raise OverBudget(job.label, size, machine_bytes, machine=True)
+        raise OverBudget(job.label, size, machine_bytes, machine=True, loaded=False)
 
 
 def placements(ops: Sequence[OpCost]) -> tuple[Placement, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Sequence
@@ -59,15 +60,29 @@ def write_report(sources: Sequence[Bundle | Measurement], folder: str | Path) ->
         "measurements.json": _json(pages),
         "measurements.csv": _csv(pages),
     }
+    new = [place for place in (folder / "devices", folder, *folder.parents) if not place.exists()]  # deepest first
+    made: list[Path] = []
     try:
         (folder / "devices").mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
+            made += [] if (folder / name).exists() else [folder / name]
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
+        _take_back(made, new)
         raise UsageError(
             f"the report cannot be written to {folder}: {error.strerror}", remedy="name another folder"
         ) from error
     return tuple(folder / name for name in files)
+
+
+def _take_back(files: Sequence[Path], folders: Sequence[Path]) -> None:
+    """Removes what a report that could not be finished has written: half a report would look like one."""
+    with contextlib.suppress(OSError):
+        for file in files:
+            file.unlink(missing_ok=True)
+        for folder in folders:
+            if folder.exists():
+                folder.rmdir()
 
 
 def environment() -> jinja2.Environment:

@@ -263,6 +263,9 @@ class LoadTrace:
         return cls(Series(times, [row[1] for row in rows]), Series(times, [row[2] for row in rows]))
 
 
+_LOAD_COLUMNS = ("time_s", "device_utilisation", "server_utilisation")
+
+
 def read_load(path: str | Path) -> LoadTrace:
     """A CSV with the header `time_s, device_utilisation, server_utilisation`; or `device=0.5,server=0.9`.
 
@@ -281,6 +284,9 @@ def read_load(path: str | Path) -> LoadTrace:
     try:
         rows = list(csv.DictReader(io.StringIO(file.read_text()), skipinitialspace=True))
         times = [float(row["time_s"]) - float(rows[0]["time_s"]) for row in rows]
+        unknown = [repr(name) for name in rows[0] if name not in _LOAD_COLUMNS]
+        if unknown:  # a column of another name would be a load that is never there
+            raise ValueError(f"it has no use for {', '.join(unknown)}")
         device = [float(row.get("device_utilisation") or 0) for row in rows[:-1]]
         server = [float(row.get("server_utilisation") or 0) for row in rows[:-1]]
         if len(times) < 2 or any(np.diff(times) <= 0):

@@ -21,11 +21,11 @@ from edgekit_converters.exits.combine import combine
 from edgekit_converters.exits.losses import samples_of
 from edgekit_converters.exits.request import Found, Request, action_of, operating_point, read
 from edgekit_converters.exits.temporal import answer_of, logits_of_steps, step_inputs
-from edgekit_converters.staging import staging
+from edgekit_converters.staging import check_target, staging
 from edgekit_runtime import engines
 from edgekit_runtime.bundle import Bundle, open_bundle, read_arrays
 from edgekit_runtime.chain import Chain, chain_of, exits_of
-from edgekit_runtime.errors import Refused
+from edgekit_runtime.errors import GateFailed, Refused, UsageError
 from edgekit_runtime.manifest import Manifest, OperatingPoint
 from edgekit_runtime.temporal import digest
 
@@ -34,16 +34,39 @@ __all__ = ["Found", "Request", "calibrate_exits"]
 _AT_ONCE = 32
 
 
+class NothingCertified(GateFailed):
+    """No risk could be certified for any chain: a bundle with the same content would only look like one with exits.
+
+    Attributes:
+        found: What was tried, with the reasons and the samples needed.
+    """
+
+    def __init__(self, found: Sequence[Found]) -> None:
+        self.found = tuple(found)
+        short = {f"risk {item.point.risk:g}: {item.reason}" for item in found}
+        super().__init__(
+            f"nothing could be certified, and no bundle was written: {'; '.join(sorted(short))}",
+            remedy="certify on more samples, for a larger --risk, or train better exits",
+        )
+
+
 def calibrate_exits(
     path: Path, out: Path, request: Request, progress: Callable[[str], None], *, force: bool = False
 ) -> tuple[Bundle, tuple[Found, ...]]:
     """Certifies thresholds for every chain of a bundle, or for a cascade, and writes a new bundle with them.
 
     Raises:
-        UsageError: A risk or confidence that is none, or a target that exists.
+        UsageError: A risk or confidence that is none, or a target that exists; both before anything is run.
         Refused: The bundle has no exits, or the small bundle or the data do not fit.
+        NothingCertified: Not one risk of one chain could be certified; nothing is written.
     """
     request.check()
+    check_target(out, force=force)
+    for data in (request.data, request.fit):
+        if data is not None and not data.is_file():
+            raise UsageError(
+                f"there is no file {data}", remedy="an .npz with samples; see edgekit calibrate-exits --help"
+            )
     with open_bundle(path) as bundle:
         bundle.check_files()
         found: list[Found] = []
@@ -53,6 +76,8 @@ def calibrate_exits(
             for graph in _chains(bundle, request.steps):
                 progress(f"certifying {graph}")
                 found += (certify_stream if request.steps else certify_chain)(bundle, graph, request)
+        if found and all(item.reason for item in found):
+            raise NothingCertified(found)
         with staging(out, force=force) as stage:
             for name in bundle.manifest.files:
                 target = stage.root / name

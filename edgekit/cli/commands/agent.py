@@ -19,7 +19,7 @@ from edgekit_runtime.errors import UsageError
 
 def command(
     host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback only with TLS.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0: any free one.")] = 7843,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 7843,
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The token; without it a new one is printed.")
     ] = None,

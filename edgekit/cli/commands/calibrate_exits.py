@@ -11,7 +11,7 @@ from rich.table import Table
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
-from edgekit_runtime.errors import UsageError
+from edgekit_runtime.errors import GateFailed, UsageError
 
 
 def command(
@@ -43,10 +43,14 @@ def command(
 ) -> int:
     """Finds exit thresholds whose risk is certified, one operating point a risk, for each chain of graphs.
 
+    What cannot be certified is told with the samples needed; when nothing can, no bundle is written and the command
+    ends with 4.
+
     Example: edgekit calibrate-exits student.edge --data calib.npz --risk 0.01 -o certified.edge
+
     A cascade: edgekit calibrate-exits big.edge --first small.edge --data texts.jsonl --risk 0.01 -o certified.edge
     """
-    from edgekit_converters.exits.calibrate import Request, calibrate_exits
+    from edgekit_converters.exits.calibrate import NothingCertified, Request, calibrate_exits
 
     request = Request(
         data=data,
@@ -62,17 +66,19 @@ def command(
         first_graph=first_graph,
     )
     output = Output(json=json, quiet=quiet)
+    document: dict[str, Any] = {"bundle": None, "bundle_id": None}
     with output.steps(f"certifying {bundle.name}", total=4) as shown:
-        made, found = calibrate_exits(bundle, out, request, shown.advance, force=force)
+        try:
+            made, found = calibrate_exits(bundle, out, request, shown.advance, force=force)
+        except NothingCertified as error:  # the reasons are the answer, then the exit code says no
+            found = error.found
+            document["error"] = {"kind": error.kind, "message": error.message, "remedy": error.remedy}
+        else:
+            document |= {"bundle": str(made.root), "bundle_id": made.bundle_id}
     rows = [{**_plain(item.point), "reason": item.reason, "samples_needed": item.samples_needed} for item in found]
-    document: dict[str, Any] = {"bundle": str(made.root), "bundle_id": made.bundle_id, "operating_points": rows}
-    nothing = all(item.reason for item in found)
-    if nothing:
-        most = max(item.samples_needed for item in found)
-        message = f"no risk could be certified: {found[0].reason}"
-        document["error"] = {"kind": "gate_failed", "message": message, "remedy": f"{most} samples, or a larger --risk"}
+    document["operating_points"] = rows
     output.result(document, lambda console: _render(console, document))
-    return 4 if nothing else 0
+    return GateFailed.exit_code if "error" in document else 0
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -90,8 +96,9 @@ def _plain(point: Any) -> dict[str, Any]:
 
 
 def _render(console: Console, document: dict[str, Any]) -> None:
-    console.print(f"{document['bundle']}")
-    console.print(f"bundle_id {document['bundle_id']}")
+    if document["bundle"]:
+        console.print(document["bundle"], markup=False)
+        console.print(f"bundle_id {document['bundle_id']}")
     table = Table(box=None, pad_edge=False)
     for title in ("chain", "risk", "seen", "n", "left at each exit", "thresholds"):
         table.add_column(title, justify="left" if title in ("chain", "thresholds") else "right")
@@ -106,10 +113,10 @@ def _render(console: Console, document: dict[str, Any]) -> None:
             " ".join(f"{share:.0%}" for share in row["exit_fractions"]),
             " ".join("never" if t > 1 else f"{t:.4f}" for t in row["thresholds"][:-1]),
         )
-    if table.row_count:
+    if table.rows:
         console.print(table)
-    else:
-        console.print("it has no operating points of these chains: no risk could be certified")
     for row in document["operating_points"]:
         if row["reason"]:
             console.print(f"not certified: {row['of']} at risk {row['risk']:g}: {row['reason']}", markup=False)
+    if not document["bundle"]:
+        console.print(f"nothing was certified, no bundle was written: {document['error']['remedy']}", markup=False)

@@ -123,14 +123,17 @@ def _thinned(values: list[float], most: int = 40) -> tuple[float, ...]:
     return tuple(dict.fromkeys((*values[::step], values[-1])))
 
 
+def _busy(at: dict[str, Any]) -> str:
+    if not at["device_load"] and not at["server_load"]:
+        return "nothing else running"
+    return f"device {at['device_load']:.0%} and server {at['server_load']:.0%} busy with others"
+
+
 def _render(console: Console, document: dict[str, Any], found: Plan, report: Path | None) -> None:
     at = document["at"]
     console.print(found.verdict, markup=False)
     console.print(f"on the device runs {document['graph']}; drop: of accuracy against it", markup=False)
-    busy = f"device {100 * at['device_load']:.0f} % and server {100 * at['server_load']:.0f} % busy"
-    if not at["device_load"] and not at["server_load"]:
-        busy = "nothing else running"
-    console.print(f"\nat {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, {busy}:", markup=False)
+    console.print(f"\nat {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, {_busy(at)}:", markup=False)
     table = Table(box=None)
     table.add_column("action", overflow="fold")
     for name in ("expected ms", "bytes up", "accuracy drop"):

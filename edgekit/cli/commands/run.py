@@ -16,7 +16,7 @@ from edgekit.cli.output import Output
 from edgekit.files import whole_file
 from edgekit_runtime import open as open_session
 from edgekit_runtime.bundle import Arrays, read_arrays
-from edgekit_runtime.errors import BundleInvalid, Refused, UsageError
+from edgekit_runtime.errors import BundleInvalid, Refused, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from edgekit_runtime.remote.session import AdaptiveSession
@@ -67,6 +67,8 @@ def command(
     if server is None and (ca or cert or key or token_file or policy or first or log or watch or repeat > 1):
         raise UsageError("there is nothing to choose without a server", remedy="--server grpc://HOST:8001")
     if server is not None:
+        _tell_of(output, server, bundle, ca=ca, cert=cert, key=key, token_file=token_file)
+    if server is not None:
         from edgekit.cli.commands.serve import read_token
         from edgekit.cli.policies import read_policy
 
@@ -109,6 +111,31 @@ def _here(session: Session, arrays: Arrays) -> Answered:
             "reasons": session.why.explain().splitlines(),
         }
     return answers, [decision], {}
+
+
+def _tell_of(output: Output, server: str, bundle: Path, *, token_file: Path | None, **files: Path | None) -> None:
+    """Says why a server will not answer, if it will not: requests are answered here then, which alone tells nothing.
+
+    Raises:
+        UsageError: An address, certificate or token file that cannot be.
+    """
+    from edgekit.cli.commands.serve import read_token
+    from edgekit_runtime import open_bundle
+    from edgekit_runtime.remote.client import Client, Credentials
+
+    if bundle.suffix in (".onnx", ".tflite"):
+        return  # refused with its own words: a bare file has no name on a server
+    with open_bundle(bundle) as opened:
+        name = opened.manifest.name
+    client = Client(server, Credentials(**files, token=read_token(token_file)))
+    try:
+        ready, why = client.ready(name), "it is not ready"
+    except (Unreachable, Refused) as error:
+        ready, why = False, error.message
+    finally:
+        client.close()
+    if not ready:
+        output.note(f"the server {server} does not answer for {name}: {why}; requests are answered here")
 
 
 def _request(path: Path) -> Arrays:

@@ -50,6 +50,7 @@ def command(
     """Runs the adaptive policy and those it has to beat over recorded links and loads.
 
     Example: edgekit simulate student.edge --trace norway.zip --device pi4 --policy deadline_ms=80 --report day.html
+
     A log without --trace is lived again: its link, load, policy and pace, where no option says otherwise.
     What may lose accuracy takes part under --policy max_risk=.. only, as in a session; what is left out is told.
     """

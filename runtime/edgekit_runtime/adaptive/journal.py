@@ -9,6 +9,10 @@ estimates, so that a log proves its own choices.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import logging
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +27,7 @@ from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.manifest import Base
 
 SCHEMA = "edgekit.journal/1"
+_log = logging.getLogger(__name__)
 
 
 class Head(Base, frozen=True, kw_only=True):
@@ -61,7 +66,10 @@ class Entry(Base, frozen=True, kw_only=True):
 
 
 class Writer:
-    """Appends decisions to a file. Safe from several threads."""
+    """Appends decisions to a file. Safe from several threads.
+
+    A disk that fills up ends the log with its last whole line, and is told once: no request fails for its record.
+    """
 
     def __init__(self, path: Path, profile: ActionSet, bundle_id: str = "") -> None:
         """Begins the file, in place of one that is there.
@@ -70,18 +78,26 @@ class Writer:
             UsageError: Nothing can be written there.
         """
         try:
-            self._file: IO[bytes] = path.open("wb")
+            self._file: IO[bytes] = path.open("wb", buffering=0)  # a line is there when it is written
         except OSError as error:
             raise UsageError(
                 f"the log {path} cannot be written: {error.strerror}", remedy="name another file"
             ) from error
         self._lock = threading.Lock()
-        self._count = 0
-        self._write(Head(bundle_id=bundle_id, actions=profile.actions, power=profile.power))
+        self._path, self._count, self._bytes, self._ended = path, 0, 0, False
+        try:
+            self._write(Head(bundle_id=bundle_id, actions=profile.actions, power=profile.power))
+        except OSError as error:
+            self._file.close()
+            raise UsageError(
+                f"the log {path} cannot be written: {error.strerror}", remedy="name another file"
+            ) from error
 
     def add(self, decision: Decision, at_s: float, total_ms: float | None = None, fallback: str = "") -> None:
-        """Appends one request."""
+        """Appends one request, unless the disk was full before."""
         with self._lock:
+            if self._ended:
+                return
             entry = Entry(
                 request=self._count,
                 at_s=at_s,
@@ -94,15 +110,23 @@ class Writer:
                 fallback=fallback,
             )
             self._count += 1
-            self._write(entry)
+            try:
+                self._write(entry)
+            except OSError as error:
+                self._ended = True
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._bytes)
+                _log.warning("the log %s ends after %d requests: %s", self._path, self._count - 1, error.strerror)
 
     def close(self) -> None:
         """Ends the file."""
         self._file.close()
 
     def _write(self, line: Base) -> None:
-        self._file.write(msgspec.json.encode(line) + b"\n")
-        self._file.flush()
+        data = msgspec.json.encode(line) + b"\n"
+        if self._file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._bytes += len(data)
 
 
 def read(path: Path) -> tuple[Head, list[Entry]]:

@@ -192,6 +192,10 @@ class AdaptiveSession:
         """Outputs only."""
         return self.infer(inputs).outputs
 
+    def stream(self, **options: Any) -> Any:
+        """A sequence of steps (`Session.stream`), always here: a state does not travel, and no policy changes that."""
+        return self.local.stream(**options)
+
     def close(self) -> None:
         """Ends the channel and the local session; what is on its way is given up."""
         with self._line.lock:

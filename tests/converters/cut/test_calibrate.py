@@ -111,6 +111,33 @@ def test_the_command_tells_what_cannot_be_certified_and_the_samples_needed(
     assert all(not row["reason"] for row in rows if row["risk"] == 0.3)
 
 
+def test_where_nothing_can_be_certified_the_gate_says_no_and_no_bundle_is_left(
+    exits_bundle: Bundle, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["calibrate-exits", str(exits_bundle.root), "--data", str(data), "--risk", "0.001"]
+    assert run([*arguments, "--json", "-o", str(tmp_path / "d.edge")]) == 4
+    told = json.loads(capsys.readouterr().out)
+    assert told["bundle"] is None and told["error"]["kind"] == "gate_failed"
+    assert all(row["samples_needed"] == 2995 for row in told["operating_points"])
+    assert run([*arguments, "-o", str(tmp_path / "d.edge")]) == 4
+    assert "nothing was certified, no bundle was written" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*d.edge*"))
+
+
+@pytest.mark.parametrize("name", ["taken.edge", "no-bundle.npz"])
+def test_a_target_that_cannot_be_is_told_before_anything_runs(
+    exits_bundle: Bundle, data: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "taken.edge").mkdir()
+    with pytest.raises(UsageError, match=r"exists|ends with"):
+        calibrate_exits(exits_bundle.root, tmp_path / name, Request(data), pytest.fail)
+
+
+def test_data_that_are_not_there_are_not_called_unreadable(exits_bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no file"):
+        calibrate_exits(exits_bundle.root, tmp_path / "n.edge", Request(tmp_path / "none.npz"), pytest.fail)
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"), [({"picture": np.zeros((3, 1, 8, 8), np.float32)}, "lacks image"), ({}, "lacks image")]
 )

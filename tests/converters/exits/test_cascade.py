@@ -11,7 +11,7 @@ import pytest
 
 import edgekit_runtime as er
 from edgekit.cli.app import run
-from edgekit_converters.exits.calibrate import Found, Request, calibrate_exits
+from edgekit_converters.exits.calibrate import Found, NothingCertified, Request, calibrate_exits
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.cascade import digest
 from edgekit_runtime.errors import Refused, UsageError
@@ -88,9 +88,10 @@ def test_labels_count_only_what_the_full_student_had_right(tmp_path: Path) -> No
 
 def test_too_few_samples_are_told_with_the_number_needed(tmp_path: Path) -> None:
     small, big = students(tmp_path)
-    made, (found,) = cascade(tmp_path, small, big, saved(tmp_path / "d.npz", requests(50, 1)), risks=(0.01,))
+    with pytest.raises(NothingCertified) as caught:
+        cascade(tmp_path, small, big, saved(tmp_path / "d.npz", requests(50, 1)), risks=(0.01,))
+    (found,) = caught.value.found
     assert "too few" in found.reason and found.samples_needed == 299
-    assert made.manifest.operating_points == () and made.manifest.actions == ()
 
 
 @pytest.mark.parametrize(

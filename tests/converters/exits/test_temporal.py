@@ -11,7 +11,7 @@ from torch import nn
 
 import edgekit
 import edgekit_runtime as er
-from edgekit_converters.exits.calibrate import Request, calibrate_exits
+from edgekit_converters.exits.calibrate import NothingCertified, Request, calibrate_exits
 from edgekit_runtime.errors import Refused, UsageError
 
 STEPS = 5
@@ -81,10 +81,11 @@ def test_a_stream_ends_as_early_as_was_certified(bundle: er.Bundle, how: str, tm
 def test_few_sequences_and_labels_of_their_own(bundle: er.Bundle, tmp_path: Path) -> None:
     x = sequences(20, 2)
     few = _save(tmp_path / "few.npz", x=x, labels=x.sum(1).argmax(-1))
-    made, found = calibrate_exits(bundle.root, tmp_path / "f.edge", Request(few, steps="last"), lambda line: None)
-    assert all("20 samples are too few" in item.reason for item in found)
-    assert all(item.point.labels for item in found)
-    assert made.manifest.operating_points == ()
+    with pytest.raises(NothingCertified, match="no bundle was written") as caught:
+        calibrate_exits(bundle.root, tmp_path / "f.edge", Request(few, steps="last"), lambda line: None)
+    assert all("20 samples are too few" in item.reason for item in caught.value.found)
+    assert all(item.point.labels for item in caught.value.found)
+    assert not (tmp_path / "f.edge").exists()
 
 
 def test_a_point_of_another_file_or_kind_is_refused(bundle: er.Bundle, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -104,8 +106,35 @@ def test_tls_with_a_token_and_with_certificates_of_both_sides(run_agent, bundle:
         welcomed(mutual, Access(ca=cert))
     with pytest.raises(Unreachable, match="not trusted"):
         welcomed(mutual, Access(ca=mine, cert=mine, key=my_key))
-    with pytest.raises(Unreachable):
-        measured(mutual, bundle, Access(ca=cert))
+    other, its_key = certificate(tmp_path, "other")
+    for access in (Access(ca=cert), Access(ca=cert, cert=other, key=its_key)):
+        with pytest.raises(Unreachable) as caught:
+            measured(mutual, bundle, access)
+        assert "--cert and --key" in caught.value.remedy
+    with pytest.raises(Unreachable) as caught:
+        measured(run_agent(cert=cert, key=key), bundle, Access(token=TOKEN))
+    assert "--ca" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("cert", "said"), [(None, "asks for a certificate"), (Path("my.pem"), "does not take .*my.pem")]
+)
+def test_an_alert_over_a_certificate_is_told_as_that(cert: Path | None, said: str):
+    alert = ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca")
+    alert.reason = "TLSV1_ALERT_UNKNOWN_CA"
+    lost = Lost("over")
+    lost.__cause__ = alert
+    told = client._gone(parse("tcp://board:1"), Access(ca=Path("ca.pem"), cert=cert), lost, 0.1, greeted=False)
+    assert re.search(said, told.message) and "--client-ca" in told.remedy
+
+
+def test_a_certificate_of_another_name_is_not_blamed_on_the_authority(run_agent, bundle: Path, tmp_path: Path):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: no certificates for the test")
+    cert, key = certificate(tmp_path, "agent", names="DNS:board")
+    with pytest.raises(Unreachable, match="not trusted") as caught:
+        measured(run_agent(cert=cert, key=key), bundle, Access(token=TOKEN, ca=cert))
+    assert "subjectAltName for localhost" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from edgekit.cli.bundle_tables import graph_table, operating_table, watch_lines, watches
+from edgekit.cli.bundle_tables import graph_table, operating_table, split_table, watch_lines, watches
 from edgekit.cli.commands.demo import _table
 from edgekit.cli.output import Output
 from edgekit_runtime import open_bundle
@@ -123,3 +123,14 @@ def test_each_operating_point_says_whether_a_drift_alarm_watches_it_and_how_ofte
         False,
         False,
     ]
+
+
+def test_what_crosses_is_shown_in_one_piece_whatever_its_axis_is_called() -> None:
+    crossing = tuple(SimpleNamespace(dtype="float32", shape=("batch", 16, 32, 32)) for _ in range(2))
+    point = SimpleNamespace(
+        of="onnx.fp32", place="stages.1.0.Relu", id="p", tensors=crossing, bytes=16384, macs_before=1, macs_after=1
+    )
+    point.tail_inputs = ("mask",)
+    exits = (SimpleNamespace(of="onnx.fp32", after="p", output="exit_0"),)
+    rows = shown(split_table(SimpleNamespace(split_points=(point,), exits=exits), "onnx.fp32"))  # type: ignore[arg-type]
+    assert sum("float32[batch,16,32,32]" in row for row in rows) == 2 and all(len(row) <= 80 for row in rows)

@@ -20,6 +20,7 @@ from edgekit.cli.app import run
         (["frobnicate"], "No such command", "one of: convert, check"),
         (["profile"], "Missing argument", "edgekit profile --help"),
         (["plan", "x.edge", "--nothing"], "No such option", "edgekit plan --help"),
+        (["agent", "--port", "99999"], "less than or equal to 65535", "edgekit agent --help"),
         (["--nothing"], "No such option", "edgekit --help"),
     ],
 )

@@ -39,6 +39,17 @@ def split(number: int, **changes: object) -> ActionCost:
     return msgspec.structs.replace(row, **changes)
 
 
+def test_the_state_shown_is_one_that_was_asked_for() -> None:
+    rows = (LOCAL, OFFLOAD)
+    asked = Grid(rtt_ms=(10.0,), bandwidth_mbps=(20.0,), device_load=(0.5,), server_load=(0.1,))
+    found = plan(rows, asked).document()
+    assert found["at"] == {"rtt_ms": 10.0, "bandwidth_mbps": 20.0, "device_load": 0.5, "server_load": 0.1}
+    idle = plan(rows, Grid()).document()
+    assert idle["at"]["bandwidth_mbps"] == 10.0 and idle["at"]["device_load"] == 0.0
+    local = {name: next(a for a in doc["actions"] if a["id"] == "local") for name, doc in (("a", found), ("b", idle))}
+    assert local["a"]["predicted_ms"] == pytest.approx(2 * local["b"]["predicted_ms"])
+
+
 def test_a_plan_says_what_choose_would() -> None:
     rows = (LOCAL, OFFLOAD, split(0), split(1))
     grid = Grid(rtt_ms=(5, 60), bandwidth_mbps=(0.5, 3.0, 40.0), device_load=(0.0, 0.5), server_load=(0.0,))

@@ -59,6 +59,8 @@ def test_a_graph_larger_than_the_device_is_refused_before_it_is_opened(tmp_path:
     large = dataclasses.replace(job, target=dataclasses.replace(job.target, file_bytes=9_000_000_000))
     with pytest.raises(OverBudget, match=r"8000 MB of this device.*file alone has 9000 MB"):
         weighing.check_size(large, None, 8_000_000_000)
+    with pytest.raises(OverBudget, match=r"the 0\.01 MB it may have \(the file alone has 9000 MB; not loaded\)"):
+        weighing.check_size(large, 10_000, 0)
     weighing.check_size(large, None, 0)  # a machine that does not tell its memory
 
 

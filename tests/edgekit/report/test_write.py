@@ -40,6 +40,25 @@ class Links(HTMLParser):
             self.links.append(found["href"])
 
 
+def test_a_report_that_cannot_be_finished_leaves_nothing(bundle: Bundle, tmp_path: Path, monkeypatch):
+    write, written = Path.write_text, []
+
+    def until_full(path: Path, text: str, **more) -> int:
+        written.append(path)
+        if path.name == "report.md":
+            raise OSError(28, "No space left on device")
+        return write(path, text, **more)
+
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "index.html").write_text("an older report")
+    monkeypatch.setattr(Path, "write_text", until_full)
+    for folder in (tmp_path / "new" / "report", tmp_path / "kept"):
+        with pytest.raises(UsageError, match="No space left"):
+            write_report([bundle], folder)
+    assert len(written) > 4 and not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["index.html"]
+
+
 def test_a_report_has_every_file_and_links_that_lead_somewhere(bundle: Bundle, tmp_path: Path):
     files = write_report([bundle], tmp_path / "out")
     names = {path.relative_to(tmp_path / "out").as_posix() for path in files}

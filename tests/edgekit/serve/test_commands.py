@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ import pytest
 pytest.importorskip("grpc", reason="gRPC is not installed: pip install 'edgekit[server]'")
 pytest.importorskip("prometheus_client", reason="prometheus_client is not installed: pip install 'edgekit[server]'")
 
+import edgekit_runtime as er
 from edgekit.cli.app import run
+from edgekit_runtime.errors import UsageError
 from edgekit_runtime.testing import make_bundle
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -88,3 +91,19 @@ def test_bad_input_ends_with_its_code(bundle, tmp_path, capsys) -> None:
     assert run(["serve", str(bundle), "--host", "0.0.0.0"]) == 2
     assert run(["serve", str(tmp_path / "none.edge")]) == 3
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_answer_is_told_and_the_request_is_answered_here(bundle, tmp_path, capsys) -> None:
+    np.savez(tmp_path / "x.npz", x=X)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: refuses
+        arguments = ["run", str(bundle), "--input", str(tmp_path / "x.npz"), "--json"]
+        assert run([*arguments, "--server", f"grpc://127.0.0.1:{taken.getsockname()[1]}"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["decisions"][0]["kind"] == "local"
+    assert "does not answer for tiny" in told.err and "answered here" in " ".join(told.err.split())
+
+
+def test_a_session_with_a_server_has_the_streams_of_the_local_one(bundle) -> None:
+    with er.open(bundle, server="grpc://127.0.0.1:1") as session, pytest.raises(UsageError, match="no state to carry"):
+        session.stream()

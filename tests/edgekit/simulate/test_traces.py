@@ -110,6 +110,9 @@ def test_loads_are_read_and_checked(tmp_path: Path) -> None:
     assert (load.device.at(3), load.server.at(3), load.device.at(15)) == (0.1, 0.9, 0.5)
     assert read_load("device=0.5").device.at(0) == 0.5
     (tmp_path / "bad.csv").write_text("time_s,device_utilisation\n0,1.5\n1,0\n")
+    (tmp_path / "named.csv").write_text("time_s,device,server\n0,0.9,0\n10,0,0\n")
+    with pytest.raises(Refused, match="no use for 'device', 'server'"):  # not taken for a load of nothing
+        read_load(tmp_path / "named.csv")
     with pytest.raises(UsageError, match=r"1\.5"):
         read_load(tmp_path / "bad.csv")
     with pytest.raises(UsageError, match="no load"):

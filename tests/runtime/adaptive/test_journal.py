@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgekit_runtime.adaptive import ActionCost, Controller, Link, Outcome, Policy, journal
-from edgekit_runtime.errors import Refused
+from edgekit_runtime.errors import Refused, UsageError
 
 ACTIONS = (
     ActionCost(id="local", kind="local", head_ms=50, head_sd_ms=2),
@@ -64,3 +67,35 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b'{"request": 1}\n')
     with pytest.raises(Refused, match="line 2"):
         journal.read(path)
+
+
+@contextlib.contextmanager
+def files_up_to(count: int) -> Iterator[None]:
+    """As a disk that is full then: a write goes as far as there is room, the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_fills_up_ends_the_log_with_a_whole_line_and_fails_no_request(tmp_path: Path, caplog) -> None:
+    controller, path = Controller(ACTIONS, Policy()), tmp_path / "log.jsonl"
+    writer = journal.Writer(path, controller.actions)
+    decision = controller.plan(0.0).decision
+    writer.add(decision, 0.0)
+    with files_up_to(path.stat().st_size + 2000):
+        for number in range(1, 50):
+            writer.add(decision, float(number))
+    writer.add(decision, 50.0)  # room again: a log with a hole would be lived again as if nothing had happened there
+    writer.close()
+    _, kept = journal.read(path)
+    assert [entry.request for entry in kept] == list(range(len(kept))) and 1 < len(kept) < 50
+    (told,) = caplog.messages
+    assert f"log.jsonl ends after {len(kept)} requests" in told
+
+
+def test_a_log_whose_head_finds_no_room_is_no_log(tmp_path: Path) -> None:
+    with files_up_to(10), pytest.raises(UsageError, match="cannot be written"):
+        journal.Writer(tmp_path / "log.jsonl", Controller(ACTIONS, Policy()).actions)
