@@ -11,13 +11,16 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev lint types
 	@echo "== tests"
-	@$(PY) -m pytest tests -m "not long"
+	@$(TOGETHER) -m "not long and not alone"
+	@echo "== tests whose verdict hangs on measured times"
+	@$(PY) -m pytest $(ALONE) -m "alone and not long"
 
 quick: $(VENV)/.dev
-	@$(PY) -m pytest tests -m "not slow and not long"
+	@$(TOGETHER) -m "not slow and not long and not alone"
+	@$(PY) -m pytest $(ALONE) -m "alone and not slow and not long"
 
 long: $(VENV)/.dev
-	@$(PY) -m pytest tests -m long
+	@$(TOGETHER) -m long
 
 lint: $(VENV)/.dev
 	@echo "== lint"
@@ -30,6 +33,13 @@ types: $(VENV)/.dev
 
 benchmark: $(VENV)/.bench
 	@$(PY) -m benchmarks
+
+# Two processes, each with torch on one core: nearly twice as fast as one process with torch on two. Each gets half of
+# the tests in their order and, when it is done, half of what the other has left: fixtures are seldom made twice.
+WORKERS ?= 2
+TOGETHER = OMP_NUM_THREADS=1 $(PY) -m pytest tests -n $(WORKERS) --dist worksteal
+# Files with tests marked so: not all of tests/ is read again for them.
+ALONE = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 # torch first and by its exact version: asked for that way it is the small CPU build.
 $(VENV)/.base: constraints.txt

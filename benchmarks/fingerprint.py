@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import threading
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -64,6 +65,9 @@ BEFORE = {
 RIVALS = ("openvino", "nncf")
 # Packages of the runtime that only a session with a server loads.
 SERVED = ("runtime/edgekit_runtime/adaptive", "runtime/edgekit_runtime/remote")
+# CPython 3.11 counts the depth of all syntax trees that are being made in one place: in two threads at once `ast.parse`
+# ends in a SystemError now and then.
+ONE_AT_A_TIME = threading.Lock()
 # Rows whose data come without training, from functions of these modules.
 DATA = {24: ("picture_tasks",)}
 
@@ -76,7 +80,8 @@ def fingerprint(step: str, student: Student, material: Path | None) -> str:
         student: Whose row it is.
         material: Folder of trained weights and data; None: seeded weights.
     """
-    return _fingerprint(step, student, _content(material) if material is not None else "seeded")
+    with ONE_AT_A_TIME:
+        return _fingerprint(step, student, _content(material) if material is not None else "seeded")
 
 
 def _fingerprint(step: str, student: Student, content: str) -> str:

@@ -11,11 +11,21 @@ from pathlib import Path
 
 import pytest
 
+import edgekit_runtime
+
 ROOT = Path(__file__).parents[2]
 STUDENTS = {
-    "cnn": ("students.py:tiny", "--calibration", "calib.npz"),
-    "text": ("students.py:text", "--calibration", "ids.npz", "--dynamic", "ids:0", "--dynamic", "ids:1=T:2-32"),
+    "cnn": ["students.py:tiny", "--calibration", "calib.npz"],
+    "text": ["students.py:text", "--calibration", "ids.npz", "--dynamic", "ids:0", "--dynamic", "ids:1=T:2-32"],
 }
+# Conversions one after the other in one process, each with its own arguments.
+PROGRAM = """\
+import json, sys
+from edgekit.cli.app import run
+for arguments in json.loads(sys.argv[1]):
+    if code := run(["convert", *arguments, "--quiet"]):
+        sys.exit(code)
+"""
 
 
 def _material(folder: Path) -> None:
@@ -28,41 +38,42 @@ def _material(folder: Path) -> None:
     module.write_material(folder)
 
 
-def _start(folder: Path, arguments: tuple[str, ...], hash_seed: str) -> subprocess.Popen[str]:
-    """Begins a conversion in a fresh process and folder."""
+def _start(folder: Path, order: list[str], hash_seed: str) -> subprocess.Popen[str]:
+    """Begins to convert students in this order in a fresh process and folder."""
     _material(folder)
     paths = os.pathsep.join(str(ROOT / name) for name in (".", "runtime", "converters"))
+    work = [[*STUDENTS[student], "-o", f"{student}.edge"] for student in order]
     return subprocess.Popen(
-        [sys.executable, "-m", "edgekit", "convert", *arguments, "-o", "same.edge", "--json", "--quiet"],
+        [sys.executable, "-c", PROGRAM, json.dumps(work)],
         cwd=folder,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": hash_seed},
     )
 
 
-def _finish(folder: Path, process: subprocess.Popen[str]) -> tuple[str, dict[str, bytes]]:
-    """The bundle_id and every file."""
-    with process:
-        out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    bundle = folder / "same.edge"
-    files = {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*") if p.is_file()}
-    return json.loads(out)["bundle_id"], files
+def _files(bundle: Path) -> dict[str, bytes]:
+    return {p.relative_to(bundle).as_posix(): p.read_bytes() for p in bundle.rglob("*") if p.is_file()}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("student", list(STUDENTS))
-def test_the_same_command_twice_gives_the_same_bundle(tmp_path: Path, student: str) -> None:
-    # Other hash seeds and folders: neither the order of a set nor a path may reach the file. Both at once: the two
-    # processes share nothing but the clock, which may not reach the file either.
+def test_the_same_command_twice_gives_the_same_bundle(tmp_path: Path) -> None:
+    # Other hash seeds, folders and orders: neither the order of a set nor a path nor what was converted before may
+    # reach the file. Both at once: the two processes share nothing but the clock, which may not reach the file either.
     folders = (tmp_path / "first", tmp_path / "second-and-longer")
-    processes = [_start(folder, STUDENTS[student], str(seed)) for seed, folder in enumerate(folders, start=1)]
-    (first_id, first), (second_id, second) = map(_finish, folders, processes)
-    assert sorted(first) == sorted(second)
-    # Timings stand outside the identity; what was decided by them is the same.
-    different = [name for name in first if first[name] != second[name] and not name.startswith("reports/")]
-    assert different == []
-    assert first_id == second_id
-    assert {"graphs/onnx.fp32.onnx", "graphs/tflite.fp32.tflite"} <= set(first)
+    orders = (list(STUDENTS), list(reversed(STUDENTS)))
+    processes = [_start(*of, str(seed)) for seed, of in enumerate(zip(folders, orders, strict=True), start=1)]
+    for process in processes:
+        with process:
+            _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    for student in STUDENTS:
+        first, second = (_files(folder / f"{student}.edge") for folder in folders)
+        assert sorted(first) == sorted(second)
+        # Timings stand outside the identity; what was decided by them is the same.
+        different = [name for name in first if first[name] != second[name] and not name.startswith("reports/")]
+        assert different == [], student
+        first_id, second_id = (edgekit_runtime.open_bundle(folder / f"{student}.edge").bundle_id for folder in folders)
+        assert first_id == second_id
+        assert {"graphs/onnx.fp32.onnx", "graphs/tflite.fp32.tflite"} <= set(first)

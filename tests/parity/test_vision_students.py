@@ -32,11 +32,23 @@ def captured(student: Student) -> Captured:
     return capture(student.build("tiny"), name=student.name, example=example, dynamic=parse_dynamic(student.dynamic()))
 
 
+def alike(name: str, least_db: float) -> object:
+    """One whose pieces other tests convert too: convolutions as in ds_cnn, attention as in test_unseen_students.py."""
+    return pytest.param(name, least_db, marks=pytest.mark.long)
+
+
 # Least signal to noise ratio of int8, dB: what the seeded tiny student reaches, less some 3 dB.
 @pytest.mark.parametrize("kind", CONVERTERS)
 @pytest.mark.parametrize(
     ("name", "least_db"),
-    [("ds_cnn", 17.0), ("plain4", 25.0), ("vit", 20.0), ("gcn", 30.0), ("two_branch", 20.0), ("transliterator", 25.0)],
+    [
+        ("ds_cnn", 17.0),
+        alike("plain4", 25.0),
+        alike("vit", 20.0),
+        ("gcn", 30.0),
+        ("two_branch", 20.0),
+        ("transliterator", 25.0),
+    ],
 )
 def test_both_precisions_answer_as_the_student(name: str, least_db: float, kind: str, tmp_path: Path) -> None:
     entry = registry.get(name)

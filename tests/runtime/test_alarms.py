@@ -5,7 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from edgekit_runtime.remote.alarms import Alarms
+
+pytestmark = pytest.mark.alone
 
 
 def test_alarms_ring_in_the_order_of_their_times_and_not_before() -> None:

@@ -63,6 +63,7 @@ def test_every_module_of_the_runtime_imports_without_an_engine() -> None:
     )
 
 
+@pytest.mark.alone
 def test_the_import_is_quick() -> None:
     code = (
         "import numpy, onnxruntime, time\nstart = time.process_time()\nimport edgekit_runtime\n"

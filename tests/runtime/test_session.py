@@ -53,6 +53,7 @@ def test_more_samples_than_the_batch_axis_was_proven_for_run_in_slices(tmp_path:
         np.testing.assert_allclose(session.run({"x": rows})["y"], rows @ WEIGHTS, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.alone
 def test_the_session_adds_little_to_the_engines_own_call(tmp_path: Path) -> None:
     root = make_bundle(tmp_path / "tiny.edge")
     session = er.open(root)

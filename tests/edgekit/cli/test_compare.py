@@ -11,6 +11,8 @@ from edgekit.profiler import comparison
 from edgekit.profiler.comparison import Turns, conclude
 from edgekit_runtime.errors import UsageError
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def slower_by_ten_percent(monkeypatch):

@@ -12,6 +12,8 @@ from edgekit.cli.app import run
 from edgekit.cli.commands.profile import axis_sizes, integers
 from edgekit_runtime.errors import UsageError
 
+pytestmark = pytest.mark.alone
+
 
 def test_json_is_one_document_and_the_report_is_written(tiny: Path, tmp_path: Path, capsys):
     command = ["profile", str(tiny), "--graph", "onnx.int8", "--duration", "0.2", "--json"]

@@ -21,6 +21,8 @@ from edgekit_runtime import open as open_session
 from edgekit_runtime.adaptive import ActionCost
 from edgekit_runtime.testing import make_bundle
 
+pytestmark = pytest.mark.alone
+
 X = np.arange(40, dtype=np.float32).reshape(10, 4)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from edgekit.demo import compose, material, models
 from edgekit.students.fit import accuracy, predict
@@ -121,10 +122,23 @@ def test_data_files_are_named_as_the_arguments_of_forward(in_a_hurry: None, tmp_
             assert len(held[name]) == len(held["labels"]) == 20
 
 
-@pytest.mark.slow
-def test_the_students_really_learn(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
+def test_the_first_steps_of_both_trainings_teach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = dataclasses.replace(material.STAGES[0], pictures=1000, epochs=2)
+    monkeypatch.setattr(material, "STAGES", (first,))
+    monkeypatch.setattr(material, "TEXT_PLAN", dataclasses.replace(material.TEXT_PLAN, epochs=3))
+    found = material.prepare(tmp_path)
+    assert found.texts.accuracy[-1] > 0.7
+    student = models.digits_cnn()
+    student.load_state_dict(load_file(found.pictures.weights))
+    held = compose.ground("evaluation")
+    picks, rng = np.arange(len(held.labels)), np.random.default_rng(0)
+    image = compose.to_float(compose.pictures(held, picks, rng, first.side, first.scales, mirror=True))
+    # Chance is 0.1. Large pictures come with the later stages.
+    assert accuracy(predict(student, {"image": image}), held.labels)[-1] > 0.6
 
+
+@pytest.mark.long  # a minute of training
+def test_the_students_really_learn(tmp_path: Path) -> None:
     found = material.prepare(tmp_path)
     assert found.pictures.accuracy[-1] > 0.9
     assert found.pictures.accuracy[0] < found.pictures.accuracy[-1]

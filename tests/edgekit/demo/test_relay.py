@@ -10,6 +10,8 @@ import pytest
 
 from edgekit.demo.relay import Relay
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def echo() -> Iterator[int]:

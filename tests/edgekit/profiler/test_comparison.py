@@ -12,6 +12,8 @@ from edgekit_runtime.testing import make_bundle, matmul_onnx
 
 pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.alone
+
 
 def found(ratio: float, *, scatter: float = 0.005, count: int = 8, foreign: float = 0.0) -> Comparison:
     generator = np.random.default_rng(2)

@@ -22,6 +22,8 @@ from edgekit_runtime.machine import this_machine
 from edgekit_runtime.measurement import Environment, Measurement, Memory, OpCost
 from edgekit_runtime.testing import make_bundle, matmul_onnx
 
+pytestmark = pytest.mark.alone
+
 DATA = Path(__file__).parents[4] / "shared" / "data" / "models"
 pytest.importorskip("onnxruntime")
 

@@ -20,6 +20,8 @@ from edgekit_runtime.preprocess import AudioInput, ImageInput, TensorInput, Text
 from edgekit_runtime.testing import make_bundle, matmul_onnx
 
 pytest.importorskip("onnxruntime")
+
+pytestmark = pytest.mark.alone
 DATA = Path(__file__).parents[4] / "shared" / "data" / "models"
 
 

@@ -22,6 +22,8 @@ from edgekit_runtime.errors import InputMismatch, UsageError
 from edgekit_runtime.remote.session import AdaptiveSession
 from edgekit_runtime.testing import make_bundle
 
+pytestmark = pytest.mark.alone
+
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 W = np.arange(12, dtype=np.float32).reshape(4, 3)
 

@@ -20,6 +20,8 @@ from edgekit_runtime.errors import Unreachable
 from edgekit_runtime.remote.client import Client
 from tests.edgekit.serve.test_adaptive_session import bundle, opened, right  # noqa: F401  # a fixture
 
+pytestmark = pytest.mark.alone
+
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
 

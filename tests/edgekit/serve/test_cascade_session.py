@@ -18,6 +18,8 @@ from edgekit_runtime.remote.session import AdaptiveSession
 from tests.edgekit.serve.cascade import ALL, RISK, SEEN, WEIGHTS, certified, requests, samples, saved, student, students
 
 pytest.importorskip("grpc")
+
+pytestmark = pytest.mark.alone
 HERE, THERE = f"cascade:{RISK:g}", f"cascade:{RISK:g}:offload"
 
 

@@ -19,7 +19,7 @@ from edgekit_runtime.errors import InputMismatch
 from edgekit_runtime.remote.session import AdaptiveSession
 from tests.edgekit.serve.early import GRAPH, NAME, build, pictures
 
-pytestmark = pytest.mark.slow  # a conversion, shared by all
+pytestmark = [pytest.mark.alone, pytest.mark.slow]  # a conversion, shared by all
 
 KINDS = ("exit:0.01:split:", "int8-row", "jpeg@90", "webp@85")
 X = pictures(12, 7)

@@ -21,6 +21,8 @@ from edgekit_runtime.remote import messages
 from edgekit_runtime.remote.client import Client, Credentials, Late, parse
 from edgekit_runtime.testing import make_bundle
 
+pytestmark = pytest.mark.alone
+
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 W = np.arange(12, dtype=np.float32).reshape(4, 3)
 

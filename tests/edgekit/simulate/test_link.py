@@ -6,7 +6,10 @@ import pytest
 
 from benchmarks import link
 
-pytestmark = pytest.mark.skipif(bool(link.missing()), reason=link.missing() or "it can run here")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(bool(link.missing()), reason=link.missing() or "it can run here"),
+]
 
 
 def test_choices_change_with_a_real_link_and_none_is_lost() -> None:
