@@ -3,7 +3,7 @@
 A plan is a decision with two nets under it:
 
     hedge   the local run starts when the answer has not come by then: at the predicted 99th percentile of the action,
-            and at the latest when only the local 99th percentile is left of the deadline
+            at the latest when only the local one is left of the deadline, at once before anything was heard
     race    the other side is tried beside the chosen one, because little is known of it and it may well be better.
             The first answer wins, so that a probe never costs the request any time; it is kept to a small share
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from edgekit_runtime.adaptive import costs
 from edgekit_runtime.adaptive.actions import DEVICE, UPLINK, ActionCost, ActionSet, compiled
-from edgekit_runtime.adaptive.choose import Decision, admitted, choose
+from edgekit_runtime.adaptive.choose import Decision, admitted, choose, objective
 from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.state import Link, Load, Policy
 
@@ -31,6 +31,9 @@ _SHORTEST_PAUSE_S = 0.2
 _RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
 _STALE_GAIN = 100.0
 _LATE = 0.01  # share of answers that may be later than the predicted 99th percentile
+_NEARLY_FULL, _PRICE = 0.8, 2.0  # of the device's time; what a run is charged for a queue as long as itself
+_GAP_WEIGHT, _LONGEST_GAP_S = 0.1, 10.0
+_LONG_LOCAL = 2.0  # times the first offload: a run that holds the device so long waits for the 99th percentile
 _PATIENCE_STEP, _MOST_PATIENCE = 0.4, math.log(3.0)
 
 
@@ -148,6 +151,8 @@ class Controller:
         self._flights: dict[int, _Flight] = {}
         self._runs = 0  # of this session on the device, waiting ones included
         self._free_s = -math.inf  # when the device is expected to be free of them
+        self._planned_s: float | None = None
+        self._gap_s: float | None = None  # mean time between two requests
         self._sent = 0
         self._races = _Budget(self.settings)
         self._down_until_s = -math.inf
@@ -157,6 +162,7 @@ class Controller:
 
     def plan(self, now_s: float, samples: int = 1) -> Plan:
         """Decides the next request, which has so many samples."""
+        self._count(now_s)
         link, load = self._link(now_s), self._load(now_s, samples)
         decision = choose(self.actions, link, load, self.policy)
         self._races.count()
@@ -278,7 +284,29 @@ class Controller:
             work = {"samples": samples, "device_work": load.device_work, "server_work": load.server_work}
             load = msgspec.structs.replace(blind, **work)
         wait_ms = max(self._free_s - now_s, 0.0) * 1e3
-        return msgspec.structs.replace(load, device_wait_ms=wait_ms) if wait_ms else load
+        if not wait_ms:
+            return load
+        return msgspec.structs.replace(load, device_wait_ms=wait_ms, device_price=self._price(load, wait_ms))
+
+    def _count(self, now_s: float) -> None:
+        """Follows the time between two requests."""
+        if self._planned_s is not None:
+            gap_s = min(max(now_s - self._planned_s, 0.0), _LONGEST_GAP_S)
+            before = gap_s if self._gap_s is None else self._gap_s
+            self._gap_s = before + _GAP_WEIGHT * (gap_s - before)
+        self._planned_s = now_s
+
+    def _price(self, load: Load, wait_ms: float) -> float:
+        """What a run on the device is charged for those who will wait behind it, as a fraction of its time.
+
+        Where runs take as long as the time between two requests, a queue does not drain: whoever joins it delays all
+        that follow, which the time of one request does not show (Naor 1969). Only where time is what counts.
+        """
+        if self.policy.deadline_ms is not None or objective(load, self.policy) != "latency" or self._gap_s is None:
+            return 0.0
+        run_ms = float(self.actions.terms[self.actions.fallback, DEVICE]) * load.device_slowdown * load.device_work
+        full = run_ms > _NEARLY_FULL * self._gap_s * 1e3
+        return _PRICE * min(wait_ms / run_ms, 1.0) if full else 0.0
 
     def _ping(self, now_s: float, link: Link) -> bool:
         """Only over an idle uplink, and only where something may be sent at all."""
@@ -293,6 +321,9 @@ class Controller:
         actions = self.actions
         if actions.offload[decision.place] == 0.0:
             return None
+        local_ms, _ = decision.moments(actions.fallback)
+        if decision.link.age_s is None and local_ms < _LONG_LOCAL * decision.predicted_ms:
+            return 0.0  # nothing was ever heard of the other side: its 99th percentile is a guess
         patience = costs.quantile_ms(*decision.moments(), 2.33) * math.exp(self._patience)
         if self.policy.deadline_ms is not None:
             left = self.policy.deadline_ms - costs.quantile_ms(*decision.moments(actions.fallback), 2.33)
