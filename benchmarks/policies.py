@@ -78,7 +78,13 @@ def run() -> str:
         "\n### Cells in which choosing matters\n",
         _cells([row for row in rows if row.matters]),
     ]
-    parts += ["\n### Which fixed action is right where\n", _always(rows), _fixed(rows), "\n### Steps of the load\n", _steps()]
+    parts += [
+        "\n### Which fixed action is right where\n",
+        _always(rows),
+        _fixed(rows),
+        "\n### Steps of the load\n",
+        _steps(),
+    ]
     parts += ["\n### Deadlines\n", _deadlines(), "\n### Reasons\n", _reasons()]
     parts += ["\n### Time of one decision\n", _speed()]
     return "\n".join(parts)

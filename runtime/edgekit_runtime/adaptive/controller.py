@@ -33,7 +33,7 @@ _STALE_GAIN = 100.0
 _LATE = 0.01  # share of answers that may be later than the predicted 99th percentile
 _NEARLY_FULL, _PRICE = 0.8, 2.0  # of the device's time; what a run is charged for a queue as long as itself
 _GAP_WEIGHT, _LONGEST_GAP_S = 0.1, 10.0
-_LONG_LOCAL = 2.0  # times the first offload: a run that holds the device so long waits for the 99th percentile
+_LONG_LOCAL = 5.0  # times the first offload: a run that holds the device so long waits for the 99th percentile
 _PATIENCE_STEP, _MOST_PATIENCE = 0.4, math.log(3.0)
 
 
@@ -152,7 +152,7 @@ class Controller:
         self._runs = 0  # of this session on the device, waiting ones included
         self._free_s = -math.inf  # when the device is expected to be free of them
         self._planned_s: float | None = None
-        self._gap_s: float | None = None  # mean time between two requests
+        self._gap_s = math.inf  # mean time between two requests
         self._sent = 0
         self._races = _Budget(self.settings)
         self._down_until_s = -math.inf
@@ -283,8 +283,7 @@ class Controller:
             blind = Load(battery_fraction=load.battery_fraction)
             work = {"samples": samples, "device_work": load.device_work, "server_work": load.server_work}
             load = msgspec.structs.replace(blind, **work)
-        wait_ms = max(self._free_s - now_s, 0.0) * 1e3
-        if not wait_ms:
+        if (wait_ms := (self._free_s - now_s) * 1e3) <= 0:
             return load
         return msgspec.structs.replace(load, device_wait_ms=wait_ms, device_price=self._price(load, wait_ms))
 
@@ -292,21 +291,20 @@ class Controller:
         """Follows the time between two requests."""
         if self._planned_s is not None:
             gap_s = min(max(now_s - self._planned_s, 0.0), _LONGEST_GAP_S)
-            before = gap_s if self._gap_s is None else self._gap_s
-            self._gap_s = before + _GAP_WEIGHT * (gap_s - before)
+            self._gap_s = gap_s if self._gap_s == math.inf else self._gap_s + _GAP_WEIGHT * (gap_s - self._gap_s)
         self._planned_s = now_s
 
     def _price(self, load: Load, wait_ms: float) -> float:
-        """What a run on the device is charged for those who will wait behind it, as a fraction of its time.
+        """What a run is charged for those behind it, as a fraction of its time: a full device's queue does not drain.
 
-        Where runs take as long as the time between two requests, a queue does not drain: whoever joins it delays all
-        that follow, which the time of one request does not show (Naor 1969). Only where time is what counts.
+        Whoever joins it delays all that follow, which one request's own time does not show (Naor 1969).
         """
-        if self.policy.deadline_ms is not None or objective(load, self.policy) != "latency" or self._gap_s is None:
+        if self.policy.deadline_ms is not None or objective(load, self.policy) != "latency":
             return 0.0
-        run_ms = float(self.actions.terms[self.actions.fallback, DEVICE]) * load.device_slowdown * load.device_work
-        full = run_ms > _NEARLY_FULL * self._gap_s * 1e3
-        return _PRICE * min(wait_ms / run_ms, 1.0) if full else 0.0
+        times = self.actions.terms[:, DEVICE] + admitted(self.actions, self.policy, load.samples)
+        # The quickest that is allowed: exits drain a queue that the whole graph does not.
+        run_ms = float(times[self.actions.local].min()) * load.device_slowdown * load.device_work
+        return _PRICE * min(wait_ms / run_ms, 1.0) if run_ms > _NEARLY_FULL * self._gap_s * 1e3 else 0.0
 
     def _ping(self, now_s: float, link: Link) -> bool:
         """Only over an idle uplink, and only where something may be sent at all."""
@@ -321,8 +319,8 @@ class Controller:
         actions = self.actions
         if actions.offload[decision.place] == 0.0:
             return None
-        local_ms, _ = decision.moments(actions.fallback)
-        if decision.link.age_s is None and local_ms < _LONG_LOCAL * decision.predicted_ms:
+        first = decision.link.age_s is None
+        if first and decision.moments(actions.fallback)[0] < _LONG_LOCAL * decision.predicted_ms:
             return 0.0  # nothing was ever heard of the other side: its 99th percentile is a guess
         patience = costs.quantile_ms(*decision.moments(), 2.33) * math.exp(self._patience)
         if self.policy.deadline_ms is not None:

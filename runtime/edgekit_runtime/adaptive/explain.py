@@ -80,7 +80,8 @@ def explain(decision: Decision) -> str:
         f"{_aged(link.age_s)}"
     )
     lines.append(
-        f"  load: device x{load.device_slowdown:.2f}{_price(load)}, server x{load.server_slowdown:.2f}, queue {load.queue_ms:.1f} ms"
+        f"  load: device x{load.device_slowdown:.2f}{_price(load)}, server x{load.server_slowdown:.2f}, "
+        f"queue {load.queue_ms:.1f} ms"
     )
     if load.samples > 1:
         lines.append(

@@ -207,7 +207,9 @@ def _burdened(every_s: float, policy: Policy | None = None) -> Controller:
 def test_who_joins_a_queue_that_does_not_drain_pays_for_those_behind() -> None:
     full, idle = _burdened(0.05).plan(1.0).decision, _burdened(0.5).plan(10.0).decision
     assert 0.5 < full.load.device_wait_ms / 50 < 2 and full.load.device_price > 1
-    assert full.action == "offload"  # 115 ms on the network; a run takes 100 with its wait, and holds up all that follow
+    assert (
+        full.action == "offload"
+    )  # 115 ms on the network; a run takes 100 with its wait, and holds up all that follow
     assert idle.load.device_wait_ms > 0 and idle.load.device_price == 0
     assert idle.action == "local"
     assert "for those who wait behind" in full.explain() and "wait behind" not in idle.explain()
