@@ -31,8 +31,7 @@ _SHORTEST_PAUSE_S = 0.2
 _RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
 _STALE_GAIN = 100.0
 _LATE = 0.01  # share of answers that may be later than the predicted 99th percentile
-_NEARLY_FULL, _PRICE = 0.8, 2.0  # of the device's time; what a run is charged for a queue as long as itself
-_GAP_WEIGHT, _LONGEST_GAP_S = 0.1, 10.0
+_NEARLY_FULL, _PRICE, _GAP_WEIGHT, _LONGEST_GAP_S = 0.8, 2.0, 0.1, 10.0  # of the price of a queue
 _LONG_LOCAL = 5.0  # times the first offload: a run that holds the device so long waits for the 99th percentile
 _PATIENCE_STEP, _MOST_PATIENCE = 0.4, math.log(3.0)
 
