@@ -3,7 +3,7 @@
 A plan is a decision with two nets under it:
 
     hedge   the local run starts when the answer has not come by then: at the predicted 99th percentile of the action,
-            and at the latest when only the local 99th percentile is left of the deadline
+            at the latest when only the local one is left of the deadline, at once before anything was heard
     race    the other side is tried beside the chosen one, because little is known of it and it may well be better.
             The first answer wins, so that a probe never costs the request any time; it is kept to a small share
 
@@ -21,7 +21,8 @@ import msgspec
 
 from edgekit_runtime.adaptive import costs
 from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, UPLINK, ActionCost, ActionSet, compiled
-from edgekit_runtime.adaptive.choose import Decision, choose, open_places
+from edgekit_runtime.adaptive.choose import Decision, choose, objective, open_places
+from edgekit_runtime.adaptive.device_queue import DeviceQueue
 from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.state import Link, Load, Policy
 
@@ -30,6 +31,7 @@ _SHORTEST_PAUSE_S = 0.2
 _RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
 _STALE_GAIN = 100.0
 _LATE = 0.01  # share of answers that may be later than the predicted 99th percentile
+_LONG_LOCAL = 5.0  # times the first offload: a run that holds the device so long waits for the 99th percentile
 _PATIENCE_STEP, _MOST_PATIENCE = 0.4, math.log(3.0)
 
 
@@ -144,8 +146,7 @@ class Controller:
         self.load = LoadEstimator()
         self._random = random.Random(seed)
         self._flights: dict[int, _Flight] = {}
-        self._runs = 0  # of this session on the device, waiting ones included
-        self._free_s = -math.inf  # when the device is expected to be free of them
+        self._queue = DeviceQueue()
         self._sent = 0
         self._races = _Budget(self.settings)
         self._down_until_s = -math.inf
@@ -155,6 +156,7 @@ class Controller:
 
     def plan(self, now_s: float, samples: int = 1) -> Plan:
         """Decides the next request, which has so many samples."""
+        self._queue.asked(now_s)
         link, load = self._link(now_s), self._load(now_s, samples)
         decision = choose(self.actions, link, load, self.policy)
         self._races.count()
@@ -175,14 +177,11 @@ class Controller:
         place = self.actions.place(action_id)
         load = self.load.read(now_s, samples)
         expected_ms = self.actions.rows[place][DEVICE] * load.device_slowdown * load.device_work
-        self._runs += 1
-        self._free_s = max(self._free_s, now_s) + expected_ms / 1e3
+        self._queue.begin(now_s, expected_ms)
 
     def stopped(self) -> None:
         """A run on the device has ended."""
-        self._runs = max(self._runs - 1, 0)
-        if not self._runs:
-            self._free_s = -math.inf
+        self._queue.end()
 
     def sent(self, now_s: float, action_id: str, samples: int = 1, link: Link | None = None) -> int:
         """Says that a request is on its way to the server. Returns a number for `back` or `gave_up`.
@@ -283,8 +282,18 @@ class Controller:
             blind = Load(battery_fraction=load.battery_fraction)
             work = {"samples": samples, "device_work": load.device_work, "server_work": load.server_work}
             load = msgspec.structs.replace(blind, **work)
-        wait_ms = max(self._free_s - now_s, 0.0) * 1e3
-        return msgspec.structs.replace(load, device_wait_ms=wait_ms) if wait_ms else load
+        if not (wait_ms := self._queue.wait_ms(now_s)):
+            return load
+        return msgspec.structs.replace(load, device_wait_ms=wait_ms, device_price=self._price(load, wait_ms))
+
+    def _price(self, load: Load, wait_ms: float) -> float:
+        """Of the queue on the device, where nothing but the latency counts."""
+        if self.policy.deadline_ms is not None or objective(load, self.policy) != "latency":
+            return 0.0
+        allowed = [self.actions.rows[place] for place in open_places(self.actions, self.policy, load.samples)]
+        # The quickest that is allowed: exits drain a queue that the whole graph does not.
+        quickest_ms = min(row[DEVICE] for row in allowed if row[ROUND_TRIP] == 0.0)
+        return self._queue.price(wait_ms, quickest_ms * load.device_slowdown * load.device_work)
 
     def _ping(self, now_s: float, link: Link) -> bool:
         """Only over an idle uplink, and only where something may be sent at all."""
@@ -301,6 +310,9 @@ class Controller:
         actions = self.actions
         if actions.rows[decision.place][ROUND_TRIP] == 0.0:  # nothing is ever sent
             return None
+        first = decision.link.age_s is None
+        if first and decision.moments(actions.fallback)[0] < _LONG_LOCAL * decision.predicted_ms:
+            return 0.0  # nothing was ever heard of the other side: its 99th percentile is a guess
         patience = costs.quantile_ms(*decision.moments(), 2.33) * math.exp(self._patience)
         if self.policy.deadline_ms is not None:
             left = self.policy.deadline_ms - costs.quantile_ms(*decision.moments(actions.fallback), 2.33)

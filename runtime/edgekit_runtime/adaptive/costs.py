@@ -28,7 +28,8 @@ def levels(link: Link, load: Load) -> tuple[Levels, Levels]:
 
     Terms are those of one sample: of a request of many, the state has the work and the bytes of all of them.
     """
-    device, device_var = mean_and_variance(load.device_slowdown * load.device_work, load.device_spread)
+    here = load.device_slowdown * load.device_work * (1 + load.device_price)
+    device, device_var = mean_and_variance(here, load.device_spread)
     server, server_var = mean_and_variance(load.server_slowdown * load.server_work, load.server_spread)
     rtt, rtt_var = mean_and_variance(link.rtt_ms, link.rtt_spread)
     if link.up:

@@ -14,6 +14,7 @@ from edgekit_runtime.manifest import Base
 
 if TYPE_CHECKING:
     from edgekit_runtime.adaptive.choose import Decision
+    from edgekit_runtime.adaptive.state import Load
 
 _CODECS = {
     "int8-row": "int8 with a scale a row",
@@ -79,7 +80,8 @@ def explain(decision: Decision) -> str:
         f"{_aged(link.age_s)}"
     )
     lines.append(
-        f"  load: device x{load.device_slowdown:.2f}, server x{load.server_slowdown:.2f}, queue {load.queue_ms:.1f} ms"
+        f"  load: device x{load.device_slowdown:.2f}{_price(load)}, server x{load.server_slowdown:.2f}, "
+        f"queue {load.queue_ms:.1f} ms"
     )
     if load.samples > 1:
         lines.append(
@@ -220,3 +222,8 @@ def _parts(terms: dict[str, float]) -> str:
 
 def _aged(age_s: float | None) -> str:
     return "never measured" if age_s is None else f"{age_s:.1f} s old"
+
+
+def _price(load: Load) -> str:
+    """What a run is charged for those who wait behind it; empty where the device keeps up."""
+    return f" (x{1 + load.device_price:.2f} for those who wait behind)" if load.device_price else ""

@@ -59,6 +59,7 @@ class Load(Base, frozen=True, kw_only=True):
         battery_fraction: 0 to 1; None: mains or unknown.
         samples: In the request: so many times the bytes of one go each way.
         device_work: Time of the request's samples on the device over the time of one.
+        device_price: Part of a run on the device that is charged once more, for the requests that will wait behind it.
         server_work: The same on the server.
     """
 
@@ -72,6 +73,7 @@ class Load(Base, frozen=True, kw_only=True):
     battery_fraction: float | None = None
     samples: int = 1
     device_work: float = 1.0
+    device_price: float = 0.0
     server_work: float = 1.0
 
 

@@ -179,3 +179,45 @@ def test_the_limit_on_bytes_is_of_the_whole_request() -> None:
     refused = controller.plan(0.0, 3).decision
     assert refused.action == "local" and "sends 30000 bytes, 20000 are allowed" in refused.explain()
     assert not controller.plan(9.0, 3).race
+
+
+def test_the_first_offload_runs_beside_the_local_run_where_that_is_not_long() -> None:
+    fast = Controller((LOCAL, OFFLOAD), Policy(), link=Link(rtt_ms=5, uplink_mbps=4))
+    plan = fast.plan(0.0)
+    assert plan.decision.action == "offload" and plan.hedge_ms == 0.0
+    answered(fast, 0.0)
+    later = fast.plan(0.2).hedge_ms
+    assert later is not None and later > 0
+    slow = msgspec.structs.replace(LOCAL, head_ms=500.0)
+    patient = Controller((slow, OFFLOAD), Policy(), link=Link(rtt_ms=5, uplink_mbps=20)).plan(0.0)
+    assert patient.hedge_ms is not None and patient.hedge_ms > patient.decision.predicted_ms
+
+
+def _burdened(every_s: float, policy: Policy | None = None) -> Controller:
+    """Twenty requests so far apart; one run on the device is under way."""
+    controller = Controller((LOCAL, OFFLOAD), policy or Policy())
+    for number in range(20):
+        controller.plan(number * every_s)
+        answered(controller, number * every_s, network_ms=115)
+        controller.observe(number * every_s, Outcome("local", device_ms=50.0))
+    controller.running(20 * every_s, "local")
+    return controller
+
+
+def test_who_joins_a_queue_that_does_not_drain_pays_for_those_behind() -> None:
+    full, idle = _burdened(0.05).plan(1.0).decision, _burdened(0.5).plan(10.0).decision
+    assert 0.5 < full.load.device_wait_ms / 50 < 2 and full.load.device_price > 1
+    assert (
+        full.action == "offload"
+    )  # 115 ms on the network; a run takes 100 with its wait, and holds up all that follow
+    assert idle.load.device_wait_ms > 0 and idle.load.device_price == 0
+    assert idle.action == "local"
+    assert "for those who wait behind" in full.explain() and "wait behind" not in idle.explain()
+
+
+def test_the_price_grows_with_the_queue_and_keeps_out_of_deadlines() -> None:
+    controller = _burdened(0.05)
+    early, late = controller._price(controller.load.read(1.0), 5.0), controller._price(controller.load.read(1.0), 25.0)
+    assert 0 < early < late
+    assert _burdened(0.05, Policy(deadline_ms=100)).plan(1.0).decision.load.device_price == 0
+    assert _burdened(0.05, Policy(objective="energy")).plan(1.0).decision.load.device_price == 0
