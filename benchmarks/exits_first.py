@@ -1,14 +1,19 @@
-"""The first student of the cascade of `exits.py`: a text CNN that learns what the int8 BERT-small says.
+"""The first student of the cascade of `exits.py`: two text CNNs in one graph that learn what the int8 BERT-small says.
+
+    ids ─┬─► text CNN, taught how sure the teacher is ───┬─► mean of logits
+         └─► text CNN, taught which class it names ──────┘
 
 Everything is chosen on training sentences: 1,000 of them are kept out of learning, to tell how many would leave.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 import edgekit_runtime as er
 from benchmarks.exits_material import kept, say
@@ -20,11 +25,29 @@ from edgekit_converters.exits.losses import samples_of
 
 NAME = "first_cnn"
 WIDTH, KERNELS = 128, (1, 2, 3, 5)
+LESSONS = (distil.Lesson(epochs=4), distil.Lesson(epochs=2, hard=True, seed=1))
 DEVELOPMENT = 1_000
 TABLE = "body.bert.embeddings.word_embeddings.weight"
 
 
-def first_cnn(folder: Path, bert: er.Bundle, bert_weights: Path) -> TextCNN:
+class Together(nn.Module):
+    """Mean of the logits of several students: they err differently, so what both are sure of is surer.
+
+    Args:
+        members: ids [B, T] to logits [B, classes] each.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Ids [B, T] int64 to logits [B, classes]."""
+        first, *others = [member(ids) for member in self.members]
+        return sum(others, first) / len(self.members)
+
+
+def first_cnn(folder: Path, bert: er.Bundle, bert_weights: Path) -> nn.Module:
     """The student, from `first_cnn.safetensors` of the folder or taught; what the teacher said is kept beside it.
 
     Args:
@@ -35,22 +58,29 @@ def first_cnn(folder: Path, bert: er.Bundle, bert_weights: Path) -> TextCNN:
     from safetensors.torch import load_file
 
     table = load_file(bert_weights)[TABLE].numpy()
-    with seeded(0):
-        student = TextCNN(len(table), WIDTH, kernels=KERNELS, means=True)
+    members = [member(len(table), lesson) for lesson in LESSONS]
+    student = Together(members)
 
     def teach() -> None:
         learn, judge = parts(word_pieces.sentences_task(0).train["ids"])
         made = distil.made_sentences(learn, distil.Made())
         told = answers(folder, bert, np.concatenate([judge, learn, made]))
         judged, taught, rest = np.split(told, [len(judge), len(judge) + len(learn)])
-        distil.begin(student.embedding, table, learn)
         # What people wrote counts twice.
         inputs, wanted = np.concatenate([learn, learn, made]), np.concatenate([taught, taught, rest])
-        distil.teach(student, student.embedding, inputs, wanted, distil.Lesson(), say)
-        say(development(student, judge, judged))
+        for one, lesson in zip(members, LESSONS, strict=True):
+            distil.begin(one.embedding, table, learn)
+            distil.teach(one, one.embedding, inputs, wanted, lesson, say)
+            say(development(one, judge, judged))
+        say(f"together: {development(student, judge, judged)}")
 
-    kept(student, folder / f"{NAME}.safetensors", teach)
-    return student
+    return kept(student, folder / f"{NAME}.safetensors", teach)
+
+
+def member(vocabulary: int, lesson: distil.Lesson) -> TextCNN:
+    """One of the text CNNs, not taught yet."""
+    with seeded(lesson.seed):
+        return TextCNN(vocabulary, WIDTH, kernels=KERNELS, means=True)
 
 
 def parts(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +106,7 @@ def answers(folder: Path, bert: er.Bundle, ids: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def development(student: TextCNN, ids: np.ndarray, told: np.ndarray) -> str:
+def development(student: nn.Module, ids: np.ndarray, told: np.ndarray) -> str:
     """How often the student agrees with the teacher on sentences that it did not learn, and how many would leave."""
     said = distil.in_batches(lambda part: student(torch.from_numpy(part)).numpy(), ids)
     samples = samples_of([said, told], "max_softmax")

@@ -117,6 +117,8 @@ class Lesson:
         batch: Sentences a step, of like length.
         peak_rate: Largest rate of AdamW's one-cycle schedule; the table has half of it and no weight decay.
         blank: Share of word vectors that are zero in a step.
+        hard: Learn which class the teacher names, not how sure it is: the student's own score is then its chance to
+            agree, which is what a threshold is put on.
         seed: Of order, dropout and blanks.
     """
 
@@ -124,6 +126,7 @@ class Lesson:
     batch: int = 128
     peak_rate: float = 2e-3
     blank: float = 0.1
+    hard: bool = False
     seed: int = 0
 
 
@@ -135,7 +138,7 @@ def teach(
     lesson: Lesson,
     progress: Callable[[str], None] | None = None,
 ) -> float:
-    """Trains in place towards soft answers (cross-entropy; Hinton et al. 2015, 1503.02531), and ends in eval mode.
+    """Trains in place towards a teacher's answers (cross-entropy; Hinton et al. 2015, 1503.02531); ends in eval mode.
 
     Args:
         student: ids [B, T] to logits [B, classes].
@@ -154,7 +157,9 @@ def teach(
     steps = lesson.epochs * -(-len(ids) // lesson.batch)
     rates = [lesson.peak_rate, lesson.peak_rate / 2]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.2)
-    rng, wanted, mean = np.random.default_rng(lesson.seed), torch.softmax(torch.from_numpy(answers), 1), float("nan")
+    told = torch.from_numpy(answers)
+    wanted = nn.functional.one_hot(told.argmax(1), told.shape[1]).float() if lesson.hard else torch.softmax(told, 1)
+    rng, mean = np.random.default_rng(lesson.seed), float("nan")
     generator = torch.Generator().manual_seed(lesson.seed)
 
     def blank(module: nn.Module, read: object, words: torch.Tensor) -> torch.Tensor:

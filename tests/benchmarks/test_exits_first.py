@@ -69,3 +69,12 @@ def test_the_development_line_tells_agreement_and_what_would_leave() -> None:
     said[:60] = said[:60, ::-1]
     told = exits_first.development(student, IDS, said)
     assert told.startswith("95.0% as the teacher") and "100.0% leave" not in told
+
+
+def test_students_together_answer_with_the_mean_of_their_logits() -> None:
+    one, other = (exits_first.member(2401, lesson).eval() for lesson in exits_first.LESSONS)
+    ids = torch.from_numpy(IDS[:5])
+    with torch.inference_mode():
+        wanted = (one(ids) + other(ids)) / 2
+        assert not torch.allclose(one(ids), other(ids))
+        torch.testing.assert_close(exits_first.Together([one, other])(ids), wanted)

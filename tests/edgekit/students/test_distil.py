@@ -102,3 +102,18 @@ def test_a_student_learns_a_teachers_answers_and_padding_changes_none(means: boo
     student.load_state_dict(before)
     distil.teach(student, student.embedding, ids, answers, lesson)
     assert all(torch.equal(taught[name], value) for name, value in student.state_dict().items())
+
+
+def test_a_hard_lesson_learns_what_is_named_and_not_how_sure_the_teacher_is() -> None:
+    ids = distil.made_sentences(sentences(), distil.Made(200, 0, 0, 0))
+    first = (ids >= 225).sum(1) > (ids >= 200).sum(1) / 2
+    answers = np.where(first[:, None], [[0.0, 0.1]], [[0.1, 0.0]]).astype(np.float32)  # right, and hardly sure
+
+    def sureness(hard: bool) -> float:
+        with seeded(0):
+            student = TextCNN(250, 8, kernels=(1, 2), means=True)
+        distil.teach(student, student.embedding, ids, answers, distil.Lesson(20, 32, 1e-2, hard=hard))
+        with torch.inference_mode():
+            return float(torch.softmax(student(torch.from_numpy(ids)), 1).amax(1).mean())
+
+    assert sureness(hard=False) < 0.55 < 0.62 < sureness(hard=True)
