@@ -19,16 +19,18 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from torch import nn
 
 import edgekit
 import edgekit_runtime as er
 from benchmarks import exits_material as material
+from benchmarks.exits_first import NAME as FIRST
+from benchmarks.exits_first import first_cnn
 from benchmarks.exits_rows import CONFIDENCE, HEADER, REDRAWS, RISK, ROUNDS, Row, measured, smallest_risk
 from benchmarks.fingerprint import of_code
 from benchmarks.page import table
-from edgekit.students.train import LONGEST_SENTENCE, RECIPES, train
+from edgekit.students import word_pieces
 from edgekit_converters.exits.losses import samples_of
-from edgekit_runtime.bundle import read_arrays
 from edgekit_runtime.chain import Chain
 from edgekit_runtime.errors import EdgekitError
 from edgekit_runtime.exits import Cascade
@@ -208,64 +210,54 @@ def _one(held: Arrays, number: int) -> Arrays:
 def _cascade(study: Study) -> list[Row]:
     """Text CNN first, BERT-small for what it is unsure of; BERT-small's own graph is the one with exits, run whole."""
     small = material.bert("bert_small", study.folder, BERT)
-    bert = study.bundle("bert_small", lambda out: _convert(small, out), [study.folder / "bert_small.safetensors"])
-    place = TEXT_CNN.parent
-    if not (place / "eval.npz").is_file():
-        train("text_cnn", place)
-    cheap_bundle = study.bundle("text_cnn", lambda out: _text_cnn(place, out), [TEXT_CNN])
+    weights = study.folder / "bert_small.safetensors"
+    bert = study.bundle("bert_small", lambda out: _convert(small, out), [weights])
+    student = first_cnn(study.folder, bert, weights)
+    cheap = study.bundle(FIRST, lambda out: _first(student, small, out), [study.folder / f"{FIRST}.safetensors"])
     if study.only_train:
         return []
-    return cascade_rows("text CNN, then BERT-small, SST-2", cheap_bundle, place, bert, small.held, study.timed)
+    return cascade_rows("text CNN, then BERT-small, SST-2", cheap, bert, small.held, study.timed)
 
 
-def cascade_rows(
-    name: str, cheap_bundle: er.Bundle, place: Path, bert: er.Bundle, held: Arrays, timed: bool
-) -> list[Row]:
+def cascade_rows(name: str, cheap_bundle: er.Bundle, bert: er.Bundle, held: Arrays, timed: bool) -> list[Row]:
     """A cascade of two bundles on the development sentences of SST-2.
 
     Args:
         name: For the row.
         cheap_bundle: Of the text CNN.
-        place: Folder with `eval.npz`, the sentences as the text CNN reads them.
         bert: What answers those that the text CNN is unsure of.
-        held: The same sentences as that reads them.
+        held: The sentences as word pieces, which both read.
         timed: Take times, too.
     """
-    ids = read_arrays(place / "eval.npz")["ids"]
-    names = {graph.id for graph in cheap_bundle.manifest.graphs}
-    graph = "onnx.int8" if "onnx.int8" in names else "onnx.fp32"
-    with er.open(cheap_bundle.root, graph=graph, threads=1) as cheap, Chain(bert, "onnx.int8") as full:
+    with er.open(cheap_bundle.root, graph="onnx.int8", threads=1) as cheap, Chain(bert, "onnx.int8") as full:
         last = full.exits[-1].output
-        requests = []
-        for number in range(len(ids)):
-            length = max(int((ids[number] != 0).sum()), 5)
-            requests.append(({"ids": ids[number : number + 1, :length]}, _one(held, number)))
+        requests = [_one(held, number) for number in range(len(held["ids"]))]
+        pairs = [({"ids": request["ids"]}, request) for request in requests]
         logits = [
-            np.concatenate([cheap.run(pair[0])["output"] for pair in requests]),
-            np.concatenate([full.run(pair[1])[last] for pair in requests]),
+            np.concatenate([cheap.run(mine)["output"] for mine, _ in pairs]),
+            np.concatenate([full.run(request)[last] for request in requests]),
         ]
 
         def early(thresholds: Sequence[float], number: int) -> object:
-            return Cascade([cheap, full], ["output", last], thresholds).run(requests[number])
+            return Cascade([cheap, full], ["output", last], thresholds).run(pairs[number])
 
-        calls = ((lambda number: full.run(requests[number][1]),), early) if timed else None
+        calls = ((lambda number: full.run(requests[number]),), early) if timed else None
         return [measured((name, "onnx.int8"), 0.5, samples_of(logits, "max_softmax"), calls)]
 
 
-def _text_cnn(place: Path, out: Path) -> er.Bundle:
+def _first(student: nn.Module, small: material.Material, out: Path) -> er.Bundle:
     return edgekit.convert(
-        RECIPES["text_cnn"].source,
+        student,
         out=out,
-        weights=place / "weights.safetensors",
-        calibration=place / "calib.npz",
-        eval=place / "eval.npz",
-        dynamic=("ids:0=B:1-64", f"ids:1=T:1-{LONGEST_SENTENCE}"),
+        calibration={"ids": small.fit["ids"][:200]},
+        eval={"ids": small.held["ids"], "labels": small.held_labels},
+        dynamic=("ids:0=B:1-64", f"ids:1=T:1-{word_pieces.LONGEST}"),
         formats=("onnx",),
         split_points=("none",),
     )
 
 
-BERT, TEXT_CNN = (MATRIX / f"{name}.material" / "weights.safetensors" for name in ("bert_small", "text_cnn"))
+BERT = MATRIX / "bert_small.material" / "weights.safetensors"
 STUDIES: dict[str, Callable[[Study], list[Row]]] = {
     "mnist": _mnist,
     "resnet44": _resnet44,
@@ -277,5 +269,5 @@ WEIGHTS = {
     "mnist": (FOLDER / "mnist.safetensors",),
     "resnet44": (FOLDER / "resnet44.safetensors",),
     "bert_small": (BERT, FOLDER / "bert_small.safetensors"),
-    "cascade": (BERT, FOLDER / "bert_small.safetensors", TEXT_CNN),
+    "cascade": (BERT, FOLDER / "bert_small.safetensors", FOLDER / f"{FIRST}.safetensors"),
 }

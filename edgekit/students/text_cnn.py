@@ -28,14 +28,18 @@ class TextCNN(nn.Module):
         width: Of a word vector, and filters of each convolution.
         classes: Logits.
         kernels: Words under each convolution.
+        means: Means over the words stand beside the maxima: how often a thing is said counts, too.
     """
 
-    def __init__(self, vocabulary: int, width: int, classes: int = 2, kernels: tuple[int, ...] = (3, 4, 5)) -> None:
+    def __init__(
+        self, vocabulary: int, width: int, classes: int = 2, kernels: tuple[int, ...] = (3, 4, 5), means: bool = False
+    ) -> None:
         super().__init__()
         self.embedding = word_table(vocabulary, width)
         self.convs = nn.ModuleList(nn.Conv1d(width, width, kernel, padding=kernel // 2) for kernel in kernels)
         self.dropout = nn.Dropout(0.5)
-        self.head = nn.Linear(width * len(kernels), classes)
+        self.means = means
+        self.head = nn.Linear(width * len(kernels) * (2 if means else 1), classes)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Ids [B, T] int64 to logits [B, classes]."""
@@ -44,7 +48,11 @@ class TextCNN(nn.Module):
         steps = ids.shape[1]
         # An even kernel padded on both sides gives one window more than there are words.
         maps = [torch.relu(conv(words)[:, :, :steps]) * mask for conv in self.convs]
-        return self.head(self.dropout(torch.cat([x.amax(2) for x in maps], dim=1)))
+        pooled = [x.amax(2) for x in maps]
+        if self.means:
+            count = mask.sum(2).clamp_min(1.0)
+            pooled += [x.sum(2) / count for x in maps]
+        return self.head(self.dropout(torch.cat(pooled, dim=1)))
 
 
 def build(size: str = "full", seed: int = 0) -> TextCNN:
