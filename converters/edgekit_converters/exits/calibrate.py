@@ -43,10 +43,11 @@ class NothingCertified(GateFailed):
 
     def __init__(self, found: Sequence[Found]) -> None:
         self.found = tuple(found)
+        most = max(item.samples_needed for item in found)
         short = {f"risk {item.point.risk:g}: {item.reason}" for item in found}
         super().__init__(
             f"nothing could be certified, and no bundle was written: {'; '.join(sorted(short))}",
-            remedy="certify on more samples, for a larger --risk, or train better exits",
+            remedy=f"certify on more samples (at least {most} samples), for a larger --risk, or train better exits",
         )
 
 
