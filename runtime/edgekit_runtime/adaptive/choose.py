@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from edgekit_runtime.adaptive.explain import Alternative
 
 
-# Up to so many actions Python's own numbers are faster than numpy's arrays, which have left the caches by the next request
-# (decision 0046: 45 us for one product).
+# Up to so many actions Python's own numbers are faster than numpy's arrays, which have left the caches by the
+# next request (decision 0046: 45 us for one product).
 _FEW = 24
 
 
