@@ -33,7 +33,8 @@ from edgekit.simulate.traces import Series, Trace
 from edgekit_runtime.adaptive import ActionCost
 
 DEVICE_IP, SERVER_IP = "10.213.7.1", "10.213.7.2"
-RTT_MS, INTERVAL_S, SLOWER = 10.0, 0.15, 100
+RTT_MS, INTERVAL_S = 10.0, 0.15
+LOCAL_MS = 40.0  # sending takes about 18 ms at 20 Mbit/s, and 150 at 0.6: what is right changes with the steps
 ROWS, COLUMNS = 2560, 1000  # 10 KB up, 4 KB down, 2.6 MMAC
 STEPS = ((8.0, 20.0), (8.0, 0.6), (8.0, 10.0), (8.0, 0.3), (8.0, 30.0))  # seconds, Mbit/s
 _SETTLE_S = 2.0
@@ -61,6 +62,10 @@ def run() -> str:
         ("round trip of the wide link", f"{live['round_trip_ms']:.1f} ms", "", ""),
         ("local run, server", f"{live['local_ms']:.1f} ms, {live['server_ms']:.1f} ms", "", ""),
     ]
+    fast, slow = ([step["sent"] for step in live["steps"] if (step["mbps"] >= 10) is quick] for quick in (True, False))
+    changes = min(fast) > 0.5 and max(slow) < 0.5
+    seen = f"{min(fast):.0%} sent at least at 10 Mbit/s and more, {max(slow):.0%} at most below 1"
+    rows.append(("choices follow the link", seen, *target("more than half, less than half", changes)))
     steps = [
         (f"{step['mbps']:g} Mbit/s", step["requests"], f"{step['sent']:.0%}", f"{step['simulated_sent']:.0%}",
          f"{step['real_ms']:.1f}", f"{step['simulated_ms']:.1f}")
@@ -81,7 +86,7 @@ def measure(steps: Sequence[tuple[float, float]]) -> dict[str, Any]:
         with _started(server, "-m", "benchmarks.link_halves", "server", bundle, SERVER_IP, RTT_MS) as serving:
             port = _document(serving)["port"]
             seconds = sum(step[0] for step in steps)
-            arguments = ("device", bundle, f"grpc://{SERVER_IP}:{port}", seconds, INTERVAL_S, SLOWER)
+            arguments = ("device", bundle, f"grpc://{SERVER_IP}:{port}", seconds, INTERVAL_S, LOCAL_MS)
             with _started(device, "-m", "benchmarks.link_halves", *arguments) as session:
                 _document(session)  # it is ready
                 _shape((device, server), steps[0][1])

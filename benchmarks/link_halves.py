@@ -1,7 +1,7 @@
 """The two halves of `benchmarks.link`, each in a network namespace of its own.
 
     python -m benchmarks.link_halves server BUNDLE LISTEN_IP RTT_MS
-    python -m benchmarks.link_halves device BUNDLE URL SECONDS INTERVAL_S SLOWER
+    python -m benchmarks.link_halves device BUNDLE URL SECONDS INTERVAL_S LOCAL_MS
 
 Each prints a line of JSON when it is ready. The server ends with its input; the device begins when it reads a line, and
 ends with what it saw. A server without a token serves loopback only, so the relay, which makes the delay, stands before
@@ -48,8 +48,8 @@ def _server(bundle: str, listen: str, rtt_ms: str) -> None:
         served.kill()
 
 
-def _device(bundle: str, url: str, seconds: str, interval: str, times: str) -> None:
-    with slower(int(times)) as engine:
+def _device(bundle: str, url: str, seconds: str, interval: str, local_ms: str) -> None:
+    with slower(_times(Path(bundle), float(local_ms))) as engine:
         client = Client(url)
         _round_trips(client)  # the connection is made and warm
         before = _round_trips(client)
@@ -64,6 +64,18 @@ def _device(bundle: str, url: str, seconds: str, interval: str, times: str) -> N
         round_trip_ms = statistics.median(before + _round_trips(client))
         client.close()
     print(json.dumps({"rows": rows, "actions": actions, "round_trip_ms": round_trip_ms}), flush=True)
+
+
+def _times(bundle: Path, local_ms: float) -> int:
+    """How many runs of the student take so long here: the local run lies between the fast link and the slow one."""
+    with er.open(bundle, threads=1) as session:
+        x = {tensor.name: np.ones((1, *tensor.shape[1:]), np.float32) for tensor in session.inputs}
+        took = []
+        for _ in range(50):
+            start = time.perf_counter()
+            session.run(x)
+            took.append((time.perf_counter() - start) * 1e3)
+    return max(round(local_ms / statistics.median(took)), 1)
 
 
 def _round_trips(client: Client) -> list[float]:

@@ -217,9 +217,18 @@ def _pairs(first: Session, last: Session, path: Path) -> tuple[list[tuple[Arrays
 
 
 def _encoder(session: Session) -> Encode:
+    """Of raw texts, by the student's own preprocessing; what it refuses names the student: there are two."""
     assert session.bundle is not None
+    name = session.bundle.manifest.name
     made = Preprocessor.of(session.bundle, session.inputs)
-    return lambda text: made.encode({"text": text})
+
+    def encode(text: str) -> Arrays:
+        try:
+            return made.encode({"text": text})
+        except Refused as error:
+            raise Refused(f"{name}: {error.message}", remedy=error.remedy) from error
+
+    return encode
 
 
 def _within(mine: Arrays, theirs: Arrays) -> bool:

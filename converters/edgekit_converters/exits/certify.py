@@ -126,13 +126,14 @@ def common_path(exits: int, steps: int = 240) -> Floats:
 
 
 def fitted_path(samples: Samples, steps: int = 240) -> Floats:
-    """[steps, exits]: for a rising error rate µ, the lowest threshold of each exit above which it errs at a rate of µ.
+    """[steps or more, exits]: for a rising error rate µ, the lowest threshold of each exit with which it errs at µ.
 
-    Exits that are surer than they should be get a higher threshold than the others. The samples must not be those that
-    the path is tested on.
+    Exits that are surer than they should be get a higher threshold than the others. An exit that hardly errs on these
+    samples opens all at once: there the path comes down by the common one, so that the test finds where to stop. The
+    samples must not be those that the path is tested on.
     """
-    rates = np.geomspace(1e-4, 1.0, steps)
-    path = np.full((steps, len(samples.scores)), NEVER)
+    rates = np.concatenate(([0.0], np.geomspace(1e-4, 1.0, steps)))  # the first one opens no exit
+    path = np.full((len(rates), len(samples.scores)), NEVER)
     for exit_, (scores, losses) in enumerate(zip(samples.scores[:-1], samples.losses[:-1], strict=True)):
         order = np.argsort(-scores, kind="stable")
         ranked = scores[order]
@@ -143,7 +144,9 @@ def fitted_path(samples: Samples, steps: int = 240) -> Floats:
             if len(good):
                 path[step, exit_] = ranked[good[-1]]
     path[:, -1] = 0.0
-    return path
+    opening = 1 + np.flatnonzero(((path[1:] < NEVER) & (path[:-1] >= NEVER)).any(1))
+    slow = [np.clip(common_path(path.shape[1]), path[step], path[step - 1]) for step in opening]
+    return np.concatenate([part for pair in zip(np.split(path, opening), [*slow, path[:0]], strict=True) for part in pair])
 
 
 def certify(samples: Samples, path: Floats, risk: float, confidence: float) -> Certified:

@@ -98,14 +98,16 @@ def _render_away(console: Console, served: Any) -> None:
     told = f"a device {SLOWER} times slower than this machine, a server, {RTT_MS:g} ms between them"
     console.print(f"\n[bold]A link that goes away[/]: {told}")
     table = Table(box=None, pad_edge=False)
-    for title in ("phase", "requests", "lost", "actions chosen", "overtaken", "mean ms", "p95 ms"):
-        table.add_column(title, justify="left" if title in ("phase", "actions chosen") else "right", overflow="fold")
+    for title in ("phase", "requests", "lost", "overtaken", "mean ms", "p95 ms"):
+        table.add_column(title, justify="left" if title == "phase" else "right", overflow="fold")
+    for line in served.phases:
+        mean, high = ("-" if ms is None else f"{ms:.1f}" for ms in (line.mean_ms, line.p95_ms))
+        table.add_row(line.title, str(line.requests), str(line.lost), str(line.fallbacks), mean, high)
+    console.print(table)
+    console.print("overtaken: sent, and answered by the local run after all\nactions chosen:")
     for line in served.phases:
         actions = ", ".join(f"{name} {count}" for name, count in line.actions.items())
-        mean, high = ("-" if ms is None else f"{ms:.1f}" for ms in (line.mean_ms, line.p95_ms))
-        table.add_row(line.title, str(line.requests), str(line.lost), escape(actions), str(line.fallbacks), mean, high)
-    console.print(table)
-    console.print("overtaken: sent, and answered by the local run after all")
+        console.print(f"  {line.title}: {actions}", markup=False)
     simulated = {name: "-" if ms is None else f"{ms:.1f} ms" for name, ms in served.simulated_ms.items()}
     console.print(
         f"mean {served.mean_ms:.1f} ms; simulated over the same link and load: adaptive {simulated['adaptive']}, best "

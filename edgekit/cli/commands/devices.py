@@ -14,7 +14,7 @@ from rich.table import Table
 from edgekit.cli.access import access_of
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
-from edgekit_runtime.errors import UsageError
+from edgekit_runtime.errors import Refused, UsageError
 
 
 def command(
@@ -52,13 +52,29 @@ def command(
         name = str(_calibrated(shown, wanted, output, engine or [], device, access))
     elif output is not None or engine or device != devices.LOCAL:
         raise UsageError("--output, --engine and --device say how to calibrate", remedy="say --calibrate, too")
-    names = (name,) if name else devices.known()
-    profiles = [devices.load(each) for each in names]
+    profiles, refused = ([devices.load(name)], {}) if name else _readable()
     document: dict[str, Any] = {"profiles": [plain(profile) for profile in profiles]}
+    if refused:
+        document["refused"] = refused
+        for told in refused.values():
+            shown.note(f"left out: {told}")
     if calibrate:
         document["written"] = name
     draw = _one if name else _all
     shown.result(document, lambda console: draw(console, profiles))
+
+
+def _readable() -> tuple[list[Any], dict[str, str]]:
+    """All profiles that can be read, and why the others cannot: one broken file hides no other device."""
+    from edgekit import devices
+
+    profiles, refused = [], {}
+    for name in devices.known():
+        try:
+            profiles.append(devices.load(name))
+        except Refused as error:
+            refused[name] = error.message
+    return profiles, refused
 
 
 def _calibrated(shown: Output, name: str, folder: Path | None, engines: list[str], device: str, access: Any) -> Path:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from edgekit_runtime.adaptive.explain import Alternative
 
 
+# Up to so many actions Python's own numbers are faster than numpy's arrays, which have left the caches by the
+# next request (decision 0046: 45 us for one product).
+_FEW = 24
+
+
 class Decision:
     """The chosen action with what it rests on. Reasons, alternatives and interval are worked out when asked for.
 
@@ -122,7 +127,7 @@ def choose(actions: Sequence[ActionCost] | ActionSet, link: Link, load: Load, po
     state = theta, theta_variance = costs.levels(link, load)
     wanted = objective(load, policy)
     if wanted == "latency":
-        place, ms = _quickest(actions, theta, open_places(actions, policy, load.samples))
+        place, ms = _quickest(actions, theta, policy, load.samples)
         if policy.deadline_ms is None or _surely(actions, place, ms, state, policy):
             return Decision(actions, place, ms, link, load, policy, state)
     times = actions.terms @ theta
@@ -140,8 +145,13 @@ def choose(actions: Sequence[ActionCost] | ActionSet, link: Link, load: Load, po
     return Decision(actions, place, float(times[place]), link, load, policy, state)
 
 
-def _quickest(actions: ActionSet, theta: costs.Levels, places: Sequence[int]) -> tuple[int, float]:
-    """Place and time of the quickest action of some."""
+def _quickest(actions: ActionSet, theta: costs.Levels, policy: Policy, samples: int) -> tuple[int, float]:
+    """Place and time of the quickest action that the policy allows."""
+    places = open_places(actions, policy, samples)
+    if len(places) > _FEW:
+        times = actions.terms @ np.array(theta) + admitted(actions, policy, samples)
+        place = int(times.argmin())
+        return place, float(times[place])
     rows, found, least = actions.rows, -1, math.inf
     for place in places:
         ms = costs.mean_of(rows[place], theta)

@@ -74,6 +74,12 @@ def test_raw_texts_go_through_the_preprocessing_of_each(tmp_path: Path) -> None:
     assert point.first is not None and not point.first.shared and point.n == 300
 
 
+def test_raw_texts_that_one_of_the_two_cannot_read_name_the_student(tmp_path: Path) -> None:
+    small, big = students(tmp_path, small={"assets/preprocess.toml": BYTES.format(SEEN).encode()})
+    with pytest.raises(Refused, match="big: the bundle does not say how 'text' becomes a tensor"):
+        cascade(tmp_path, small, big, texts(tmp_path / "texts.jsonl", 300), risks=(0.6,))
+
+
 def test_labels_count_only_what_the_full_student_had_right(tmp_path: Path) -> None:
     small, big = students(tmp_path)
     arrays = requests(500, 1)

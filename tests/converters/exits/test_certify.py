@@ -116,6 +116,17 @@ def test_the_certified_risk_is_exceeded_in_at_most_five_percent_of_redraws() -> 
     assert np.mean([outcome(everyone, path[s])[1][-1] for s in steps[:50] if s >= 0]) < 0.67
 
 
+def test_a_path_fitted_on_samples_without_a_loss_still_finds_where_to_stop() -> None:
+    seen = population(2000, 5)
+    learnt = Samples(seen.scores, np.zeros_like(seen.losses))
+    path = fitted_path(learnt)
+    assert (np.diff(path, axis=0) <= 0).all()
+    found = certify(population(2000, 6), path, 0.02, 0.95)
+    common = certify(population(2000, 6), common_path(3), 0.02, 0.95)
+    assert found.exit_fractions[-1] < 1.0
+    assert found.exit_fractions[-1] == pytest.approx(common.exit_fractions[-1], abs=0.02)
+
+
 def test_a_fitted_path_trusts_the_exit_that_deserves_it() -> None:
     path = fitted_path(population(4000, 3))
     middle = path[np.flatnonzero(path[:, 1] < 1)[20]]

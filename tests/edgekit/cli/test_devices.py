@@ -55,6 +55,18 @@ def test_a_broken_profile_is_refused_with_its_reason(tmp_path: Path, capsys):
     assert "colour" in capsys.readouterr().err
 
 
+def test_a_broken_profile_in_the_folder_hides_no_other_device(tmp_path: Path, capsys, monkeypatch):
+    (tmp_path / "device_profiles").mkdir()
+    (tmp_path / "device_profiles" / "mine.toml").write_text('schema = "edgekit.device_profile/1"\ncolour = "red"\n')
+    monkeypatch.chdir(tmp_path)
+    assert run(["devices", "--json"]) == 0
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    assert "pi4" in [profile["name"] for profile in document["profiles"]]
+    assert list(document["refused"]) == ["mine"] and "colour" in document["refused"]["mine"]
+    assert "left out" in shown.err and "colour" in shown.err
+
+
 def test_a_calibration_is_written_where_asked_and_shown(tmp_path: Path, capsys, monkeypatch):
     if "onnxruntime" not in engines.available():
         pytest.skip("onnxruntime is not installed")
