@@ -63,6 +63,7 @@ class Seen:
     predicted: float
     covered: bool
     uncovered: float
+    proxy: float
 
     @property
     def error(self) -> float:
@@ -113,7 +114,40 @@ def this_machine(students: Sequence[registry.Student]) -> list[str]:
         table(("target", ""), goals),
         table(header, rows),
         *(["Left out:\n\n" + "\n".join(f"- {line}" for line in refused)] if refused else []),
+        *_energy_here(found),
     ]
+
+
+def _energy_here(found: Sequence[Seen]) -> list[str]:
+    """Pairs of graphs of one format and precision: does the proxy order them as time times power does?"""
+    kinds: dict[str, list[Seen]] = {}
+    for row in found:
+        kinds.setdefault(row.graph, []).append(row)
+    rows, right = [], []
+    for kind, members in kinds.items():
+        pairs = list(itertools.combinations(members, 2))
+        agree = [(a.proxy < b.proxy) == (a.measured < b.measured) for a, b in pairs]
+        apart = [same for same, (a, b) in zip(agree, pairs, strict=True) if _apart(a, b)]
+        if apart:
+            rows.append((kind, len(pairs), f"{np.mean(agree):.0%}", len(apart), f"{np.mean(apart):.0%}"))
+            right += agree
+    share = float(np.mean(right)) if right else math.nan
+    goal = target(
+        f"proxy energy orders at least 85 % of {len(right)} pairs as time x power: {share:.0%}", share >= 0.85
+    )
+    header = ("graph", "pairs", "order right", "of them a factor of two apart", "order right")
+    return [
+        "### Order of energy here",
+        "There is no energy sensor here. With one power while it works, time x power orders as the measured time does: "
+        "a check of the proxy by time, and no measurement of energy. Pairs of different students, one format and "
+        "precision at a time.",
+        table(("target", ""), [goal]),
+        table(header, rows),
+    ]
+
+
+def _apart(a: Seen, b: Seen) -> bool:
+    return max(a.measured, b.measured) >= 2 * min(a.measured, b.measured)
 
 
 def _goals(found: Sequence[Seen], which: str) -> list[tuple[str, str]]:
@@ -171,6 +205,7 @@ def _student(profile: DeviceProfile, student: registry.Student) -> list[Seen]:
                 made.ms,
                 bool(low <= measured <= high),
                 made.uncovered_macs_fraction,
+                energy.proxy(work.ops, profile).relative,
             )
         )
     return rows
