@@ -47,11 +47,12 @@ class TextCNN(nn.Module):
         words = self.embedding(ids).transpose(1, 2)
         steps = ids.shape[1]
         # An even kernel padded on both sides gives one window more than there are words.
-        maps = [torch.relu(conv(words)[:, :, :steps]) * mask for conv in self.convs]
-        pooled = [x.amax(2) for x in maps]
-        if self.means:
-            count = mask.sum(2).clamp_min(1.0)
-            pooled += [x.sum(2) / count for x in maps]
+        maps = [torch.relu(conv(words))[:, :, :steps] for conv in self.convs]
+        if self.means:  # all maps as one: what is done to them twice is done in one call each
+            found = torch.cat(maps, dim=1) * mask
+            pooled = [found.amax(2), found.sum(2) / mask.sum(2).clamp_min(1.0)]
+        else:
+            pooled = [(x * mask).amax(2) for x in maps]
         return self.head(self.dropout(torch.cat(pooled, dim=1)))
 
 
