@@ -39,7 +39,10 @@ from edgekit_runtime.paths import sha256
 Arrays = dict[str, np.ndarray]
 ROOT = Path(__file__).parent.parent
 FOLDER, MATRIX = ROOT / "build" / "exits", ROOT / "build" / "matrix"
-BUNDLES = ("converters", "runtime", "edgekit/converting.py", "edgekit/training", "benchmarks/exits_material.py")
+BUNDLES = (
+    "converters", "runtime", "edgekit/converting.py", "edgekit/training", "edgekit/students",
+    "benchmarks/exits_material.py", "benchmarks/exits_first.py",
+)  # fmt: skip
 ROWS = (*BUNDLES, "benchmarks/exits.py", "benchmarks/exits_rows.py")
 # ResNet44: the smallest risk that its samples can certify, that of all others, and one that bears a few losses.
 LOOSE = 0.02
@@ -238,8 +241,13 @@ def cascade_rows(name: str, cheap_bundle: er.Bundle, bert: er.Bundle, held: Arra
             np.concatenate([full.run(request)[last] for request in requests]),
         ]
 
+        made: dict[tuple[float, ...], Cascade] = {}  # as a session has them: once
+
         def early(thresholds: Sequence[float], number: int) -> object:
-            return Cascade([cheap, full], ["output", last], thresholds).run(pairs[number])
+            key = tuple(thresholds)
+            if key not in made:
+                made[key] = Cascade([cheap, full], ["output", last], thresholds)
+            return made[key].run(pairs[number])
 
         calls = ((lambda number: full.run(requests[number]),), early) if timed else None
         return [measured((name, "onnx.int8"), 0.5, samples_of(logits, "max_softmax"), calls)]

@@ -16,6 +16,7 @@ from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import InputMismatch, Refused, UsageError
 from edgekit_runtime.manifest import Graph, SplitPoint, Tensor
 from edgekit_runtime.remote.pieces import Piece, batch_axis, runner, tail_sha256
+from edgekit_runtime.tensors import convert
 
 _MAX_FITTING = 256
 
@@ -52,12 +53,26 @@ class Model:
         """Runs one request or a batch of them."""
         return self.piece.run(tensors)
 
-    def check(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Names, dtypes and shapes.
+    def taken(self, tensors: Arrays) -> Arrays:
+        """The tensors of a request as the graph takes them: names, dtypes and shapes are checked.
+
+        Integers of another width become its own, as in a session: a device that runs the ONNX graph sends int64 to a
+        server that runs the TFLite one, which takes int32.
 
         Raises:
             InputMismatch: What was got and what is allowed.
         """
+        for tensor in self.inputs:
+            given = tensors.get(tensor.name)
+            if given is not None and given.dtype.name != tensor.dtype and given.dtype.kind in "iu":
+                array, problem = convert(tensor, given)
+                if array is None:
+                    raise InputMismatch(problem, remedy=f"{tensor.dtype} {list(tensor.shape)}")
+                tensors = {**tensors, tensor.name: array}
+        self._check(tensors)
+        return tensors
+
+    def _check(self, tensors: Arrays) -> None:
         key = tuple([(name, array.dtype, array.shape) for name, array in tensors.items()])
         if key in self._fitting:
             return

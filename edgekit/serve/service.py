@@ -134,8 +134,7 @@ class Service:
         meant = str(parameters.get("sha256", model.sha256))
         if meant not in model.known:
             raise _WrongGraph("another version of this graph is here", remedy="serve the bundle that the device has")
-        tensors = messages.read_request(request, parameters)
-        model.check(tensors)
+        tensors = model.taken(messages.read_request(request, parameters))
         deadline = parameters.get("deadline_ms")
         left = float(deadline) if isinstance(deadline, (int, float)) and not isinstance(deadline, bool) else None
         batcher = self._batchers[model.name]

@@ -146,7 +146,9 @@ def fitted_path(samples: Samples, steps: int = 240) -> Floats:
     path[:, -1] = 0.0
     opening = 1 + np.flatnonzero(((path[1:] < NEVER) & (path[:-1] >= NEVER)).any(1))
     slow = [np.clip(common_path(path.shape[1]), path[step], path[step - 1]) for step in opening]
-    return np.concatenate([part for pair in zip(np.split(path, opening), [*slow, path[:0]], strict=True) for part in pair])
+    return np.concatenate(
+        [part for pair in zip(np.split(path, opening), [*slow, path[:0]], strict=True) for part in pair]
+    )
 
 
 def certify(samples: Samples, path: Floats, risk: float, confidence: float) -> Certified:

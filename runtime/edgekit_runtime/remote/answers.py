@@ -83,6 +83,11 @@ def sizes_of(inputs: Sequence[Tensor], given: Mapping[str, Any]) -> dict[str, in
     }
 
 
+def _of_kind(array: np.ndarray, dtype: str) -> bool:
+    """The dtype, or an integer of another width: a server may run another of the bundle's graphs."""
+    return array.dtype == dtype or (array.dtype.kind in "iu" and np.dtype(dtype).kind in "iu")
+
+
 def check(tensors: Arrays, sha256: Any, expected: Expected) -> None:
     """Is it an answer to the request?
 
@@ -98,7 +103,7 @@ def check(tensors: Arrays, sha256: Any, expected: Expected) -> None:
         raise Refused("the answer is of another graph", remedy="serve the bundle that the device has")
     for tensor in expected.outputs:
         array = tensors.get(tensor.name)
-        if array is None or array.dtype != tensor.dtype or array.ndim != len(tensor.shape):
+        if array is None or not _of_kind(array, tensor.dtype) or array.ndim != len(tensor.shape):
             raise Refused(f"the answer has no {tensor.name} {tensor.dtype}", remedy="look at the server")
         wanted = [expected.sizes.get(size) if isinstance(size, str) else size for size in tensor.shape]
         if any(size is not None and size != got for size, got in zip(wanted, array.shape, strict=True)):

@@ -296,7 +296,7 @@ class Exchange:
             reply = sent.call.result()
             now = time.monotonic()
             check(reply.tensors, reply.parameter("sha256"), expected)
-            outputs = joined(sent.begun, {tensor.name: reply.tensors[tensor.name] for tensor in expected.outputs})
+            outputs = joined(sent.begun, _as_here(reply.tensors, expected))
         except EdgekitError as error:
             with line.lock:
                 if not sent.given_up and not line.closed:
@@ -371,6 +371,11 @@ class Exchange:
         if not self._plan.race and (event.outputs is not None or isinstance(event.error, InputMismatch)):
             sent.given_up = True
             sent.call.cancel()
+
+
+def _as_here(tensors: Arrays, expected: Expected) -> Arrays:
+    """The outputs that were asked for, integers as wide as they are here."""
+    return {tensor.name: tensors[tensor.name].astype(tensor.dtype, copy=False) for tensor in expected.outputs}
 
 
 def since(start: float) -> float:
