@@ -77,7 +77,7 @@ def test_a_file_larger_than_the_limit_is_refused_before_loading(tmp_path: Path):
     path = tmp_path / "large.onnx"
     path.write_bytes(b"\0" * 3_000_000)  # no graph at all: only its size can have been looked at
     found = edgekit.profile(path, memory_limit_mb=2)
-    assert "stopped at 3 MB" in found[0].verdict.reasons[0]
+    assert "the file alone has 3 MB; not loaded" in found[0].verdict.reasons[0]
 
 
 def test_one_broken_graph_does_not_hide_the_others(tmp_path: Path):
