@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import shutil
@@ -9,20 +8,17 @@ import signal
 import socket
 import ssl
 import struct
-import sys
 import threading
-import time
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
-from agent_fixtures import TOKEN, certificate
+from agent_fixtures import TOKEN, certificate, until
 
 import edgekit
-from edgekit.agent import client, over_ssh, server, store, wire
+from edgekit.agent import client, server, store, wire
 from edgekit.agent.channels import SocketChannel
 from edgekit.agent.server import Agent, Settings
 from edgekit.agent.wire import Hello, Lost, Offer, OfferedFile, Start, Wire
@@ -289,13 +285,6 @@ def workers_of(agent: Agent) -> list[psutil.Process]:
     return psutil.Process(job.pid).children(recursive=True) if job else []
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-
-
 def test_a_killed_engine_is_a_clear_error_and_the_agent_stays_usable(run_agent, bundle: Path):
     agent = run_agent()
 
@@ -378,44 +367,6 @@ def test_the_job_has_limits_and_no_secrets(run_agent, tmp_path: Path, monkeypatc
         assert isinstance(answer, wire.Failure) and "does not exist" in answer.message
     finally:
         server.end(job)
-
-
-def test_ssh_starts_an_agent_there_and_leaves_nothing(bundle: Path, tmp_path: Path, monkeypatch):
-    there = tmp_path / "device-tmp"
-    there.mkdir()
-    program = tmp_path / "bin" / "ssh"
-    program.parent.mkdir()
-    said = tmp_path / "said"
-    # What sshd does: a login shell runs the command, here with a temporary folder of its own.
-    program.write_text(
-        f'#!/bin/sh\necho "$@" | head -1 > {said}\nwhile [ "$1" != "--" ]; do shift; done\nshift 2\n'
-        f'cd /; export TMPDIR={there}; exec sh -c "$1"\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    access = Access(python=sys.executable)
-    (found,) = take(parse("ssh://pi@board:2222"), bundle, SHORT, access)
-    assert found.latency_ms.p50 is not None
-    until(lambda: not list(there.iterdir()))
-    assert "-p 2222" in said.read_text() and "BatchMode=yes" in said.read_text() and "pi@board" in said.read_text()
-    with pytest.raises(Unreachable, match=r"tried for \d+\.\d s.*(not found|No such file)"):
-        take(parse("ssh://board"), bundle, SHORT, Access(python="/no/such/python"))
-
-
-def test_without_ssh_the_person_is_told(bundle: Path, monkeypatch):
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UsageError, match="no ssh"):
-        take(parse("ssh://board"), bundle, SHORT, Access())
-
-
-def test_what_ssh_carries_is_small_and_pure_python():
-
-    code = over_ssh.own_code()
-    names = zipfile.ZipFile(io.BytesIO(code)).namelist()
-    assert len(code) < 3_000_000
-    assert {"edgekit/agent/stdio.py", "edgekit/profiler/worker.py", "edgekit_runtime/session.py"} <= set(names)
-    assert all(name.endswith((".py", ".toml", ".json")) for name in names)
 
 
 def test_a_silent_agent_counts_as_lost():

@@ -42,9 +42,10 @@ def stuck(monkeypatch):
     slow.clear()
 
 
-def test_a_call_is_given_up_at_once_and_the_connection_serves_on(start, bundle, stuck) -> None:  # noqa: F811
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_call_is_given_up_at_once_and_the_connection_serves_on(start, bundle, stuck, streams) -> None:  # noqa: F811
     with start((bundle,), most=1) as (address, _):
-        client = Client(f"grpc://{address}")
+        client = Client(f"grpc://{address}", streams=streams)
         client.call("tiny", {"x": X})
         stuck.set()
         call = client.request("tiny", {"x": X})
