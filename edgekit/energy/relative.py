@@ -10,6 +10,7 @@ Whole boards take two to three orders more than that, mostly for being awake: he
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,8 @@ def proxy(ops: Sequence[OpCost], profile: DeviceProfile) -> Proxy:
     levels = [0.0, 0.0, 0.0]
     for op in ops:
         moved = op.bytes or 0
-        once = moved / max(op.calls, 1)
+        # Rows of a table come from where the whole of it lies, with at least a byte a value.
+        once = max(moved / max(op.calls, 1), *map(math.prod, op.inputs), 0)
         level, cost = (0, L1_BYTE_PJ) if once <= first else (1, CACHE_BYTE_PJ) if once <= last else (2, DRAM_BYTE_PJ)
         levels[level] += moved * cost
     between = sum(op.calls for op in ops) * NODE_INSTRUCTIONS * INSTRUCTION_PJ
