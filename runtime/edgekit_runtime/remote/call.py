@@ -127,9 +127,5 @@ def _parameter(rows: Mapping[str, Any], name: str) -> Any:
 
 def _number(rows: Mapping[str, Any], name: str) -> float:
     row = rows.get(name)
-    if row is None:
-        return 0.0
-    if found := row.double_param:  # as our own server writes it
-        return float(found)
-    value = _parameter(rows, name)
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    # Those that are not set are 0; our own server writes the first.
+    return 0.0 if row is None else float(row.double_param or row.int64_param or row.uint64_param)
