@@ -23,7 +23,7 @@ import numpy as np
 import edgekit
 import edgekit_runtime as er
 from edgekit import devices
-from edgekit.planner import actions_of
+from edgekit.planner import price
 from edgekit.planner.times import Times
 from edgekit_runtime.adaptive import ActionCost
 
@@ -64,7 +64,7 @@ def main() -> int:
         for device, (profile, threads) in DEVICES.items():
             own = Times(bundle, devices.load(profile), threads)
             for server, (other, workers) in SERVERS.items():
-                rows = actions_of(bundle, own, Times(bundle, devices.load(other), workers))
+                rows = price(bundle, own, Times(bundle, devices.load(other), workers)).actions
                 found.setdefault(name, {}).setdefault(device, {})[server] = tuple(map(short, kept(rows)))
         print(name, {device: round(local_ms(row["x86"]), 2) for device, row in found[name].items()}, flush=True)
     costs = Costs(f"edgekit {edgekit.__version__}", found)

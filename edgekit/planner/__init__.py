@@ -10,7 +10,7 @@ page.py            the picture
 
 from __future__ import annotations
 
-from edgekit.planner.bundle_actions import Priced, actions_of, price
+from edgekit.planner.bundle_actions import Priced, price
 from edgekit.planner.plan import Grid, Plan, plan
 
-__all__ = ["Grid", "Plan", "Priced", "actions_of", "plan", "price"]
+__all__ = ["Grid", "Plan", "Priced", "plan", "price"]

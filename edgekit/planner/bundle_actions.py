@@ -58,11 +58,6 @@ class _Given:
         return self.bundle.manifest
 
 
-def actions_of(bundle: Bundle, device: Times, server: Times, first: Sequence[First] = ()) -> tuple[ActionCost, ...]:
-    """The actions of `price`."""
-    return price(bundle, device, server, first).actions
-
-
 def price(bundle: Bundle, device: Times, server: Times, first: Sequence[First] = (), graph: str = "") -> Priced:
     """All actions of a bundle, as a session on that device offers them to that server.
 

@@ -45,9 +45,8 @@ class Model:
     batch: str
     piece: Piece
     known: frozenset[str] = frozenset()
-    _fitting: set[tuple[object, ...]] = dataclasses.field(
-        default_factory=set
-    )  # names, dtypes, shapes that were checked
+    # Names, dtypes and shapes that were checked, and fit as they are.
+    _fitting: set[tuple[object, ...]] = dataclasses.field(default_factory=set)
 
     def run(self, tensors: Mapping[str, np.ndarray]) -> Arrays:
         """Runs one request or a batch of them."""
@@ -62,6 +61,8 @@ class Model:
         Raises:
             InputMismatch: What was got and what is allowed.
         """
+        if _key(tensors) in self._fitting:
+            return tensors
         for tensor in self.inputs:
             given = tensors.get(tensor.name)
             if given is not None and given.dtype.name != tensor.dtype and given.dtype.kind in "iu":
@@ -73,9 +74,6 @@ class Model:
         return tensors
 
     def _check(self, tensors: Arrays) -> None:
-        key = tuple([(name, array.dtype, array.shape) for name, array in tensors.items()])
-        if key in self._fitting:
-            return
         wanted = {tensor.name: tensor for tensor in self.inputs}
         if set(tensors) != set(wanted):
             raise InputMismatch(f"{self.name} got {sorted(tensors)}", remedy=f"it takes {sorted(wanted)}")
@@ -92,11 +90,15 @@ class Model:
                 )
         if len(self._fitting) >= _MAX_FITTING:  # shapes come from outside: not as many as somebody likes
             self._fitting.clear()
-        self._fitting.add(key)
+        self._fitting.add(_key(tensors))
 
     def close(self) -> None:
         """Frees the engines."""
         self.piece.close()
+
+
+def _key(tensors: Arrays) -> tuple[object, ...]:
+    return tuple([(name, array.dtype, array.shape) for name, array in tensors.items()])
 
 
 class Models:

@@ -96,8 +96,9 @@ class Decision:
 
     def moments(self, place: int | None = None) -> tuple[float, float]:
         """Mean (ms) and variance (ms²) of one action's time, the chosen one's by default."""
-        place = self.place if place is None else place
         theta, theta_variance = self._state or costs.levels(self.link, self.load)
+        if place is None:
+            return self.predicted_ms, costs.variance_of(self.actions, self.place, theta, theta_variance)
         mean = costs.mean_of(self.actions.rows[place], theta)
         return mean, costs.variance_of(self.actions, place, theta, theta_variance)
 

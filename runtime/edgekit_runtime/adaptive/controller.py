@@ -58,8 +58,7 @@ class Settings:
     ping_every_s: float = 5.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, eq=False):
     """What to do with one request.
 
     Attributes:
@@ -104,8 +103,7 @@ class Outcome(msgspec.Struct, frozen=True):
     sent_samples: int | None = None
 
 
-@dataclasses.dataclass
-class _Flight:
+class _Flight(msgspec.Struct, eq=False):
     """A request that is out: when it left, and what its network part was expected to take."""
 
     sent_s: float

@@ -56,7 +56,8 @@ class Level:
         """Median and variance of the logarithm, as of now."""
         if self._at_s is None:
             return math.exp(self._log), self._variance
-        keep = math.exp(-max(now_s - self._at_s, 0.0) / self._memory_s)
+        age_s = now_s - self._at_s
+        keep = math.exp(-age_s / self._memory_s) if age_s > 0.0 else 1.0
         log = self._home + keep * (self._log - self._home)
         return math.exp(log), keep * keep * self._variance + (1 - keep * keep) * self._wide
 
@@ -135,29 +136,27 @@ class LinkEstimator:
         if not bytes_up:
             self._see_empty(now_s, network_ms)
             return
-        levels = (self._round_trip, self._up, self._down)
-        coefficients = (1.0, bytes_up * 8e-3, bytes_down * 8e-3)
-        read = [level.read(now_s) for level in levels]
-        parts = [c * median for c, (median, _) in zip(coefficients, read, strict=True)]
-        error = network_ms - sum(parts)
+        (rtt, rtt_v), (up, up_v) = self._round_trip.read(now_s), self._up.read(now_s)
+        down, down_v = self._down.read(now_s)
+        up_ms, down_ms = bytes_up * 8e-3 * up, bytes_down * 8e-3 * down
+        error = network_ms - (rtt + up_ms + down_ms)
         own = (noise * max(network_ms, 0.1)) ** 2
-        variances = [variance for _, variance in read]
-        seen = sum(part * part * v for part, v in zip(parts, variances, strict=True))
+        seen = rtt * rtt * rtt_v + up_ms * up_ms * up_v + down_ms * down_ms * down_v
         if error * error > _SURPRISE * (seen + own):
             # A change. What got slower is the bandwidth: a stall must not pass for a longer way. What got quicker may
             # be either. The parts are opened until the surprise is one standard deviation.
-            way = (parts[0] * parts[0] * variances[0]) if error > 0 else 0.0
+            way = rtt * rtt * rtt_v if error > 0 else 0.0
             opened = max(error * error - own - way, 0.0) / max(seen - way, 1e-12)
-            variances = [v if place == 0 and error > 0 else v * opened for place, v in enumerate(variances)]
+            if error <= 0:
+                rtt_v *= opened
+            up_v, down_v = up_v * opened, down_v * opened
             seen = way + (seen - way) * opened
-        for level, c, (median, _), part, variance in zip(levels, coefficients, read, parts, variances, strict=True):
-            if c == 0.0:
-                continue
-            gain = part * variance / (seen + own)  # of `error`, in the logarithm of this part at its median
-            value = max(median * (1 + gain * error), 0.05 * median)
-            if c == 1.0:
-                value = min(value, network_ms)  # nothing is quicker than the way there and back
-            level.correct(now_s, value, min(max(variance * (1 - part * gain), 1e-4), _WIDEST))
+        total = seen + own
+        value, variance = _shifted(rtt, rtt_v, rtt, error, total)
+        self._round_trip.correct(now_s, min(value, network_ms), variance)  # nothing is quicker than there and back
+        self._up.correct(now_s, *_shifted(up, up_v, up_ms, error, total))
+        if bytes_down:
+            self._down.correct(now_s, *_shifted(down, down_v, down_ms, error, total))
         self._seen_s = now_s
 
     def _see_empty(self, now_s: float, network_ms: float) -> None:
@@ -171,9 +170,8 @@ class LinkEstimator:
 
     def read(self, now_s: float) -> Link:
         """The link as believed now."""
-        (rtt, rtt_v), (up, up_v), (down, down_v) = (
-            level.read(now_s) for level in (self._round_trip, self._up, self._down)
-        )
+        (rtt, rtt_v), (up, up_v) = self._round_trip.read(now_s), self._up.read(now_s)
+        down, down_v = self._down.read(now_s)
         return Link(
             rtt_ms=rtt,
             uplink_mbps=1 / up,
@@ -183,6 +181,21 @@ class LinkEstimator:
             downlink_spread=math.sqrt(down_v),
             age_s=None if self._seen_s is None else now_s - self._seen_s,
         )
+
+
+def _shifted(median: float, variance: float, part: float, error: float, total: float) -> tuple[float, float]:
+    """Median and variance of a quantity after a reading of a sum that it is part of (a Kalman step in the logarithm).
+
+    Args:
+        median: Before.
+        variance: Of its logarithm, opened where the reading was a change.
+        part: What it was expected to add to the sum.
+        error: What the sum was more than expected.
+        total: Variance of the sum.
+    """
+    gain = part * variance / total  # of `error`, in the logarithm of this part at its median
+    value = max(median * (1 + gain * error), 0.05 * median)
+    return value, min(max(variance * (1 - part * gain), 1e-4), _WIDEST)
 
 
 class BatchWork:
@@ -275,6 +288,9 @@ class LoadEstimator:
 
 def _share_out(now_s: float, ratio: float, noise: float, samples: int, slowdown: Level, work: BatchWork) -> None:
     """Corrects a slow-down and a work whose product was read; each is noise to the other."""
+    if samples <= 1:
+        slowdown.see(now_s, ratio, noise)
+        return
     (slow, slow_variance), (done, done_variance) = slowdown.read(now_s), work.read(now_s, samples)
     slowdown.see(now_s, ratio / done, math.sqrt(noise * noise + done_variance))
     work.see(now_s, samples, ratio / slow, noise * noise + slow_variance)

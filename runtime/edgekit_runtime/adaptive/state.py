@@ -42,7 +42,7 @@ class Link(Base, frozen=True, kw_only=True):
     @property
     def up(self) -> bool:
         """Does anything get through?"""
-        return min(self.uplink_mbps, self.downlink_mbps) > _NOTHING_MBPS
+        return self.uplink_mbps > _NOTHING_MBPS and self.downlink_mbps > _NOTHING_MBPS
 
 
 class Load(Base, frozen=True, kw_only=True):
@@ -135,7 +135,7 @@ def parse_policy(keys: dict[str, object]) -> Policy:
 
 def mean_and_variance(median: float, spread: float) -> tuple[float, float]:
     """Mean and variance of a lognormal quantity from its median and the standard deviation of its logarithm."""
-    squared = min(spread, _WIDEST) ** 2
+    squared = spread * spread if spread < _WIDEST else _WIDEST * _WIDEST
     mean = median * math.exp(squared / 2)
     return mean, mean * mean * math.expm1(squared)
 

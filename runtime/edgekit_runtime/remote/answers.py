@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,8 +17,7 @@ from edgekit_runtime.manifest import Tensor
 _FEW = 64
 
 
-@dataclasses.dataclass(frozen=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True):
     """Where the time of a request went, ms. Parts that did not happen are 0.
 
     Attributes:
@@ -43,8 +41,7 @@ class Timing:
     fallback: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, eq=False):
     """Outputs by name, the decision and where the time went."""
 
     outputs: Arrays
@@ -52,18 +49,33 @@ class Result:
     timing: Timing
 
 
-class Expected(msgspec.Struct, frozen=True, eq=False):
-    """What an answer must look like.
+class Expected:
+    """What an answer must look like; made once for all requests of the same shapes.
 
     Attributes:
-        outputs: Name, dtype and shape of each.
         sha256: Of the graph that was meant; empty: any.
-        sizes: Of the symbols in the shapes, as far as they are known.
+        rows: Of each output its name, dtype and shape; sizes that are not known are None.
     """
 
-    outputs: Sequence[Tensor]
-    sha256: str
-    sizes: Mapping[str, int]
+    __slots__ = ("rows", "sha256")
+
+    def __init__(self, outputs: Sequence[Tensor], sha256: str, sizes: Mapping[str, int]) -> None:
+        """Works out the shapes.
+
+        Args:
+            outputs: Name, dtype and shape of each.
+            sha256: As the attribute.
+            sizes: Of the symbols in the shapes, as far as they are known.
+        """
+        self.sha256 = sha256
+        self.rows = tuple(
+            (
+                tensor.name,
+                np.dtype(tensor.dtype),
+                tuple([sizes.get(size) if isinstance(size, str) else size for size in tensor.shape]),
+            )
+            for tensor in outputs
+        )
 
 
 def _finite(array: np.ndarray) -> bool:
@@ -83,13 +95,10 @@ def sizes_of(inputs: Sequence[Tensor], given: Mapping[str, Any]) -> dict[str, in
     }
 
 
-def _of_kind(array: np.ndarray, dtype: str) -> bool:
-    """The dtype, or an integer of another width: a server may run another of the bundle's graphs."""
-    return array.dtype == dtype or (array.dtype.kind in "iu" and np.dtype(dtype).kind in "iu")
+def accepted(tensors: Arrays, sha256: Any, expected: Expected) -> Arrays:
+    """The outputs that were asked for, if this is an answer to the request; integers are made as wide as they are here.
 
-
-def check(tensors: Arrays, sha256: Any, expected: Expected) -> None:
-    """Is it an answer to the request?
+    A server may run another of the bundle's graphs, whose integers have another width.
 
     Args:
         tensors: Of the answer.
@@ -101,12 +110,18 @@ def check(tensors: Arrays, sha256: Any, expected: Expected) -> None:
     """
     if expected.sha256 and sha256 != expected.sha256:
         raise Refused("the answer is of another graph", remedy="serve the bundle that the device has")
-    for tensor in expected.outputs:
-        array = tensors.get(tensor.name)
-        if array is None or not _of_kind(array, tensor.dtype) or array.ndim != len(tensor.shape):
-            raise Refused(f"the answer has no {tensor.name} {tensor.dtype}", remedy="look at the server")
-        wanted = [expected.sizes.get(size) if isinstance(size, str) else size for size in tensor.shape]
-        if any(size is not None and size != got for size, got in zip(wanted, array.shape, strict=True)):
-            raise Refused(f"{tensor.name} has shape {array.shape}, not {wanted}", remedy="look at the server")
-        if array.dtype.kind == "f" and not _finite(array):
-            raise Refused(f"{tensor.name} holds what is no number", remedy="look at the server")
+    found: Arrays = {}
+    for name, dtype, shape in expected.rows:
+        array = tensors.get(name)
+        if array is not None and array.dtype != dtype and array.dtype.kind in "iu" and dtype.kind in "iu":
+            array = array.astype(dtype)
+        if array is None or array.dtype != dtype or array.ndim != len(shape):
+            raise Refused(f"the answer has no {name} {dtype}", remedy="look at the server")
+        if array.shape != shape and any(
+            size is not None and size != got for size, got in zip(shape, array.shape, strict=True)
+        ):
+            raise Refused(f"{name} has shape {array.shape}, not {list(shape)}", remedy="look at the server")
+        if dtype.kind == "f" and not _finite(array):
+            raise Refused(f"{name} holds what is no number", remedy="look at the server")
+        found[name] = array
+    return found

@@ -11,6 +11,7 @@ import msgspec
 
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import Refused, Unreachable
+from edgekit_runtime.remote import messages
 from edgekit_runtime.remote.lanes import Lane, Lanes
 
 
@@ -112,8 +113,6 @@ def reply_of(answer: Any, request_id: str, total_ms: float, bytes_up: int, bytes
     Raises:
         Refused: It is to another request, or its tensors cannot be.
     """
-    from edgekit_runtime.remote import messages
-
     if answer.id != request_id:
         raise Refused(f"the answer is to {answer.id[:40]!r}, not to this request", remedy="look at the server")
     rows = answer.parameters
@@ -122,17 +121,11 @@ def reply_of(answer: Any, request_id: str, total_ms: float, bytes_up: int, bytes
 
 
 def _parameter(rows: Mapping[str, Any], name: str) -> Any:
-    from edgekit_runtime.remote.messages import read_parameter
-
     row = rows.get(name)
-    return None if row is None else read_parameter(row)
+    return None if row is None else messages.read_parameter(row)
 
 
 def _number(rows: Mapping[str, Any], name: str) -> float:
     row = rows.get(name)
-    if row is None:
-        return 0.0
-    if found := row.double_param:  # as our own server writes it
-        return float(found)
-    value = _parameter(rows, name)
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    # Those that are not set are 0; our own server writes the first.
+    return 0.0 if row is None else float(row.double_param or row.int64_param or row.uint64_param)

@@ -26,7 +26,7 @@ from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import EdgekitError, InputMismatch
 from edgekit_runtime.manifest import Tensor
 from edgekit_runtime.remote.alarms import Alarms
-from edgekit_runtime.remote.answers import Expected, Result, Timing, check, sizes_of
+from edgekit_runtime.remote.answers import Expected, Result, Timing, accepted, sizes_of
 from edgekit_runtime.remote.call import Call, Reply
 from edgekit_runtime.remote.client import Client
 from edgekit_runtime.remote.grpc_errors import Late
@@ -36,7 +36,7 @@ from edgekit_runtime.remote.ways import Begun, joined
 
 _LONGEST_CALL_S = 30.0
 _SLACK = 0.05  # of the local run
-_MAX_SIZES = 256
+_MAX_SHAPES = 256
 
 
 @dataclasses.dataclass
@@ -72,28 +72,61 @@ class Line:
     ours: bool
     watch: Watch | None = None
     closed: bool = False
-    _sizes: dict[tuple[object, ...], Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    _shapes: dict[tuple[object, ...], _Shapes] = dataclasses.field(default_factory=dict)
 
     def samples(self, inputs: Mapping[str, Any]) -> int:
         """How many samples a request has."""
-        return max(self.sizes(inputs).get(self.batch, 1), 1) if self.batch else 1
+        return self._of(inputs).samples
 
-    def sizes(self, inputs: Mapping[str, Any]) -> Mapping[str, int]:
-        """Sizes of the symbols in the shapes of a request, as far as its inputs fit. Remembered by shapes."""
-        try:
-            key = tuple([inputs[tensor.name].shape for tensor in self.inputs])
-            known = self._sizes.get(key)
-        except (KeyError, AttributeError, TypeError):  # missing, not arrays, or with shapes of their own kind
-            return sizes_of(self.inputs, inputs)
+    def expected(self, inputs: Mapping[str, Any], sha256: str, sent_samples: int | None) -> Expected:
+        """What the answer to a request must look like.
+
+        Args:
+            inputs: Of the request.
+            sha256: Of the graph that is meant.
+            sent_samples: Of those in it, where not all are sent.
+        """
+        shapes = self._of(inputs)
+        if sent_samples is not None and self.batch:
+            return Expected(self.outputs, sha256, {**shapes.sizes, self.batch: sent_samples})
+        known = shapes.expected.get(sha256)
         if known is None:
-            if len(self._sizes) >= _MAX_SIZES:
-                self._sizes.clear()
-            known = self._sizes[key] = sizes_of(self.inputs, inputs)
+            known = shapes.expected[sha256] = Expected(self.outputs, sha256, shapes.sizes)
         return known
 
+    def _of(self, inputs: Mapping[str, Any]) -> _Shapes:
+        """What follows from the shapes of a request, as far as its inputs fit. Remembered by them."""
+        try:
+            key = tuple([inputs[tensor.name].shape for tensor in self.inputs])
+            known = self._shapes.get(key)
+        except (KeyError, AttributeError, TypeError):  # missing, not arrays, or with shapes of their own kind
+            return self._new(inputs)
+        if known is None:
+            if len(self._shapes) >= _MAX_SHAPES:
+                self._shapes.clear()
+            known = self._shapes[key] = self._new(inputs)
+        return known
 
-@dataclasses.dataclass
-class _Sent:
+    def _new(self, inputs: Mapping[str, Any]) -> _Shapes:
+        sizes = sizes_of(self.inputs, inputs)
+        return _Shapes(sizes, max(sizes.get(self.batch, 1), 1) if self.batch else 1)
+
+
+class _Shapes(msgspec.Struct, eq=False):
+    """What follows from the shapes of a request.
+
+    Attributes:
+        sizes: Of the symbols in them.
+        samples: In the request.
+        expected: By hash of the graph that is meant: what an answer must look like.
+    """
+
+    sizes: Mapping[str, int]
+    samples: int
+    expected: dict[str, Expected] = {}
+
+
+class _Sent(msgspec.Struct, eq=False):
     """A request that is out."""
 
     call: Call
@@ -175,9 +208,9 @@ class Exchange:
         self._remote, self._here, self._start = remote, here, start
         self._samples = plan.decision.load.samples
         self._chosen_here = plan.decision.action == here.cost.id
-        self._ended: queue.SimpleQueue[_Event] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._back = self._hedged = False  # the call has ended; the local run was started before that
+        self._ended: queue.SimpleQueue[_Event] = queue.SimpleQueue()  # where two may answer
+        # The call has ended; the local run was started before that. Both under the line's lock.
+        self._back = self._hedged = False
 
     def result(self) -> Result:
         """The first valid answer.
@@ -193,23 +226,21 @@ class Exchange:
         if isinstance(sent, Result):
             return sent
         if self._plan.race:
-            line.senders.submit(self._ask, sent)
+            line.senders.submit(self._ask_beside, sent)
             line.workers.submit(self._run_beside, self._here, sent)
             return self._first(sent, "")
         due_s = self._start + (self._plan.hedge_ms or 0.0) / 1e3
         # A deadline is kept to the point; else a hedge may be later by what is little beside the run that it starts.
         slack_s = 0.0 if line.controller.policy.deadline_ms is not None else _SLACK * line.local.cost.head_ms / 1e3
         alarm = line.alarms.at(due_s, lambda: self._overdue(sent), slack_s)
-        self._ask(sent)
+        event = self._ask(sent)
         alarm.off()
-        with self._lock:
-            self._back = True
         if self._hedged:
+            self._ended.put(event)
             return self._first(sent, "the answer was overdue")
-        event = self._ended.get()
-        if event.outputs is None:
+        if event.reply is None or event.outputs is None:
             return self._here_after(_said(event.error))
-        return self._answer(event, sent, "", False)
+        return self._there(event.outputs, event.reply, sent)
 
     def _first(self, sent: _Sent, fallback: str) -> Result:
         """The first valid answer of two that are on their way, or have come."""
@@ -236,7 +267,7 @@ class Exchange:
 
     def _overdue(self, sent: _Sent) -> None:
         """In the alarms' thread."""
-        with self._lock:
+        with self._line.lock:
             if self._back:
                 return
             try:
@@ -282,32 +313,33 @@ class Exchange:
             flight = line.controller.sent(time.monotonic(), cost.id, self._samples, self._plan.decision.link)
         return _Sent(call, self._remote, begun, flight, head_ms, encode_ms)
 
-    def _expected(self, begun: Begun) -> Expected:
-        sizes = self._line.sizes(self._inputs)
-        if begun.rest is not None and self._line.batch:
-            sizes = {**sizes, self._line.batch: len(begun.rest)}
-        return Expected(self._line.outputs, self._remote.sha256, sizes)
-
-    def _ask(self, sent: _Sent) -> None:
+    def _ask(self, sent: _Sent) -> _Event:
         """Sends, and waits until the call has ended in whatever way."""
-        line = self._line
-        expected = self._expected(sent.begun)
+        line, controller = self._line, self._line.controller
+        rest = sent.begun.rest
+        expected = line.expected(self._inputs, self._remote.sha256, None if rest is None else len(rest))
         try:
             reply = sent.call.result()
             now = time.monotonic()
-            check(reply.tensors, reply.parameter("sha256"), expected)
-            outputs = joined(sent.begun, _as_here(reply.tensors, expected))
+            outputs = joined(sent.begun, accepted(reply.tensors, reply.parameter("sha256"), expected))
         except EdgekitError as error:
             with line.lock:
+                self._back = True
                 if not sent.given_up and not line.closed:
                     retry_after_s = error.retry_after_s if isinstance(error, Late) else None
-                    line.controller.failed(time.monotonic(), sent.flight, retry_after_s)
-            self._ended.put(_Event(True, error=error))
-            return
+                    controller.failed(time.monotonic(), sent.flight, retry_after_s)
+            return _Event(True, error=error)
+        outcome = self._outcome(sent, reply)
         with line.lock:
-            line.controller.back(sent.flight)
-            line.controller.observe(now, self._outcome(sent, reply))
-        self._ended.put(_Event(True, outputs=outputs, reply=reply))
+            self._back = True
+            controller.back(sent.flight)
+            controller.observe(now, outcome)
+            if not self._hedged and not self._plan.race:  # else it has to be the first of two: `_first`
+                controller.answered(hedged=False)
+        return _Event(True, outputs=outputs, reply=reply)
+
+    def _ask_beside(self, sent: _Sent) -> None:
+        self._ended.put(self._ask(sent))
 
     def _outcome(self, sent: _Sent, reply: Reply) -> Outcome:
         cost, ours = sent.offer.cost, self._line.ours
@@ -326,36 +358,38 @@ class Exchange:
         )
 
     def _answer(self, event: _Event, sent: _Sent, fallback: str, failed: bool) -> Result:
-        """The first valid answer, and what is learned from it."""
+        """The first valid answer of two, and what is learned from it."""
         assert event.outputs is not None
         here, raced = not event.there, bool(self._plan.race)
         with self._line.lock:
             if raced:
                 self._line.controller.race_over(time.monotonic(), here != self._chosen_here)
             elif not here:
-                self._line.controller.answered(hedged=bool(fallback))
+                self._line.controller.answered(hedged=True)
             elif not failed:
                 self._line.controller.gave_up(time.monotonic(), sent.flight)
-        total = since(self._start)
-        if here:
-            told = "" if self._chosen_here else fallback or "the local run was first"
-            return Result(event.outputs, self._plan.decision, Timing(total, local_ms=total, fallback=told))
-        assert event.reply is not None
-        return Result(event.outputs, self._plan.decision, self._timing(sent, event.reply, total))
+        if event.reply is not None:
+            return self._there(event.outputs, event.reply, sent)
+        total_ms = since(self._start)
+        told = "" if self._chosen_here else fallback or "the local run was first"
+        return Result(event.outputs, self._plan.decision, Timing(total_ms, local_ms=total_ms, fallback=told))
 
-    def _timing(self, sent: _Sent, reply: Reply, total_ms: float) -> Timing:
+    def _there(self, outputs: Arrays, reply: Reply, sent: _Sent) -> Result:
+        """The server's answer, with where its time went."""
         link = self._plan.decision.link
-        up = reply.bytes_up / link.uplink_mbps if link.up else 1.0
-        share = up / (up + (reply.bytes_down / link.downlink_mbps if link.up else 1.0))
-        return Timing(
-            total_ms,
+        up, down = (reply.bytes_up * link.downlink_mbps, reply.bytes_down * link.uplink_mbps) if link.up else (1.0, 1.0)
+        share = up / (up + down)
+        network_ms = reply.network_ms
+        timing = Timing(
+            since(self._start),
             local_ms=sent.head_ms,
             encode_ms=sent.encode_ms,
-            uplink_ms=reply.network_ms * share,
+            uplink_ms=network_ms * share,
             server_ms=reply.server_ms,
             queue_ms=reply.queue_ms,
-            downlink_ms=reply.network_ms * (1 - share),
+            downlink_ms=network_ms * (1 - share),
         )
+        return Result(outputs, self._plan.decision, timing)
 
     def _told(self, outputs: Arrays, local_ms: float, fallback: str) -> Result:
         timing = Timing(since(self._start), local_ms=local_ms, fallback=fallback)
@@ -371,11 +405,6 @@ class Exchange:
         if not self._plan.race and (event.outputs is not None or isinstance(event.error, InputMismatch)):
             sent.given_up = True
             sent.call.cancel()
-
-
-def _as_here(tensors: Arrays, expected: Expected) -> Arrays:
-    """The outputs that were asked for, integers as wide as they are here."""
-    return {tensor.name: tensors[tensor.name].astype(tensor.dtype, copy=False) for tensor in expected.outputs}
 
 
 def since(start: float) -> float:

@@ -22,16 +22,18 @@ import numpy as np
 
 from edgekit_runtime.adaptive import Controller, Policy, journal
 from edgekit_runtime.adaptive.controller import Settings
+from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.cascade import FirstStudent, FirstStudents
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 from edgekit_runtime.exits import CHECK_FRACTION
+from edgekit_runtime.manifest import Manifest
 from edgekit_runtime.remote.alarms import Alarms
 from edgekit_runtime.remote.answers import Result, Timing
 from edgekit_runtime.remote.client import Client, Credentials
 from edgekit_runtime.remote.exchange import Exchange, Line, run_here, since
 from edgekit_runtime.remote.offer import Given
-from edgekit_runtime.remote.offers import offers
+from edgekit_runtime.remote.offers import Offered, offers
 from edgekit_runtime.remote.pieces import batch_symbol, first_sample
 from edgekit_runtime.remote.probe import LoadProbe, SystemProbe
 from edgekit_runtime.remote.watch import Watch
@@ -87,59 +89,22 @@ class AdaptiveSession:
         """
         if not 0 <= check_fraction <= 1:
             raise UsageError(f"check_fraction is {check_fraction}", remedy="a share from 0 (never) to 1")
-        if local.bundle is None:
-            raise UsageError("a bare file has no name on a server", remedy="convert it: edgekit convert FILE -o X.edge")
-        manifest = local.bundle.manifest
-        golden = first_sample(manifest, local.bundle.golden_inputs())
-        if not golden:
-            raise Refused("the bundle has no golden inputs to measure its actions with", remedy="convert it again")
-        students = FirstStudents((first,) if isinstance(first, FirstStudent) else first)
-        self.local = local
+        bundle, golden = _measurable(local)
+        self.local, policy = local, policy or Policy()
+        self._first = FirstStudents((first,) if isinstance(first, FirstStudent) else first)
         client = Client(server, credentials, streams=ours)
-        dtypes = {tensor.name: tensor.dtype for tensor in local.inputs}
-        golden = {name: np.asarray(array, dtypes.get(name, array.dtype)) for name, array in golden.items()}
         try:
-            given = Given(
-                local.bundle,
-                local.graph.id,
-                golden,
-                ours,
-                engine=local.engine_name,
-                threads=local.threads,
-                policy=policy or Policy(),
-                first=students,
-            )
-            made = offers(given, local.run)
+            made = _offered(local, bundle, golden, ours, policy, self._first)
         except BaseException:
             client.close()
             raise
         self._offers = {offer.cost.id: offer for offer in made.offers}
-        self._opened, self.left_out, self._first = made.opened, dict(made.left_out), students
-        self.controller = Controller([offer.cost for offer in made.offers], policy or Policy(), settings=settings)
-        self._log = journal.Writer(log, self.controller.actions, local.bundle.bundle_id) if log else None
+        self._opened, self.left_out = made.opened, dict(made.left_out)
+        self.controller = Controller([offer.cost for offer in made.offers], policy, settings=settings)
+        self._log = journal.Writer(log, self.controller.actions, bundle.bundle_id) if log else None
         self._probe: LoadProbe = probe or SystemProbe(local.threads)
-        self._line = Line(
-            client=client,
-            controller=self.controller,
-            lock=threading.Lock(),
-            workers=ThreadPoolExecutor(4, thread_name_prefix="edgekit-hedge"),
-            senders=ThreadPoolExecutor(_SENDERS, thread_name_prefix="edgekit-race"),
-            alarms=Alarms(),
-            local=made.offers[0],
-            inputs=local.inputs,
-            outputs=tuple(tensor for tensor in local.outputs if tensor.name in made.answer),
-            batch=batch_symbol(manifest),
-            ours=ours,
-        )
-        self._line.watch = Watch(
-            made.offers,
-            local.inputs,
-            manifest.axes,
-            fraction=check_fraction,
-            full=lambda inputs: run_here(self._line, self._line.local, inputs)[0],
-            submit=self._line.workers.submit,
-            close=self._closed_by_alarm,
-        )
+        self._line = _line(client, self.controller, local, made, bundle.manifest, ours)
+        self._line.watch = self._watch(made, bundle.manifest, check_fraction)
 
     def infer(self, inputs: Mapping[str, Any]) -> Result:
         """Answers a request, here or there. A student with exits answers with its full answer's name only.
@@ -217,6 +182,18 @@ class AdaptiveSession:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _watch(self, made: Offered, manifest: Manifest, fraction: float) -> Watch:
+        line = self._line
+        return Watch(
+            made.offers,
+            line.inputs,
+            manifest.axes,
+            fraction=fraction,
+            full=lambda inputs: run_here(line, line.local, inputs)[0],
+            submit=line.workers.submit,
+            close=self._closed_by_alarm,
+        )
+
     def _closed_by_alarm(self, ids: Sequence[str], why: str) -> None:
         with self._line.lock:
             self.controller.close(ids)
@@ -229,3 +206,53 @@ class AdaptiveSession:
             return  # a request will say what is wrong; a lost ping says nothing for sure
         with self._line.lock:
             self.controller.ponged(time.monotonic(), round_trip_ms)
+
+
+def _measurable(local: Session) -> tuple[Bundle, Arrays]:
+    """The bundle, and one golden sample as the engines take it: what actions are measured with.
+
+    Raises:
+        UsageError: A bare file.
+        Refused: The bundle has no golden inputs.
+    """
+    if local.bundle is None:
+        raise UsageError("a bare file has no name on a server", remedy="convert it: edgekit convert FILE -o X.edge")
+    golden = first_sample(local.bundle.manifest, local.bundle.golden_inputs())
+    if not golden:
+        raise Refused("the bundle has no golden inputs to measure its actions with", remedy="convert it again")
+    dtypes = {tensor.name: tensor.dtype for tensor in local.inputs}
+    return local.bundle, {name: np.asarray(array, dtypes.get(name, array.dtype)) for name, array in golden.items()}
+
+
+def _offered(
+    local: Session, bundle: Bundle, golden: Arrays, ours: bool, policy: Policy, first: FirstStudents
+) -> Offered:
+    given = Given(
+        bundle,
+        local.graph.id,
+        golden,
+        ours,
+        engine=local.engine_name,
+        threads=local.threads,
+        policy=policy,
+        first=first,
+    )
+    return offers(given, local.run)
+
+
+def _line(
+    client: Client, controller: Controller, local: Session, made: Offered, manifest: Manifest, ours: bool
+) -> Line:
+    return Line(
+        client=client,
+        controller=controller,
+        lock=threading.Lock(),
+        workers=ThreadPoolExecutor(4, thread_name_prefix="edgekit-hedge"),
+        senders=ThreadPoolExecutor(_SENDERS, thread_name_prefix="edgekit-race"),
+        alarms=Alarms(),
+        local=made.offers[0],
+        inputs=local.inputs,
+        outputs=tuple(tensor for tensor in local.outputs if tensor.name in made.answer),
+        batch=batch_symbol(manifest),
+        ours=ours,
+    )

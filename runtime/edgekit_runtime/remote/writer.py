@@ -11,6 +11,7 @@ the other as they are (protobuf, "Encoding": field order, last one wins).
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -152,8 +153,9 @@ def _written(
     told = name.encode()
     parts: list[Any] = [head, tag_id, _length(len(told)), told]
     for key, value in numbers.items():
-        row = _parameter(key, value)
-        parts += (tag_parameters, _length(len(row)), row)
+        whole = isinstance(value, int)
+        number = _length(int(value)) if whole else _NUMBER.pack(value)
+        parts += (_before(tag_parameters, key, _INT if whole else _DOUBLE, len(number)), number)
     for data in contents:
         if isinstance(data, bytes):
             parts += (tag_raw, _length(len(data)), data)
@@ -163,11 +165,16 @@ def _written(
     return b"".join(parts)
 
 
-def _parameter(name: str, value: float) -> bytes:
-    """An entry of the map of parameters: field 1 is the key, field 2 an `InferParameter`."""
-    number = _INT + _length(value) if isinstance(value, int) else _DOUBLE + _NUMBER.pack(value)
+@functools.lru_cache(maxsize=64)
+def _before(tag_parameters: bytes, name: str, tag_number: bytes, size: int) -> bytes:
+    """What stands before a number of so many bytes in the map of parameters: all of its entry but the number itself.
+
+    Field 1 of an entry is the key, field 2 an `InferParameter`.
+    """
     key = name.encode()
-    return b"".join((b"\x0a", _length(len(key)), key, b"\x12", _length(len(number)), number))
+    value = _length(len(tag_number) + size) + tag_number
+    entry = b"".join((b"\x0a", _length(len(key)), key, b"\x12", value))
+    return tag_parameters + _length(len(entry) + size) + entry
 
 
 def _length(size: int) -> bytes:

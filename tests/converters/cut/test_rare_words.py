@@ -10,7 +10,7 @@ import torch
 
 import edgekit
 from edgekit.devices import load
-from edgekit.planner import actions_of
+from edgekit.planner import price
 from edgekit.planner.times import Times
 from edgekit.students import gated_cnn
 from edgekit_converters.exits.calibrate import Request, calibrate_exits
@@ -61,7 +61,7 @@ def test_rare_clusters_may_run_on_the_server(tmp_path: Path) -> None:
     made, _ = calibrate_exits(bundle.root, tmp_path / "new.edge", Request(data, (0.05,)), lambda _: None)
     some = [point for point in made.manifest.operating_points if 0 < point.exit_fractions[0] < 1]
     assert some, made.manifest.operating_points
-    found = actions_of(made, Times(made, load("pi4")), Times(made, load("x86-vnni")))
+    found = price(made, Times(made, load("pi4")), Times(made, load("x86-vnni"))).actions
     rows = {row.id.removesuffix(f":{row.codec}"): row for row in found}
     after = exits_of(made.manifest, "onnx.fp32")[0].after
     first = next(point for point in made.manifest.split_points if point.id == after)

@@ -12,7 +12,7 @@ import pytest
 
 from edgekit.devices import DeviceProfile, load, predict, work_of
 from edgekit.devices.table import Kernels, Point
-from edgekit.planner import Grid, actions_of, byte_work, plan
+from edgekit.planner import Grid, byte_work, plan, price
 from edgekit.planner.page import page
 from edgekit.planner.times import Times
 from edgekit_runtime import codecs, open_bundle
@@ -157,7 +157,7 @@ def cut(found: Manifest) -> Manifest:
 def test_every_way_of_a_cut_bundle_has_its_cost(tmp_path: Path) -> None:
     with open_bundle(make_bundle(tmp_path / "tiny.edge", change=cut)) as bundle:
         device, server = Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))
-        rows = {row.id: row for row in actions_of(bundle, device, server)}
+        rows = {row.id: row for row in price(bundle, device, server).actions}
         whole = device.of(bundle.graph("onnx.fp32")).ms
         assert set(rows) >= {"local", "exit:0.01", "offload", "split:onnx.fp32.middle"}
         assert rows["local"].head_ms == pytest.approx(whole)
@@ -174,7 +174,7 @@ def test_every_way_of_a_cut_bundle_has_its_cost(tmp_path: Path) -> None:
 def test_a_chain_that_hands_the_rest_to_the_server_costs_the_share_that_goes_on(tmp_path: Path) -> None:
     with open_bundle(make_bundle(tmp_path / "tiny.edge", change=cut)) as bundle:
         device, server = Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))
-        rows = {row.id: row for row in actions_of(bundle, device, server)}
+        rows = {row.id: row for row in price(bundle, device, server).actions}
         seg0, exit0 = (device.of(bundle.graph(f"onnx.fp32.{name}")).ms for name in ("seg0", "exit0"))
     row, split_row = rows["exit:0.01:split:onnx.fp32.middle"], rows["split:onnx.fp32.middle"]
     assert (row.kind, row.split_point, row.highest_drop) == ("exit", "onnx.fp32.middle", 0.01)
@@ -201,7 +201,7 @@ def test_int8_on_a_float_wire_costs_the_accuracy_that_was_measured_for_this_very
 
     with open_bundle(make_bundle(tmp_path / "tiny.edge", change=change)) as bundle:
         device, server = Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))
-        rows = {row.id.removeprefix("split:onnx.fp32."): row for row in actions_of(bundle, device, server)}
+        rows = {row.id.removeprefix("split:onnx.fp32."): row for row in price(bundle, device, server).actions}
     lossy = rows["a:int8-row"]
     assert (lossy.accuracy_drop, lossy.accuracy_drop_high, lossy.codec) == (0.01, 0.02, "int8-row")
     assert (rows["b:int8-row"].accuracy_drop, rows["b:int8-row"].accuracy_drop_high) == (0.0, 0.0)
@@ -222,7 +222,7 @@ def test_a_graph_of_which_nothing_is_known_is_refused_with_the_way_out(tmp_path:
         with pytest.raises(Refused, match="edgekit profile BUNDLE --device pi4"):
             times.of(bundle.graph("onnx.fp32"))
         with pytest.raises(Refused, match="pi4"):
-            actions_of(bundle, times, times)
+            price(bundle, times, times)
 
 
 def test_a_graph_that_was_not_measured_there_is_predicted_from_its_operators(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_codecs_and_copies_take_longer_on_a_slower_board(tmp_path: Path, monkeyp
     with open_bundle(made) as bundle:
         server = Times(bundle, load("pi5"))
         rows = {
-            name: {row.id: row for row in actions_of(bundle, Times(bundle, load(name)), server)}
+            name: {row.id: row for row in price(bundle, Times(bundle, load(name)), server).actions}
             for name in ("pi4", "pi-zero-2-w")
         }
     for name, found in rows.items():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import socket
 import threading
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -126,7 +126,7 @@ def test_a_hedge_that_is_first_frees_the_request_and_is_told_apart(start, bundle
             old = found.decision
             place = next(at for at, name in enumerate(old.actions.index) if name.startswith("offload"))
             decision = Decision(old.actions, place, 1.0, old.link, old.load, old.policy)
-            return dataclasses.replace(found, decision=decision, hedge_ms=100.0, race="")
+            return msgspec.structs.replace(found, decision=decision, hedge_ms=100.0, race="")
 
         session.controller.plan = forced
         stuck.set()

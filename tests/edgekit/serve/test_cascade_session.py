@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import socket
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -44,7 +44,7 @@ def only(session: AdaptiveSession, action: str, hedge_ms: float = 20_000.0) -> N
         found = plan(now_s, samples)
         old = found.decision
         decision = Decision(old.actions, place, 1.0, old.link, old.load, old.policy)
-        return dataclasses.replace(found, decision=decision, hedge_ms=hedge_ms, race="", ping=False)
+        return msgspec.structs.replace(found, decision=decision, hedge_ms=hedge_ms, race="", ping=False)
 
     session.controller.plan = forced  # type: ignore[method-assign]
 
@@ -102,8 +102,6 @@ def test_an_absent_or_another_small_student_is_refused(pair, tmp_path) -> None:
 
 def test_a_cascade_of_other_graphs_is_never_used(pair, tmp_path) -> None:
     import shutil
-
-    import msgspec
 
     shutil.copytree(pair[1], tmp_path / "big.edge")
     with er.open_bundle(pair[1]) as bundle:
@@ -216,8 +214,6 @@ def test_without_drift_nothing_is_closed_and_only_the_asked_share_is_checked(pai
 def test_a_certificate_on_labels_is_not_watched(pair, tmp_path) -> None:
     import shutil
 
-    import msgspec
-
     shutil.copytree(pair[1], tmp_path / "big.edge")
     with er.open_bundle(pair[1]) as bundle:
         point = msgspec.structs.replace(bundle.manifest.operating_points[0], labels=True)
@@ -256,7 +252,7 @@ def test_a_slim_bundle_keeps_the_cascade_of_the_graph_it_keeps(pair, tmp_path) -
 @pytest.mark.parametrize("policy", [Policy(), Policy(max_risk=RISK / 2), Policy(max_risk=0.5)])
 def test_a_session_a_plan_and_the_simulator_offer_the_same_lossy_actions(pair, policy) -> None:
     from edgekit.devices import load
-    from edgekit.planner import actions_of, plan
+    from edgekit.planner import plan, price
     from edgekit.planner.cascades import First
     from edgekit.planner.times import Times
     from edgekit.simulate import Setting, simulate
@@ -264,7 +260,7 @@ def test_a_session_a_plan_and_the_simulator_offer_the_same_lossy_actions(pair, p
 
     with er.open_bundle(pair[1]) as big, er.open_bundle(pair[0]) as small:
         own = First(small, Times(small, load("pi4")))
-        rows = actions_of(big, Times(big, load("pi4")), Times(big, load("x86-vnni")), (own,))
+        rows = price(big, Times(big, load("pi4")), Times(big, load("x86-vnni")), (own,)).actions
     planned = plan(rows, policy=policy)
     study = simulate(Setting(rows, (constant(20, 10),), policy=policy, requests=5))
     with opened(pair, "127.0.0.1:1", policy=policy) as session:

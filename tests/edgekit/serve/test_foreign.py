@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import socket
@@ -14,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -146,7 +146,7 @@ def test_mlserver_is_the_tail_of_every_split_point(mlserver: str, cut: Path) -> 
         assert sum(".tail." in offer.model for offer in sent) >= 3
         line = session._line
         for offer in sent:
-            plan = dataclasses.replace(session.controller.plan(time.monotonic()), hedge_ms=20_000.0, race="")
+            plan = msgspec.structs.replace(session.controller.plan(time.monotonic()), hedge_ms=20_000.0, race="")
             result = Exchange(line, inputs, plan, offer, line.local, time.perf_counter()).result()
             assert result.timing.fallback == "" and result.timing.uplink_ms > 0, offer.model
             for name, array in want.items():

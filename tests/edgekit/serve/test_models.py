@@ -8,8 +8,7 @@ pytest.importorskip("grpc")
 from edgekit.serve.models import Model
 from edgekit_runtime.errors import InputMismatch, Refused
 from edgekit_runtime.manifest import Tensor
-from edgekit_runtime.remote.answers import Expected, check
-from edgekit_runtime.remote.exchange import _as_here
+from edgekit_runtime.remote.answers import Expected, accepted
 
 IDS = Tensor(name="ids", dtype="int32", shape=("B", "T"))
 
@@ -36,7 +35,6 @@ def test_an_answer_of_another_width_is_taken_as_it_is_here() -> None:
     label = Tensor(name="label", dtype="int64", shape=("B",))
     expected = Expected((label,), "", {"B": 2})
     answer = {"label": np.array([1, 2], np.int32)}
-    check(answer, None, expected)
-    assert _as_here(answer, expected)["label"].dtype == np.int64
+    assert accepted(answer, None, expected)["label"].dtype == np.int64
     with pytest.raises(Refused, match="the answer has no label int64"):
-        check({"label": np.ones(2, np.float32)}, None, expected)
+        accepted({"label": np.ones(2, np.float32)}, None, expected)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import socket
 import threading
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -40,7 +40,7 @@ def only(path: Path, address: str, kind: str, hedge_ms: float = 5_000.0):
             found = plan(now_s, samples)
             old = found.decision
             decision = Decision(old.actions, place, 1.0, old.link, old.load, old.policy)
-            return dataclasses.replace(found, decision=decision, hedge_ms=hedge_ms, race="")
+            return msgspec.structs.replace(found, decision=decision, hedge_ms=hedge_ms, race="")
 
         session.controller.plan = forced
         yield session, action

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,7 +14,7 @@ pytest.importorskip("prometheus_client", reason="prometheus_client is not instal
 
 import edgekit_runtime as er
 from edgekit.devices import load
-from edgekit.planner import actions_of, plan
+from edgekit.planner import plan, price
 from edgekit.planner.times import Times
 from edgekit_runtime.remote.exchange import Exchange
 
@@ -53,7 +53,7 @@ def test_every_split_over_a_socket_gives_the_answer_of_the_whole(start, cut) -> 
         assert len(splits) >= 3
         for offer in splits:
             line, plan = session._line, session.controller.plan(time.monotonic())
-            plan = dataclasses.replace(plan, hedge_ms=20_000.0, race="")
+            plan = msgspec.structs.replace(plan, hedge_ms=20_000.0, race="")
             result = Exchange(line, inputs, plan, offer, line.local, time.perf_counter()).result()
             assert result.timing.server_ms > 0, result.timing.fallback
             assert {key: value.tobytes() for key, value in result.outputs.items()} == {
@@ -66,7 +66,7 @@ def test_every_split_over_a_socket_gives_the_answer_of_the_whole(start, cut) -> 
 @pytest.mark.slow  # shares the conversion
 def test_a_cut_student_is_planned_with_its_split_points(cut) -> None:
     with er.open_bundle(cut) as bundle:
-        rows = actions_of(bundle, Times(bundle, load("pi4")), Times(bundle, load("x86-vnni")))
+        rows = price(bundle, Times(bundle, load("pi4")), Times(bundle, load("x86-vnni"))).actions
         found = plan(rows)
     kinds = {row.kind for row in rows}
     assert {"local", "offload", "split"} <= kinds
