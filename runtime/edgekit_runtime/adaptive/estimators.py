@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from edgekit_runtime.adaptive.state import Link, Load
+from edgekit_runtime.adaptive.state import Link, Load, Share
 
 _HOME_RATE = 0.03  # how quickly the long-run level follows
 _SURPRISE = 9.0  # squared standard deviations: beyond it, a change
@@ -254,8 +254,8 @@ class LoadEstimator:
         self._queue.see(now_s, queue_ms + 1.0, 0.3)
         _share_out(now_s, ratio, noise, samples, self._server, self._server_work)
 
-    def read(self, now_s: float, samples: int = 1) -> Load:
-        """The load as believed now, for a request of so many samples."""
+    def read(self, now_s: float, samples: int = 1, shares: tuple[Share, ...] = ()) -> Load:
+        """The load as believed now, for a request of so many samples, with such shares of the declared bytes."""
         device, device_v = self._device.read(now_s)
         server, server_v = self._server.read(now_s)
         queue, queue_v = self._queue.read(now_s)
@@ -270,6 +270,7 @@ class LoadEstimator:
             samples=samples,
             device_work=self._device_work.read(now_s, samples)[0],
             server_work=self._server_work.read(now_s, samples)[0],
+            shares=shares,
         )
 
 
