@@ -329,7 +329,8 @@ class Controller:
             if actions.least_local_ms * brightest >= limit_ms:
                 return ""
         stale = not remote and (link.age_s is None or link.age_s >= self._races.pause_s)
-        theta, _ = costs.levels(_brighter(link, stale, self.link.usual_rtt_ms), _brighter_load(load))
+        usual = self.load.usual_server if stale else (math.inf, math.inf)
+        theta, _ = costs.levels(_brighter(link, stale, self.link.usual_rtt_ms), _brighter_load(load, *usual))
         worth = [
             place
             for place in open_places(actions, self.policy, load.samples)
@@ -359,13 +360,13 @@ def _brighter(link: Link, stale: bool, usual_rtt_ms: float) -> Link:
     )
 
 
-def _brighter_load(load: Load) -> Load:
-    """The load one standard deviation better."""
+def _brighter_load(load: Load, usual_slowdown: float, usual_queue_ms: float) -> Load:
+    """The load one standard deviation better; a server that was not heard of for a pause may be as it is in general."""
     return msgspec.structs.replace(
         load,
         device_slowdown=load.device_slowdown * math.exp(-load.device_spread),
-        server_slowdown=load.server_slowdown * math.exp(-load.server_spread),
-        queue_ms=max(load.queue_ms - load.queue_sd_ms, 0.0),
+        server_slowdown=min(load.server_slowdown, usual_slowdown) * math.exp(-load.server_spread),
+        queue_ms=min(max(load.queue_ms - load.queue_sd_ms, 0.0), usual_queue_ms),
         device_spread=0.0,
         server_spread=0.0,
         queue_sd_ms=0.0,

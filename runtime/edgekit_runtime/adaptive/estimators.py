@@ -235,6 +235,11 @@ class LoadEstimator:
         self._busy = 1.0
         self._battery: float | None = None
 
+    @property
+    def usual_server(self) -> tuple[float, float]:
+        """The server's slow-down and queue (ms) in the long run."""
+        return self._server.home, max(self._queue.home - 1.0, 0.0)
+
     def see_device(self, utilisation: float, battery_fraction: float | None = None) -> None:
         """Takes a reading of the device.
 
