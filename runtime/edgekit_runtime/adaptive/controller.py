@@ -25,39 +25,17 @@ from edgekit_runtime.adaptive.choose import Decision, choose, objective, open_pl
 from edgekit_runtime.adaptive.device_queue import DeviceQueue
 from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.flights import OVERDUE, Flight, Flights
+from edgekit_runtime.adaptive.races import Budget, Settings, brighter, brighter_load
 from edgekit_runtime.adaptive.shares import Shares
 from edgekit_runtime.adaptive.state import Link, Load, Policy
 
+__all__ = ["Controller", "Outcome", "Plan", "Settings"]
+
 _CLOCK_MS = 0.3
-_SHORTEST_PAUSE_S = 0.2
 _RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
-_STALE_GAIN = 100.0
 _LATE = 0.01  # share of answers that may be later than the predicted 99th percentile
 _LONG_LOCAL = 5.0  # times the first offload: a run that holds the device so long waits for the 99th percentile
 _PATIENCE_STEP, _MOST_PATIENCE = 0.4, math.log(3.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What may be changed, and switched off for an ablation.
-
-    Attributes:
-        see_load: Reckon with the load of device and server.
-        race_fraction: Largest share of requests that are raced.
-        race_gain: A race needs an optimistic gain of this fraction.
-        longest_pause_s: Longest time between two races that both showed nothing new.
-        first_backoff_s: Pause after a failure of the server; doubled with each one that follows.
-        longest_backoff_s: Its limit.
-        ping_every_s: Shortest time between two empty requests.
-    """
-
-    see_load: bool = True
-    race_fraction: float = 0.1
-    race_gain: float = 0.1
-    longest_pause_s: float = 5.0
-    first_backoff_s: float = 0.5
-    longest_backoff_s: float = 30.0
-    ping_every_s: float = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,8 +114,8 @@ class Controller:
         self.shares = Shares(self.actions)
         self._flights = Flights()
         self._queue = DeviceQueue()
-        self._served = Load()  # as the server was believed at the last decision
-        self._races = _Budget(self.settings)
+        self._believed = Load()  # at the last decision
+        self._races = Budget(self.settings)
         self._down_until_s = -math.inf
         self._failures = 0
         self._pinged_s = -math.inf
@@ -147,7 +125,7 @@ class Controller:
         """Decides the next request, which has so many samples."""
         self._queue.asked(now_s)
         link, load = self._link(now_s), self._load(now_s, samples)
-        self._served = load
+        self._believed = load
         decision = choose(self.actions, link, load, self.policy)
         self._races.count()
         return Plan(
@@ -201,8 +179,8 @@ class Controller:
         else:
             self.shares.sent(action_id, count, bytes_up)
         network_ms = link.rtt_ms + bytes_up * 8e-3 / link.uplink_mbps
-        served = self._served
-        residence_ms = served.queue_ms + served.server_slowdown * served.server_work * action.server_ms
+        load = self._believed
+        residence_ms = load.queue_ms + load.server_slowdown * load.server_work * action.server_ms
         return self._flights.add(Flight(now_s, bytes_up, count * action.bytes_down, network_ms, residence_ms))
 
     def back(self, flight: int) -> None:
@@ -215,7 +193,8 @@ class Controller:
         """The request was cancelled: its time was at least what it has waited.
 
         Nothing tells whether it was the link that held it. So the link is taken for slow, which is the safe guess, and
-        the pauses between races begin anew: a look at the other side will soon tell.
+        the pauses between races begin anew: a look at the other side will soon tell. Not on a full device, where who
+        returns too early, and is overdue again, holds up all behind.
         """
         gone = self._flights.pop(flight)
         if gone is None:
@@ -223,7 +202,8 @@ class Controller:
         waited_ms = gone.waited_ms(now_s)
         if waited_ms > gone.network_ms:
             self.link.see(now_s, OVERDUE * waited_ms, gone.bytes_up, gone.bytes_down, noise=0.15)
-            self._races.again(now_s)
+            if not self._queue.full(self._quickest_ms(self._believed)):
+                self._races.again(now_s)
 
     def failed(self, now_s: float, flight: int, retry_after_s: float | None = None) -> None:
         """The server could not be reached, refused or answered wrongly: leave it alone for a while, with jitter."""
@@ -288,10 +268,13 @@ class Controller:
         """Of the queue on the device, where nothing but the latency counts."""
         if self.policy.deadline_ms is not None or objective(load, self.policy) != "latency":
             return 0.0
+        return self._queue.price(wait_ms, self._quickest_ms(load))
+
+    def _quickest_ms(self, load: Load) -> float:
+        """The quickest run here that is allowed: exits drain a queue that the whole graph does not."""
         allowed = [self.actions.rows[place] for place in open_places(self.actions, self.policy, load.samples)]
-        # The quickest that is allowed: exits drain a queue that the whole graph does not.
         quickest_ms = min(row[DEVICE] for row in allowed if row[ROUND_TRIP] == 0.0)
-        return self._queue.price(wait_ms, quickest_ms * load.device_slowdown * load.device_work)
+        return quickest_ms * load.device_slowdown * load.device_work
 
     def _ping(self, now_s: float, link: Link) -> bool:
         """Only over an idle uplink, and only where something may be sent at all."""
@@ -330,7 +313,7 @@ class Controller:
                 return ""
         stale = not remote and (link.age_s is None or link.age_s >= self._races.pause_s)
         usual = self.load.usual_server if stale else (math.inf, math.inf)
-        theta, _ = costs.levels(_brighter(link, stale, self.link.usual_rtt_ms), _brighter_load(load, *usual))
+        theta, _ = costs.levels(brighter(link, stale, self.link.usual_rtt_ms), brighter_load(load, *usual))
         worth = [
             place
             for place in open_places(actions, self.policy, load.samples)
@@ -346,56 +329,3 @@ class Controller:
         # Of those that may win, the one that takes least from the device, then from the link.
         burden = [actions.rows[place][DEVICE] * decision.predicted_ms + actions.rows[place][UPLINK] for place in worth]
         return actions.actions[worth[burden.index(min(burden))]].id
-
-
-def _brighter(link: Link, stale: bool, usual_rtt_ms: float) -> Link:
-    """The link one standard deviation better; one that was not heard of for a pause may be as good as any."""
-    rtt_ms = min(link.rtt_ms, usual_rtt_ms) if stale else link.rtt_ms
-    up, down = (_STALE_GAIN, _STALE_GAIN) if stale else (math.exp(link.uplink_spread), math.exp(link.downlink_spread))
-    return Link(
-        rtt_ms=rtt_ms * math.exp(-link.rtt_spread),
-        uplink_mbps=link.uplink_mbps * up,
-        downlink_mbps=link.downlink_mbps * down,
-        backlog_ms=link.backlog_ms,
-    )
-
-
-def _brighter_load(load: Load, usual_slowdown: float, usual_queue_ms: float) -> Load:
-    """The load one standard deviation better; a server that was not heard of for a pause may be as it is in general."""
-    return msgspec.structs.replace(
-        load,
-        device_slowdown=load.device_slowdown * math.exp(-load.device_spread),
-        server_slowdown=min(load.server_slowdown, usual_slowdown) * math.exp(-load.server_spread),
-        queue_ms=min(max(load.queue_ms - load.queue_sd_ms, 0.0), usual_queue_ms),
-        device_spread=0.0,
-        server_spread=0.0,
-        queue_sd_ms=0.0,
-    )
-
-
-class _Budget:
-    """Keeps races rare: a share of the requests, and pauses that double while races show nothing new."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._tokens = 2.0
-        self.pause_s = _SHORTEST_PAUSE_S
-        self._next_s = -math.inf
-
-    def count(self) -> None:
-        self._tokens = min(self._tokens + self._settings.race_fraction, 3.0)
-
-    def open_at(self, now_s: float) -> bool:
-        return self._tokens >= 1.0 and now_s >= self._next_s
-
-    def take(self, now_s: float) -> None:
-        self._tokens -= 1.0
-        self._next_s = now_s + self.pause_s
-
-    def again(self, now_s: float) -> None:
-        self.pause_s = _SHORTEST_PAUSE_S
-        self._next_s = min(self._next_s, now_s + self.pause_s)
-
-    def over(self, now_s: float, other_won: bool) -> None:
-        self.pause_s = _SHORTEST_PAUSE_S if other_won else min(2 * self.pause_s, self._settings.longest_pause_s)
-        self._next_s = now_s + self.pause_s

@@ -106,15 +106,17 @@ class LinkEstimator:
     def __init__(self, first: Link | None = None) -> None:
         """Starts from a first guess, or from a 4G-like one of which it is not at all sure."""
         guess = first or Link()
-        self._round_trip = Level(Wandering(guess.rtt_ms, 0.3, 60.0, 0.7))
+        self._way = Wandering(guess.rtt_ms, 0.3, 60.0, 0.7)
+        self._round_trip = Level(self._way)
         self._up = Level(Wandering(1 / max(guess.uplink_mbps, 1e-3), 0.7, 8.0, 1.2))
         self._down = Level(Wandering(1 / max(guess.downlink_mbps, 1e-3), 0.7, 8.0, 1.2))
+        self._empty = 0  # requests seen; the first and the second count
         self._seen_s: float | None = None
         self._doubt_ms: float | None = None
 
     @property
     def doubts(self) -> bool:
-        """Was the last empty request so slow that a second has to tell a longer way from a stall?"""
+        """Was the last empty request so slow that a second has to tell a longer way from a stall, or the very first?"""
         return self._doubt_ms is not None
 
     @property
@@ -161,11 +163,21 @@ class LinkEstimator:
         self._seen_s = now_s
 
     def _see_empty(self, now_s: float, network_ms: float) -> None:
-        """One slow empty request may have met a stall, two in a row are a longer way: the quicker one is believed."""
+        """One slow empty request may have met a stall, two in a row are a longer way: the quicker one is believed.
+
+        So it is with the very first, which also makes the connection: the long-run level begins with the second.
+        """
+        self._empty += 1
+        if self._empty == 1:
+            self._doubt_ms = network_ms
+            self._round_trip.see(now_s, network_ms, _EMPTY_NOISE)
+            return
         if self._doubt_ms is None and self._round_trip.surprised(now_s, network_ms, _EMPTY_NOISE):
             self._doubt_ms = network_ms
             return
         if self._doubt_ms is not None:
+            if self._empty == 2:
+                self._round_trip = Level(self._way)
             network_ms, self._doubt_ms = min(network_ms, self._doubt_ms), None
         self._round_trip.see(now_s, network_ms, _EMPTY_NOISE)
 

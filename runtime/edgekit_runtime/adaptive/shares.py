@@ -6,8 +6,8 @@ of it: an input that is all alike is packed to nothing, one of noise not at all.
     share = bytes of the message / (samples in it x bytes declared for one)
 
 Mean and variance of its logarithm run over the last requests. The share of 1 that was declared counts as half a
-request, and a request never as less than one in twelve, so that all is forgotten in the end. There is no clock in it: what
-is not sent does not change. While nothing was forgotten, the order of the requests does not matter.
+request, and the newest request never as less than one in twelve, so that all is forgotten in the end. There is no clock
+in it: what is not sent does not change. While nothing was forgotten, the order of the requests does not matter.
 """
 
 from __future__ import annotations
