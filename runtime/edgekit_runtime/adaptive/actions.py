@@ -12,6 +12,7 @@ that is sent.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -19,6 +20,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from edgekit_runtime.adaptive.state import Policy, Share, mean_and_variance
 from edgekit_runtime.errors import UsageError
 from edgekit_runtime.manifest import Base
 
@@ -125,6 +127,8 @@ class ActionSet:
         square_rows: `squares` as plain numbers.
         least_local_ms: Shortest device term of those that never leave the device.
         fallback: Index of the quickest action with the smallest `highest_drop` that never leaves the device.
+        shares: What messages take of the bytes that were declared (`sending`); () where that is what was declared.
+        share_rows: Place to the variances of the kbit up and down that these shares cause; () of all others.
     """
 
     def __init__(self, actions: Sequence[ActionCost], power: Power | None = None) -> None:
@@ -158,10 +162,30 @@ class ActionSet:
         self.local = np.array(local)
         self.remote = np.array([place for place, action in enumerate(self.actions) if action.leaves], np.intp)
         self.least_local_ms = min(float(self.terms[place, DEVICE]) for place in local)
-        self.admitted: dict[
-            object, np.ndarray
-        ] = {}  # by policy and samples: 0 where the policy allows an action, else inf
-        self.open_to: dict[object, tuple[int, ...]] = {}  # the same as the places of those that it allows
+        # By policy and samples: 0 where the policy allows an action, else infinity.
+        self.admitted: dict[tuple[Policy, int], np.ndarray] = {}
+        self.open_to: dict[tuple[Policy, int], tuple[int, ...]] = {}  # the same as the places of those that it allows
+        self.shares: tuple[Share, ...] = ()
+        self.share_rows: dict[int, tuple[float, float]] = {}
+        self.declared: ActionSet = self
+        self._sending: ActionSet | None = None
+
+    def sending(self, shares: tuple[Share, ...]) -> ActionSet:
+        """The same actions with the bytes that their messages are expected to take, the others as declared.
+
+        Args:
+            shares: What was learned; the set made for the last ones is kept.
+
+        Raises:
+            UsageError: A share of an action that is not there.
+        """
+        declared = self.declared
+        if not shares:
+            return declared
+        known = declared._sending
+        if known is None or known.shares != shares:
+            known = declared._sending = _with_shares(declared, shares)
+        return known
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -183,6 +207,29 @@ class ActionSet:
 def compiled(actions: Sequence[ActionCost] | ActionSet) -> ActionSet:
     """The set itself, or a sequence compiled."""
     return actions if isinstance(actions, ActionSet) else ActionSet(actions)
+
+
+def _with_shares(declared: ActionSet, shares: tuple[Share, ...]) -> ActionSet:
+    made, last = copy.copy(declared), declared._sending or declared
+    actions, rows, square_rows = list(declared.actions), list(declared.rows), list(declared.square_rows)
+    made.terms, made.squares, made.energy = declared.terms.copy(), declared.squares.copy(), declared.energy.copy()
+    made.shares, made.share_rows = shares, {}
+    for share in shares:
+        place = declared.place(share.action)
+        action, row = declared.actions[place], declared.rows[place]
+        up, up_variance = mean_and_variance(share.up, share.up_spread)
+        down, down_variance = mean_and_variance(share.down, share.down_spread)
+        made.share_rows[place] = (row[UPLINK] ** 2 * up_variance, row[DOWNLINK] ** 2 * down_variance)
+        sizes = {"bytes_up": round(action.bytes_up * up), "bytes_down": round(action.bytes_down * down)}
+        actions[place] = action = msgspec.structs.replace(action, **sizes)
+        made.terms[place] = rows[place] = row = _terms(action)
+        made.squares[place] = square_rows[place] = (*(term * term for term in row), *square_rows[place][len(TERMS) :])
+        made.energy[place] = _energy(action, declared.power)
+    made.actions, made.rows, made.square_rows = tuple(actions), tuple(rows), tuple(square_rows)
+    # What a policy allows depends on the bytes only where it limits them.
+    made.admitted = {key: value for key, value in last.admitted.items() if key[0].max_bytes is None}
+    made.open_to = {key: value for key, value in last.open_to.items() if key[0].max_bytes is None}
+    return made
 
 
 def _terms(action: ActionCost) -> tuple[float, ...]:

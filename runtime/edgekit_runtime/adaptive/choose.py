@@ -36,7 +36,7 @@ class Decision:
         kind: Its kind.
         predicted_ms: Expected time of the whole request.
         place: Its index in `actions`.
-        actions: What was chosen from.
+        actions: What was chosen from, with the bytes that each is expected to send (`Load.shares`).
         link: The network as believed.
         load: Device and server as believed.
         policy: What was wanted.
@@ -125,6 +125,8 @@ def choose(actions: Sequence[ActionCost] | ActionSet, link: Link, load: Load, po
         UsageError: The policy names a split point that no action has.
     """
     actions = compiled(actions)
+    if load.shares != actions.shares:
+        actions = actions.sending(load.shares)
     state = theta, theta_variance = costs.levels(link, load)
     wanted = objective(load, policy)
     if wanted == "latency":
@@ -244,8 +246,11 @@ def forbidden(action: ActionCost, actions: ActionSet, policy: Policy, samples: i
         if action.depth < least:
             what = f"split point {action.split_point}" if action.split_point else "the input itself"
             return f"{what} may not leave the device (privacy: from {policy.privacy} on)"
-    if policy.max_bytes is not None and action.leaves and samples * action.bytes_up > policy.max_bytes:
-        return f"sends {samples * action.bytes_up} bytes, {policy.max_bytes} are allowed"
+    if policy.max_bytes is not None and action.leaves:
+        # Never more on a guess: what was declared counts, too, where less was sent so far.
+        count = samples * max(action.bytes_up, actions.declared[action.id].bytes_up)
+        if count > policy.max_bytes:
+            return f"sends {count} bytes, {policy.max_bytes} are allowed"
     if policy.max_risk is not None:
         drop = action.highest_drop
         if drop is None:

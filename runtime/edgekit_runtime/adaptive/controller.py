@@ -12,7 +12,6 @@ The clock is the caller's: the same object serves the device, the simulator and 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
 from collections.abc import Sequence
@@ -24,38 +23,18 @@ from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, UPLINK, ActionC
 from edgekit_runtime.adaptive.choose import Decision, choose, objective, open_places
 from edgekit_runtime.adaptive.device_queue import DeviceQueue
 from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
+from edgekit_runtime.adaptive.flights import OVERDUE, Flight, Flights
+from edgekit_runtime.adaptive.races import Budget, Settings, brighter, brighter_load
+from edgekit_runtime.adaptive.shares import Shares
 from edgekit_runtime.adaptive.state import Link, Load, Policy
 
+__all__ = ["Controller", "Outcome", "Plan", "Settings"]
+
 _CLOCK_MS = 0.3
-_SHORTEST_PAUSE_S = 0.2
 _RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
-_STALE_GAIN = 100.0
 _LATE = 0.01  # share of answers that may be later than the predicted 99th percentile
 _LONG_LOCAL = 5.0  # times the first offload: a run that holds the device so long waits for the 99th percentile
 _PATIENCE_STEP, _MOST_PATIENCE = 0.4, math.log(3.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What may be changed, and switched off for an ablation.
-
-    Attributes:
-        see_load: Reckon with the load of device and server.
-        race_fraction: Largest share of requests that are raced.
-        race_gain: A race needs an optimistic gain of this fraction.
-        longest_pause_s: Longest time between two races that both showed nothing new.
-        first_backoff_s: Pause after a failure of the server; doubled with each one that follows.
-        longest_backoff_s: Its limit.
-        ping_every_s: Shortest time between two empty requests.
-    """
-
-    see_load: bool = True
-    race_fraction: float = 0.1
-    race_gain: float = 0.1
-    longest_pause_s: float = 5.0
-    first_backoff_s: float = 0.5
-    longest_backoff_s: float = 30.0
-    ping_every_s: float = 5.0
 
 
 class Plan(msgspec.Struct, frozen=True, eq=False):
@@ -103,19 +82,6 @@ class Outcome(msgspec.Struct, frozen=True):
     sent_samples: int | None = None
 
 
-class _Flight(msgspec.Struct, eq=False):
-    """A request that is out: when it left, and what its network part was expected to take."""
-
-    sent_s: float
-    action: ActionCost
-    expected_ms: float
-    samples: int = 1
-
-    @property
-    def bytes_up(self) -> int:
-        return self.samples * self.action.bytes_up
-
-
 class Controller:
     """One for each session. Not thread-safe: the session holds a lock."""
 
@@ -143,10 +109,11 @@ class Controller:
         self.link = LinkEstimator(link)
         self.load = LoadEstimator()
         self._random = random.Random(seed)
-        self._flights: dict[int, _Flight] = {}
+        self.shares = Shares(self.actions)
+        self._flights = Flights()
         self._queue = DeviceQueue()
-        self._sent = 0
-        self._races = _Budget(self.settings)
+        self._believed = Load()  # at the last decision
+        self._races = Budget(self.settings)
         self._down_until_s = -math.inf
         self._failures = 0
         self._pinged_s = -math.inf
@@ -156,6 +123,7 @@ class Controller:
         """Decides the next request, which has so many samples."""
         self._queue.asked(now_s)
         link, load = self._link(now_s), self._load(now_s, samples)
+        self._believed = load
         decision = choose(self.actions, link, load, self.policy)
         self._races.count()
         return Plan(
@@ -181,7 +149,15 @@ class Controller:
         """A run on the device has ended."""
         self._queue.end()
 
-    def sent(self, now_s: float, action_id: str, samples: int = 1, link: Link | None = None) -> int:
+    def sent(
+        self,
+        now_s: float,
+        action_id: str,
+        samples: int = 1,
+        link: Link | None = None,
+        bytes_up: int | None = None,
+        sent_samples: int | None = None,
+    ) -> int:
         """Says that a request is on its way to the server. Returns a number for `back` or `gave_up`.
 
         Args:
@@ -189,35 +165,47 @@ class Controller:
             action_id: Of the action that sends.
             samples: In the request.
             link: As read for its decision, which is as good as a new reading; None, or others are out: it is read.
+            bytes_up: Of the message, which teaches the action's share whatever becomes of it; None: what was declared.
+            sent_samples: Of the samples, those in the message; None: all.
         """
         action = self.actions[action_id]
         if link is None or not link.up or self._flights:
             link = self.link.read(now_s)
-        flight = _Flight(now_s, action, 0.0, samples)
-        flight.expected_ms = link.rtt_ms + flight.bytes_up * 8e-3 / link.uplink_mbps
-        self._sent += 1
-        self._flights[self._sent] = flight
-        return self._sent
+        count = samples if sent_samples is None else sent_samples
+        if bytes_up is None:
+            bytes_up = count * action.bytes_up
+        else:
+            self.shares.sent(action_id, count, bytes_up)
+        network_ms = link.rtt_ms + bytes_up * 8e-3 / link.uplink_mbps
+        load = self._believed
+        residence_ms = load.queue_ms + load.server_slowdown * load.server_work * action.server_ms
+        return self._flights.add(Flight(now_s, bytes_up, count * action.bytes_down, network_ms, residence_ms))
 
     def back(self, flight: int) -> None:
         """The request's answer came."""
-        self._flights.pop(flight, None)
+        self._flights.pop(flight)
         self._failures = 0
         self._down_until_s = -math.inf
 
     def gave_up(self, now_s: float, flight: int) -> None:
-        """The request was cancelled: its time was at least what it has waited."""
-        gone = self._flights.pop(flight, None)
+        """The request was cancelled: its time was at least what it has waited.
+
+        Nothing tells whether it was the link that held it. So the link is taken for slow, which is the safe guess, and
+        the pauses between races begin anew: a look at the other side will soon tell. Not on a full device, where who
+        returns too early, and is overdue again, holds up all behind.
+        """
+        gone = self._flights.pop(flight)
         if gone is None:
             return
-        waited_ms = (now_s - gone.sent_s) * 1e3
-        if waited_ms > gone.expected_ms:
-            down = gone.samples * gone.action.bytes_down
-            self.link.see(now_s, 1.5 * waited_ms, gone.bytes_up, down, noise=0.15)
+        waited_ms = gone.waited_ms(now_s)
+        if waited_ms > gone.network_ms:
+            self.link.see(now_s, OVERDUE * waited_ms, gone.bytes_up, gone.bytes_down, noise=0.15)
+            if not self._queue.full(self._quickest_ms(self._believed)):
+                self._races.again(now_s)
 
     def failed(self, now_s: float, flight: int, retry_after_s: float | None = None) -> None:
         """The server could not be reached, refused or answered wrongly: leave it alone for a while, with jitter."""
-        self._flights.pop(flight, None)
+        self._flights.pop(flight)
         self._failures += 1
         pause = min(self.settings.first_backoff_s * 2 ** (self._failures - 1), self.settings.longest_backoff_s)
         pause = max(pause, retry_after_s or 0.0)
@@ -233,10 +221,11 @@ class Controller:
             # A run of microseconds tells nothing of the device: what surrounds it takes longer than it does.
             noise = math.hypot(0.1, (action.head_sd_ms + _CLOCK_MS) / (idle_ms * outcome.samples))
             self.load.see_local_run(now_s, ratio, noise, outcome.samples)
+        served = outcome.samples if outcome.sent_samples is None else outcome.sent_samples
         if outcome.network_ms is not None:
             self.link.see(now_s, outcome.network_ms, outcome.bytes_up, outcome.bytes_down)
+            self.shares.received(outcome.action, served, outcome.bytes_down)
         if outcome.queue_ms is not None and outcome.server_ms is not None and action.server_ms > 0:
-            served = outcome.samples if outcome.sent_samples is None else outcome.sent_samples
             self.load.see_reply(now_s, outcome.queue_ms, outcome.server_ms / action.server_ms, samples=served)
 
     def ponged(self, now_s: float, round_trip_ms: float) -> None:
@@ -261,23 +250,12 @@ class Controller:
         if now_s < self._down_until_s:
             return Link(uplink_mbps=0.0, downlink_mbps=0.0)
         link = self.link.read(now_s)
-        if not self._flights:
-            return link
-        still_ms = sum(max(f.expected_ms - (now_s - f.sent_s) * 1e3 - link.rtt_ms, 0.0) for f in self._flights.values())
-        link = msgspec.structs.replace(link, backlog_ms=still_ms)
-        for flight in self._flights.values():
-            waited_ms = (now_s - flight.sent_s) * 1e3
-            if waited_ms > 1.5 * flight.expected_ms and flight.bytes_up:
-                # An answer that is overdue: the longer it has taken, the longer it will (Lindy).
-                mbps = flight.bytes_up * 8e-3 / max(1.5 * waited_ms - link.rtt_ms, 1e-3)
-                if mbps < link.uplink_mbps:
-                    link = msgspec.structs.replace(link, uplink_mbps=mbps)
-        return link
+        return self._flights.seen(now_s, link)
 
     def _load(self, now_s: float, samples: int) -> Load:
-        load = self.load.read(now_s, samples)
+        load = self.load.read(now_s, samples, self.shares.told)
         if not self.settings.see_load:
-            blind = Load(battery_fraction=load.battery_fraction)
+            blind = Load(battery_fraction=load.battery_fraction, shares=load.shares)
             work = {"samples": samples, "device_work": load.device_work, "server_work": load.server_work}
             load = msgspec.structs.replace(blind, **work)
         if not (wait_ms := self._queue.wait_ms(now_s)):
@@ -288,10 +266,13 @@ class Controller:
         """Of the queue on the device, where nothing but the latency counts."""
         if self.policy.deadline_ms is not None or objective(load, self.policy) != "latency":
             return 0.0
+        return self._queue.price(wait_ms, self._quickest_ms(load))
+
+    def _quickest_ms(self, load: Load) -> float:
+        """The quickest run here that is allowed: exits drain a queue that the whole graph does not."""
         allowed = [self.actions.rows[place] for place in open_places(self.actions, self.policy, load.samples)]
-        # The quickest that is allowed: exits drain a queue that the whole graph does not.
         quickest_ms = min(row[DEVICE] for row in allowed if row[ROUND_TRIP] == 0.0)
-        return self._queue.price(wait_ms, quickest_ms * load.device_slowdown * load.device_work)
+        return quickest_ms * load.device_slowdown * load.device_work
 
     def _ping(self, now_s: float, link: Link) -> bool:
         """Only over an idle uplink, and only where something may be sent at all."""
@@ -321,7 +302,7 @@ class Controller:
         """The action of the other side that is worth a try, if the budget has one left."""
         if not self._races.open_at(now_s) or not link.up or self.policy.objective not in ("latency", "accuracy"):
             return ""
-        actions = self.actions
+        actions = decision.actions
         remote = actions.rows[decision.place][ROUND_TRIP] > 0.0
         limit_ms = (1 - self.settings.race_gain) * decision.predicted_ms
         if remote:  # whatever else they need, no local action is quicker than the quickest one's time on the device
@@ -329,7 +310,8 @@ class Controller:
             if actions.least_local_ms * brightest >= limit_ms:
                 return ""
         stale = not remote and (link.age_s is None or link.age_s >= self._races.pause_s)
-        theta, _ = costs.levels(_brighter(link, stale, self.link.usual_rtt_ms), _brighter_load(load))
+        usual = self.load.usual_server if stale else (math.inf, math.inf)
+        theta, _ = costs.levels(brighter(link, stale, self.link.usual_rtt_ms), brighter_load(load, *usual))
         worth = [
             place
             for place in open_places(actions, self.policy, load.samples)
@@ -345,52 +327,3 @@ class Controller:
         # Of those that may win, the one that takes least from the device, then from the link.
         burden = [actions.rows[place][DEVICE] * decision.predicted_ms + actions.rows[place][UPLINK] for place in worth]
         return actions.actions[worth[burden.index(min(burden))]].id
-
-
-def _brighter(link: Link, stale: bool, usual_rtt_ms: float) -> Link:
-    """The link one standard deviation better; one that was not heard of for a pause may be as good as any."""
-    rtt_ms = min(link.rtt_ms, usual_rtt_ms) if stale else link.rtt_ms
-    up, down = (_STALE_GAIN, _STALE_GAIN) if stale else (math.exp(link.uplink_spread), math.exp(link.downlink_spread))
-    return Link(
-        rtt_ms=rtt_ms * math.exp(-link.rtt_spread),
-        uplink_mbps=link.uplink_mbps * up,
-        downlink_mbps=link.downlink_mbps * down,
-        backlog_ms=link.backlog_ms,
-    )
-
-
-def _brighter_load(load: Load) -> Load:
-    """The load one standard deviation better."""
-    return msgspec.structs.replace(
-        load,
-        device_slowdown=load.device_slowdown * math.exp(-load.device_spread),
-        server_slowdown=load.server_slowdown * math.exp(-load.server_spread),
-        queue_ms=max(load.queue_ms - load.queue_sd_ms, 0.0),
-        device_spread=0.0,
-        server_spread=0.0,
-        queue_sd_ms=0.0,
-    )
-
-
-class _Budget:
-    """Keeps races rare: a share of the requests, and pauses that double while races show nothing new."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._tokens = 2.0
-        self.pause_s = _SHORTEST_PAUSE_S
-        self._next_s = -math.inf
-
-    def count(self) -> None:
-        self._tokens = min(self._tokens + self._settings.race_fraction, 3.0)
-
-    def open_at(self, now_s: float) -> bool:
-        return self._tokens >= 1.0 and now_s >= self._next_s
-
-    def take(self, now_s: float) -> None:
-        self._tokens -= 1.0
-        self._next_s = now_s + self.pause_s
-
-    def over(self, now_s: float, other_won: bool) -> None:
-        self.pause_s = _SHORTEST_PAUSE_S if other_won else min(2 * self.pause_s, self._settings.longest_pause_s)
-        self._next_s = now_s + self.pause_s

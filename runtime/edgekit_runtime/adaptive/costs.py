@@ -10,10 +10,11 @@ import functools
 import math
 import operator
 import statistics
+from collections.abc import Sequence
 
 import numpy as np
 
-from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, SERVER, ActionSet
+from edgekit_runtime.adaptive.actions import DEVICE, DOWNLINK, ROUND_TRIP, SERVER, UPLINK, ActionSet
 from edgekit_runtime.adaptive.state import Link, Load, mean_and_variance
 
 # Stands for "never" where a link carries nothing: an hour, so that sums stay finite and comparable.
@@ -61,6 +62,8 @@ def variance(actions: ActionSet, theta: np.ndarray, theta_variance: np.ndarray) 
         sent = actions.offload
         remote = actions.terms[:, ROUND_TRIP:] @ theta[ROUND_TRIP:]
         total += np.divide(remote**2 * (1 - sent), sent, out=np.zeros_like(remote), where=sent > 0)
+    for place, (up, down) in actions.share_rows.items():
+        total[place] += _of_shares(up, down, theta.tolist(), theta_variance.tolist())
     return total
 
 
@@ -71,7 +74,14 @@ def variance_of(actions: ActionSet, place: int, theta: Levels, theta_variance: L
     total += squares[-2] * theta[DEVICE] ** 2 + squares[-1] * theta[SERVER] ** 2
     if actions.mixed and 0.0 < (sent := float(actions.offload[place])) < 1.0:
         total += mean_of(actions.rows[place][ROUND_TRIP:], theta[ROUND_TRIP:]) ** 2 * (1 - sent) / sent
+    if (kbit_variances := actions.share_rows.get(place)) is not None:
+        total += _of_shares(*kbit_variances, theta, theta_variance)
     return total
+
+
+def _of_shares(up: float, down: float, theta: Sequence[float], theta_variance: Sequence[float]) -> float:
+    """Variance that the bytes themselves cause: of a product of two independent quantities, less what `squares` has."""
+    return up * (theta[UPLINK] ** 2 + theta_variance[UPLINK]) + down * (theta[DOWNLINK] ** 2 + theta_variance[DOWNLINK])
 
 
 def margin_of(mean_ms: float, variance_ms2: float, deadline_ms: float) -> float:

@@ -41,6 +41,10 @@ class DeviceQueue:
         """How long a run that came now would wait; 0 where none stands."""
         return max((self._free_s - now_s) * 1e3, 0.0)
 
+    def full(self, run_ms: float) -> bool:
+        """Would runs of this length take the device for nearly all of the time between two requests?"""
+        return run_ms > _NEARLY_FULL * self._gap_s * 1e3
+
     def price(self, wait_ms: float, run_ms: float) -> float:
         """What a run is charged for those behind it, as a fraction of its time: a full device's queue does not drain.
 
@@ -50,5 +54,4 @@ class DeviceQueue:
             wait_ms: As `wait_ms` says.
             run_ms: The quickest run that is allowed, as the device is now.
         """
-        full = run_ms > _NEARLY_FULL * self._gap_s * 1e3
-        return _PRICE * min(wait_ms / run_ms, 1.0) if full else 0.0
+        return _PRICE * min(wait_ms / run_ms, 1.0) if self.full(run_ms) else 0.0

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from edgekit_runtime.adaptive.state import Link, Load
+from edgekit_runtime.adaptive.state import Link, Load, Share
 
 _HOME_RATE = 0.03  # how quickly the long-run level follows
 _SURPRISE = 9.0  # squared standard deviations: beyond it, a change
@@ -107,15 +107,17 @@ class LinkEstimator:
     def __init__(self, first: Link | None = None) -> None:
         """Starts from a first guess, or from a 4G-like one of which it is not at all sure."""
         guess = first or Link()
-        self._round_trip = Level(Wandering(guess.rtt_ms, 0.3, 60.0, 0.7))
+        self._way = Wandering(guess.rtt_ms, 0.3, 60.0, 0.7)
+        self._round_trip = Level(self._way)
         self._up = Level(Wandering(1 / max(guess.uplink_mbps, 1e-3), 0.7, 8.0, 1.2))
         self._down = Level(Wandering(1 / max(guess.downlink_mbps, 1e-3), 0.7, 8.0, 1.2))
+        self._empty = 0  # requests seen; the first and the second count
         self._seen_s: float | None = None
         self._doubt_ms: float | None = None
 
     @property
     def doubts(self) -> bool:
-        """Was the last empty request so slow that a second has to tell a longer way from a stall?"""
+        """Was the last empty request so slow that a second has to tell a longer way from a stall, or the very first?"""
         return self._doubt_ms is not None
 
     @property
@@ -123,7 +125,7 @@ class LinkEstimator:
         """The round trip in the long run."""
         return self._round_trip.home
 
-    def see(self, now_s: float, network_ms: float, bytes_up: int, bytes_down: int, noise: float = _NOISE) -> None:
+    def see(self, now_s: float, network_ms: float, bytes_up: float, bytes_down: float, noise: float = _NOISE) -> None:
         """Learns from one request.
 
         Args:
@@ -160,11 +162,21 @@ class LinkEstimator:
         self._seen_s = now_s
 
     def _see_empty(self, now_s: float, network_ms: float) -> None:
-        """One slow empty request may have met a stall, two in a row are a longer way: the quicker one is believed."""
+        """One slow empty request may have met a stall, two in a row are a longer way: the quicker one is believed.
+
+        So it is with the very first, which also makes the connection: the long-run level begins with the second.
+        """
+        self._empty += 1
+        if self._empty == 1:
+            self._doubt_ms = network_ms
+            self._round_trip.see(now_s, network_ms, _EMPTY_NOISE)
+            return
         if self._doubt_ms is None and self._round_trip.surprised(now_s, network_ms, _EMPTY_NOISE):
             self._doubt_ms = network_ms
             return
         if self._doubt_ms is not None:
+            if self._empty == 2:
+                self._round_trip = Level(self._way)
             network_ms, self._doubt_ms = min(network_ms, self._doubt_ms), None
         self._round_trip.see(now_s, network_ms, _EMPTY_NOISE)
 
@@ -248,6 +260,11 @@ class LoadEstimator:
         self._busy = 1.0
         self._battery: float | None = None
 
+    @property
+    def usual_server(self) -> tuple[float, float]:
+        """The server's slow-down and queue (ms) in the long run."""
+        return self._server.home, max(self._queue.home - 1.0, 0.0)
+
     def see_device(self, utilisation: float, battery_fraction: float | None = None) -> None:
         """Takes a reading of the device.
 
@@ -267,8 +284,8 @@ class LoadEstimator:
         self._queue.see(now_s, queue_ms + 1.0, 0.3)
         _share_out(now_s, ratio, noise, samples, self._server, self._server_work)
 
-    def read(self, now_s: float, samples: int = 1) -> Load:
-        """The load as believed now, for a request of so many samples."""
+    def read(self, now_s: float, samples: int = 1, shares: tuple[Share, ...] = ()) -> Load:
+        """The load as believed now, for a request of so many samples, with such shares of the declared bytes."""
         device, device_v = self._device.read(now_s)
         server, server_v = self._server.read(now_s)
         queue, queue_v = self._queue.read(now_s)
@@ -283,6 +300,7 @@ class LoadEstimator:
             samples=samples,
             device_work=self._device_work.read(now_s, samples)[0],
             server_work=self._server_work.read(now_s, samples)[0],
+            shares=shares,
         )
 
 

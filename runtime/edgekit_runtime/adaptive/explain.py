@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +15,7 @@ from edgekit_runtime.manifest import Base
 
 if TYPE_CHECKING:
     from edgekit_runtime.adaptive.choose import Decision
-    from edgekit_runtime.adaptive.state import Load
+    from edgekit_runtime.adaptive.state import Load, Share
 
 _CODECS = {
     "int8-row": "int8 with a scale a row",
@@ -25,6 +26,7 @@ _CODECS = {
     "bitshuffle-lz4": "lz4 after a bit shuffle",
     "bitshuffle-zstd": "zstd after a bit shuffle",
 }
+_ABOUT = 0.1  # of a logarithm
 _UNITS = {"latency": "ms", "energy": "mJ", "server_cost": "of server work", "accuracy": "of accuracy"}
 
 
@@ -88,6 +90,7 @@ def explain(decision: Decision) -> str:
             f"  {load.samples} samples: x{load.device_work:.2f} the work of one on the device, "
             f"x{load.server_work:.2f} on the server"
         )
+    lines += [f"  {told}" for share in load.shares if (told := _shared(share))]
     lines += [f"  {row.verdict}: {row.action} ({row.predicted_ms:.1f} ms): {row.why}" for row in rows[1:]]
     return "\n".join(lines)
 
@@ -222,6 +225,15 @@ def _parts(terms: dict[str, float]) -> str:
 
 def _aged(age_s: float | None) -> str:
     return "never measured" if age_s is None else f"{age_s:.1f} s old"
+
+
+def _shared(share: Share) -> str:
+    """What an action's messages take; empty where that is about what was declared."""
+    parts = []
+    for median, spread, way in ((share.up, share.up_spread, "up"), (share.down, share.down_spread, "down")):
+        if abs(math.log(median)) > _ABOUT or spread > _ABOUT:
+            parts.append(f"x{median:.2g} of its declared bytes {way} (give or take {math.expm1(spread):.0%})")
+    return f"{share.action} was seen to take {' and '.join(parts)}" if parts else ""
 
 
 def _price(load: Load) -> str:

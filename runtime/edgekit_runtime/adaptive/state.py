@@ -45,6 +45,24 @@ class Link(Base, frozen=True, kw_only=True):
         return self.uplink_mbps > _NOTHING_MBPS and self.downlink_mbps > _NOTHING_MBPS
 
 
+class Share(Base, frozen=True, kw_only=True):
+    """What an action's messages really take of the bytes that were declared for it (`shares`).
+
+    Attributes:
+        action: Its id.
+        up: Median of bytes sent over bytes declared.
+        up_spread: Standard deviation of its logarithm.
+        down: The same of the answers.
+        down_spread: Of its logarithm.
+    """
+
+    action: str
+    up: float = 1.0
+    up_spread: float = 0.0
+    down: float = 1.0
+    down_spread: float = 0.0
+
+
 class Load(Base, frozen=True, kw_only=True):
     """The device and the server as believed now, and what the request asks of them.
 
@@ -61,6 +79,7 @@ class Load(Base, frozen=True, kw_only=True):
         device_work: Time of the request's samples on the device over the time of one.
         device_price: Part of a run on the device that is charged once more, for the requests that will wait behind it.
         server_work: The same on the server.
+        shares: Of actions whose messages differ from what was declared; the others send what was.
     """
 
     device_slowdown: float = 1.0
@@ -75,6 +94,7 @@ class Load(Base, frozen=True, kw_only=True):
     device_work: float = 1.0
     device_price: float = 0.0
     server_work: float = 1.0
+    shares: tuple[Share, ...] = ()
 
 
 class Policy(Base, frozen=True, kw_only=True):

@@ -69,6 +69,11 @@ class Call:
         self._lane: Lane | None = None
         self._cancelled = False
 
+    @property
+    def bytes_up(self) -> int:
+        """Of the request message."""
+        return len(self._data)
+
     def cancel(self) -> None:
         """Gives it up; nothing happens when it has ended."""
         with self._lock:

@@ -310,7 +310,9 @@ class Exchange:
         )
         encode_ms = since(encode_start)
         with line.lock:
-            flight = line.controller.sent(time.monotonic(), cost.id, self._samples, self._plan.decision.link)
+            rest = None if begun.rest is None else len(begun.rest)
+            link = self._plan.decision.link
+            flight = line.controller.sent(time.monotonic(), cost.id, self._samples, link, call.bytes_up, rest)
         return _Sent(call, self._remote, begun, flight, head_ms, encode_ms)
 
     def _ask(self, sent: _Sent) -> _Event:
