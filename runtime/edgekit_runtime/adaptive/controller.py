@@ -7,6 +7,8 @@ A plan is a decision with two nets under it:
     race    the other side is tried beside the chosen one, because little is known of it and it may well be better.
             The first answer wins, so that a probe never costs the request any time; it is kept to a small share
 
+and two ways to learn what the requests do not tell: an empty request (ping), and one that sends more (probe).
+
 The clock is the caller's: the same object serves the device, the simulator and the tests.
 """
 
@@ -19,7 +21,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edgekit_runtime.adaptive import costs
+from edgekit_runtime.adaptive import costs, trials
 from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, UPLINK, ActionCost, ActionSet, compiled
 from edgekit_runtime.adaptive.choose import Decision, choose, objective, open_places
 from edgekit_runtime.adaptive.device_queue import DeviceQueue
@@ -27,11 +29,11 @@ from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.state import Link, Load, Policy
 
 _CLOCK_MS = 0.3
-_SHORTEST_PAUSE_S = 0.2
 _RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
-_STALE_GAIN = 100.0
 _LATE = 0.01  # share of answers that may be later than the predicted 99th percentile
 _LONG_LOCAL = 5.0  # times the first offload: a run that holds the device so long waits for the 99th percentile
+_SILENCE_S, _SILENCE_REQUESTS = 4.0, 4  # nothing heard for so long, while so many came: an offload is a first one again
+_LONGEST_PROBE_PAUSE_S = 3.0
 _PATIENCE_STEP, _MOST_PATIENCE = 0.4, math.log(3.0)
 
 
@@ -43,6 +45,7 @@ class Settings:
         see_load: Reckon with the load of device and server.
         race_fraction: Largest share of requests that are raced.
         race_gain: A race needs an optimistic gain of this fraction.
+        probe_fraction: Largest share of requests that are sent a second time, in a larger form; 0: none.
         longest_pause_s: Longest time between two races that both showed nothing new.
         first_backoff_s: Pause after a failure of the server; doubled with each one that follows.
         longest_backoff_s: Its limit.
@@ -52,6 +55,7 @@ class Settings:
     see_load: bool = True
     race_fraction: float = 0.1
     race_gain: float = 0.1
+    probe_fraction: float = 0.1
     longest_pause_s: float = 5.0
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 30.0
@@ -69,6 +73,8 @@ class Plan:
         race_limit_ms: A race that sends is given up after this time.
         ping: Send an empty request beside it: only that tells the round trip from the bandwidth when all requests are
             of one size.
+        probe: Id of an action that sends more, by which the request goes out a second time, behind itself; empty: none.
+            Its answer is not used, and not waited for longer than `hedge_ms`.
     """
 
     decision: Decision
@@ -76,6 +82,7 @@ class Plan:
     race: str = ""
     race_limit_ms: float = 0.0
     ping: bool = False
+    probe: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -148,7 +155,10 @@ class Controller:
         self._flights: dict[int, _Flight] = {}
         self._queue = DeviceQueue()
         self._sent = 0
-        self._races = _Budget(self.settings)
+        self._races = trials.Budget(self.settings.race_fraction, self.settings.longest_pause_s)
+        self._probes = trials.Budget(self.settings.probe_fraction, _LONGEST_PROBE_PAUSE_S)
+        self._probed_kbit = math.inf  # of the probe that no request has followed yet
+        self._unheard = 0  # requests since the other side was heard of
         self._down_until_s = -math.inf
         self._failures = 0
         self._pinged_s = -math.inf
@@ -160,12 +170,15 @@ class Controller:
         link, load = self._link(now_s), self._load(now_s, samples)
         decision = choose(self.actions, link, load, self.policy)
         self._races.count()
+        self._probes.count()
+        self._unheard += 1
         return Plan(
             decision,
             self._hedge_ms(decision),
-            self._race(now_s, decision, link, load),
+            self._race(now_s, decision, link),
             max(_RACE_LIMIT * decision.predicted_ms, _RACE_LEAST_MS),
             self._ping(now_s, link),
+            self._probe(now_s, decision, link),
         )
 
     def close(self, ids: Sequence[str]) -> None:
@@ -236,6 +249,7 @@ class Controller:
             noise = math.hypot(0.1, (action.head_sd_ms + _CLOCK_MS) / (idle_ms * outcome.samples))
             self.load.see_local_run(now_s, ratio, noise, outcome.samples)
         if outcome.network_ms is not None:
+            self._unheard = 0
             self.link.see(now_s, outcome.network_ms, outcome.bytes_up, outcome.bytes_down)
         if outcome.queue_ms is not None and outcome.server_ms is not None and action.server_ms > 0:
             served = outcome.samples if outcome.sent_samples is None else outcome.sent_samples
@@ -310,89 +324,43 @@ class Controller:
         actions = self.actions
         if actions.rows[decision.place][ROUND_TRIP] == 0.0:  # nothing is ever sent
             return None
-        first = decision.link.age_s is None
-        if first and decision.moments(actions.fallback)[0] < _LONG_LOCAL * decision.predicted_ms:
-            return 0.0  # nothing was ever heard of the other side: its 99th percentile is a guess
+        age_s = decision.link.age_s
+        unknown = age_s is None or (age_s >= _SILENCE_S and self._unheard > _SILENCE_REQUESTS)
+        if unknown and decision.moments(actions.fallback)[0] < _LONG_LOCAL * decision.predicted_ms:
+            return 0.0  # nothing was heard of the other side, ever or for long: its 99th percentile is a guess
         patience = costs.quantile_ms(*decision.moments(), 2.33) * math.exp(self._patience)
         if self.policy.deadline_ms is not None:
             left = self.policy.deadline_ms - costs.quantile_ms(*decision.moments(actions.fallback), 2.33)
             patience = min(patience, max(left, 0.0))
         return patience
 
-    def _race(self, now_s: float, decision: Decision, link: Link, load: Load) -> str:
+    def _race(self, now_s: float, decision: Decision, link: Link) -> str:
         """The action of the other side that is worth a try, if the budget has one left."""
         if not self._races.open_at(now_s) or not link.up or self.policy.objective not in ("latency", "accuracy"):
             return ""
-        actions = self.actions
-        remote = actions.rows[decision.place][ROUND_TRIP] > 0.0
-        limit_ms = (1 - self.settings.race_gain) * decision.predicted_ms
-        if remote:  # whatever else they need, no local action is quicker than the quickest one's time on the device
-            brightest = load.device_slowdown * load.device_work * math.exp(-load.device_spread)
-            if actions.least_local_ms * brightest >= limit_ms:
-                return ""
+        remote = self.actions.rows[decision.place][ROUND_TRIP] > 0.0
         stale = not remote and (link.age_s is None or link.age_s >= self._races.pause_s)
-        theta, _ = costs.levels(_brighter(link, stale, self.link.usual_rtt_ms), _brighter_load(load))
-        worth = [
-            place
-            for place in open_places(actions, self.policy, load.samples)
-            if (actions.rows[place][ROUND_TRIP] > 0.0) is not remote
-            and costs.mean_of(actions.rows[place], theta) < limit_ms
-        ]
-        if load.device_wait_ms:  # what a race takes of a busy device, every request that waits there pays
-            light = self.settings.race_gain * actions.rows[actions.fallback][DEVICE]
-            worth = [place for place in worth if actions.rows[place][DEVICE] <= light]
-        if not worth:
+        bright = trials.brighter(link, stale, self.link.usual_rtt_ms)
+        place = trials.rival(decision, bright, self.settings.race_gain)
+        if place is None:
             return ""
         self._races.take(now_s)
-        # Of those that may win, the one that takes least from the device, then from the link.
-        burden = [actions.rows[place][DEVICE] * decision.predicted_ms + actions.rows[place][UPLINK] for place in worth]
-        return actions.actions[worth[burden.index(min(burden))]].id
+        return self.actions.actions[place].id
 
-
-def _brighter(link: Link, stale: bool, usual_rtt_ms: float) -> Link:
-    """The link one standard deviation better; one that was not heard of for a pause may be as good as any."""
-    rtt_ms = min(link.rtt_ms, usual_rtt_ms) if stale else link.rtt_ms
-    up, down = (_STALE_GAIN, _STALE_GAIN) if stale else (math.exp(link.uplink_spread), math.exp(link.downlink_spread))
-    return Link(
-        rtt_ms=rtt_ms * math.exp(-link.rtt_spread),
-        uplink_mbps=link.uplink_mbps * up,
-        downlink_mbps=link.downlink_mbps * down,
-        backlog_ms=link.backlog_ms,
-    )
-
-
-def _brighter_load(load: Load) -> Load:
-    """The load one standard deviation better."""
-    return msgspec.structs.replace(
-        load,
-        device_slowdown=load.device_slowdown * math.exp(-load.device_spread),
-        server_slowdown=load.server_slowdown * math.exp(-load.server_spread),
-        queue_ms=max(load.queue_ms - load.queue_sd_ms, 0.0),
-        device_spread=0.0,
-        server_spread=0.0,
-        queue_sd_ms=0.0,
-    )
-
-
-class _Budget:
-    """Keeps races rare: a share of the requests, and pauses that double while races show nothing new."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._tokens = 2.0
-        self.pause_s = _SHORTEST_PAUSE_S
-        self._next_s = -math.inf
-
-    def count(self) -> None:
-        self._tokens = min(self._tokens + self._settings.race_fraction, 3.0)
-
-    def open_at(self, now_s: float) -> bool:
-        return self._tokens >= 1.0 and now_s >= self._next_s
-
-    def take(self, now_s: float) -> None:
-        self._tokens -= 1.0
-        self._next_s = now_s + self.pause_s
-
-    def over(self, now_s: float, other_won: bool) -> None:
-        self.pause_s = _SHORTEST_PAUSE_S if other_won else min(2 * self.pause_s, self._settings.longest_pause_s)
-        self._next_s = now_s + self.pause_s
+    def _probe(self, now_s: float, decision: Decision, link: Link) -> str:
+        """The action that sends more and would be quicker over a wider uplink than is believed."""
+        kbit = self.actions.rows[decision.place][UPLINK]
+        quick = objective(decision.load, self.policy) == "latency" and self.policy.max_bytes is None
+        if not quick or not kbit or not link.up or self._flights:
+            return ""
+        if self._probed_kbit < math.inf:
+            self._probes.over(now_s, kbit >= self._probed_kbit)
+            self._probed_kbit = math.inf
+        if not self._probes.open_at(now_s):
+            return ""
+        place = trials.larger(decision, self._queue.gap_s)
+        if place is None:
+            return ""
+        self._probes.take(now_s)
+        self._probed_kbit = self.actions.rows[place][UPLINK]
+        return self.actions.actions[place].id
