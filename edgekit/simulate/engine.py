@@ -93,6 +93,9 @@ class Simulation:
             places.reverse()
         for place in places:
             self._start(request, place, now)
+        if (probe := move.probe) is not None:
+            self._start(request, probe, now)
+            self._at(now + (move.hedge_ms or 0.0) / 1e3, lambda then: self._give_up(request, probe, then))
         if move.race is not None:
             self._at(now + move.race_limit_ms / 1e3, lambda then: self._abandon(request, then))
         if move.ping:
@@ -119,12 +122,16 @@ class Simulation:
 
     def _abandon(self, request: _Request, now: float) -> None:
         """Gives up what a race still has on its way once the request is answered."""
-        device = self._devices[request.device]
-        for place, (trip, flight) in request.trips.items():
-            if request.done and trip.sent and flight != _CANCELLED and place not in request.back:
-                device.cancel(trip, now)
-                request.trips[place] = (trip, _CANCELLED)
-                self._deciders[request.device].gave_up(now, flight)
+        for place in request.trips if request.done else ():
+            self._give_up(request, place, now)
+
+    def _give_up(self, request: _Request, place: int, now: float) -> None:
+        """Cancels what is still on its way to the server or back."""
+        trip, flight = request.trips[place]
+        if trip.sent and flight != _CANCELLED and place not in request.back:
+            self._devices[request.device].cancel(trip, now)
+            request.trips[place] = (trip, _CANCELLED)
+            self._deciders[request.device].gave_up(now, flight)
 
     def _ping(self, d: int, number: int, now: float) -> None:
         device = self._devices[d]
@@ -172,7 +179,7 @@ class Simulation:
         self._finish(request, trip.place, now)
 
     def _finish(self, request: _Request, place: int, now: float) -> None:
-        if request.done:
+        if request.done or place == request.move.probe:
             return
         request.done, request.done_s = True, now
         device, decider, move = self._devices[request.device], self._deciders[request.device], request.move

@@ -28,13 +28,17 @@ NAMES = ("adaptive", "oracle", "always_local", "always_offload", "best_fixed", "
 
 @dataclasses.dataclass(frozen=True)
 class Move:
-    """What a policy does with a request: an action, when to start the local run, a second action beside it."""
+    """What a policy does with a request: an action, when to start the local run, a second action beside it.
+
+    `probe` is a third that is sent behind it, to learn from; its answer is not used.
+    """
 
     place: int
     hedge_ms: float | None = None
     race: int | None = None
     race_limit_ms: float = 0.0
     ping: bool = False
+    probe: int | None = None
 
 
 class Decider(Protocol):
@@ -133,7 +137,8 @@ class Adaptive:
     def move(self, plan: Plan) -> Move:
         """A plan by places."""
         race = self.controller.actions.place(plan.race) if plan.race else None
-        return Move(plan.decision.place, plan.hedge_ms, race, plan.race_limit_ms, plan.ping)
+        probe = self.controller.actions.place(plan.probe) if plan.probe else None
+        return Move(plan.decision.place, plan.hedge_ms, race, plan.race_limit_ms, plan.ping, probe)
 
     def running(self, now_s: float, place: int) -> None:
         """Tells the controller."""

@@ -10,7 +10,7 @@
     estimators.py  link and load from what real requests took
     shares.py      how many of its declared bytes an action really sends
     flights.py     requests that are out, and what an overdue one says of the link
-    races.py       when and how often the other side is looked at
+    trials.py      what is tried beside the chosen action, and how often
     controller.py  estimators and choice together, with hedges and bounded probes: one object a session
     journal.py     decisions written to a log and read back: the log alone reproduces each choice
 

@@ -7,6 +7,8 @@ A plan is a decision with two nets under it:
     race    the other side is tried beside the chosen one, because little is known of it and it may well be better.
             The first answer wins, so that a probe never costs the request any time; it is kept to a small share
 
+and two ways to learn what the requests do not tell: an empty request (ping), and one that sends more (probe).
+
 The clock is the caller's: the same object serves the device, the simulator and the tests.
 """
 
@@ -18,15 +20,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edgekit_runtime.adaptive import costs
+from edgekit_runtime.adaptive import costs, trials
 from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, UPLINK, ActionCost, ActionSet, compiled
 from edgekit_runtime.adaptive.choose import Decision, choose, objective, open_places
 from edgekit_runtime.adaptive.device_queue import DeviceQueue
 from edgekit_runtime.adaptive.estimators import LinkEstimator, LoadEstimator
 from edgekit_runtime.adaptive.flights import OVERDUE, Flight, Flights
-from edgekit_runtime.adaptive.races import Budget, Settings, brighter, brighter_load
 from edgekit_runtime.adaptive.shares import Shares
 from edgekit_runtime.adaptive.state import Link, Load, Policy
+from edgekit_runtime.adaptive.trials import Budget, Settings
 
 __all__ = ["Controller", "Outcome", "Plan", "Settings"]
 
@@ -34,6 +36,8 @@ _CLOCK_MS = 0.3
 _RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
 _LATE = 0.01  # share of answers that may be later than the predicted 99th percentile
 _LONG_LOCAL = 5.0  # times the first offload: a run that holds the device so long waits for the 99th percentile
+_SILENCE_S, _SILENCE_REQUESTS = 4.0, 4  # nothing heard for so long, while so many came: an offload is a first one again
+_LONGEST_PROBE_PAUSE_S = 3.0
 _PATIENCE_STEP, _MOST_PATIENCE = 0.4, math.log(3.0)
 
 
@@ -47,6 +51,8 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
         race_limit_ms: A race that sends is given up after this time.
         ping: Send an empty request beside it: only that tells the round trip from the bandwidth when all requests are
             of one size.
+        probe: Id of an action that sends more, by which the request goes out a second time, behind itself; empty: none.
+            Its answer is not used, and not waited for longer than `hedge_ms`.
     """
 
     decision: Decision
@@ -54,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
     race: str = ""
     race_limit_ms: float = 0.0
     ping: bool = False
+    probe: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -113,7 +120,10 @@ class Controller:
         self._flights = Flights()
         self._queue = DeviceQueue()
         self._believed = Load()  # at the last decision
-        self._races = Budget(self.settings)
+        self._races = Budget(self.settings.race_fraction, self.settings.longest_pause_s)
+        self._probes = Budget(self.settings.probe_fraction, _LONGEST_PROBE_PAUSE_S)
+        self._probed_kbit = math.inf  # of the probe that no request has followed yet
+        self._unheard = 0  # requests since the other side was heard of
         self._down_until_s = -math.inf
         self._failures = 0
         self._pinged_s = -math.inf
@@ -126,12 +136,15 @@ class Controller:
         self._believed = load
         decision = choose(self.actions, link, load, self.policy)
         self._races.count()
+        self._probes.count()
+        self._unheard += 1
         return Plan(
             decision,
             self._hedge_ms(decision),
-            self._race(now_s, decision, link, load),
+            self._race(now_s, decision, link),
             max(_RACE_LIMIT * decision.predicted_ms, _RACE_LEAST_MS),
             self._ping(now_s, link),
+            self._probe(now_s, decision, link),
         )
 
     def close(self, ids: Sequence[str]) -> None:
@@ -223,6 +236,7 @@ class Controller:
             self.load.see_local_run(now_s, ratio, noise, outcome.samples)
         served = outcome.samples if outcome.sent_samples is None else outcome.sent_samples
         if outcome.network_ms is not None:
+            self._unheard = 0
             self.link.see(now_s, outcome.network_ms, outcome.bytes_up, outcome.bytes_down)
             self.shares.received(outcome.action, served, outcome.bytes_down)
         if outcome.queue_ms is not None and outcome.server_ms is not None and action.server_ms > 0:
@@ -289,41 +303,44 @@ class Controller:
         actions = self.actions
         if actions.rows[decision.place][ROUND_TRIP] == 0.0:  # nothing is ever sent
             return None
-        first = decision.link.age_s is None
-        if first and decision.moments(actions.fallback)[0] < _LONG_LOCAL * decision.predicted_ms:
-            return 0.0  # nothing was ever heard of the other side: its 99th percentile is a guess
+        age_s = decision.link.age_s
+        unknown = age_s is None or (age_s >= _SILENCE_S and self._unheard > _SILENCE_REQUESTS)
+        if unknown and decision.moments(actions.fallback)[0] < _LONG_LOCAL * decision.predicted_ms:
+            return 0.0  # nothing was heard of the other side, ever or for long: its 99th percentile is a guess
         patience = costs.quantile_ms(*decision.moments(), 2.33) * math.exp(self._patience)
         if self.policy.deadline_ms is not None:
             left = self.policy.deadline_ms - costs.quantile_ms(*decision.moments(actions.fallback), 2.33)
             patience = min(patience, max(left, 0.0))
         return patience
 
-    def _race(self, now_s: float, decision: Decision, link: Link, load: Load) -> str:
+    def _race(self, now_s: float, decision: Decision, link: Link) -> str:
         """The action of the other side that is worth a try, if the budget has one left."""
         if not self._races.open_at(now_s) or not link.up or self.policy.objective not in ("latency", "accuracy"):
             return ""
-        actions = decision.actions
-        remote = actions.rows[decision.place][ROUND_TRIP] > 0.0
-        limit_ms = (1 - self.settings.race_gain) * decision.predicted_ms
-        if remote:  # whatever else they need, no local action is quicker than the quickest one's time on the device
-            brightest = load.device_slowdown * load.device_work * math.exp(-load.device_spread)
-            if actions.least_local_ms * brightest >= limit_ms:
-                return ""
+        remote = self.actions.rows[decision.place][ROUND_TRIP] > 0.0
         stale = not remote and (link.age_s is None or link.age_s >= self._races.pause_s)
         usual = self.load.usual_server if stale else (math.inf, math.inf)
-        theta, _ = costs.levels(brighter(link, stale, self.link.usual_rtt_ms), brighter_load(load, *usual))
-        worth = [
-            place
-            for place in open_places(actions, self.policy, load.samples)
-            if (actions.rows[place][ROUND_TRIP] > 0.0) is not remote
-            and costs.mean_of(actions.rows[place], theta) < limit_ms
-        ]
-        if load.device_wait_ms:  # what a race takes of a busy device, every request that waits there pays
-            light = self.settings.race_gain * actions.rows[actions.fallback][DEVICE]
-            worth = [place for place in worth if actions.rows[place][DEVICE] <= light]
-        if not worth:
+        bright = trials.brighter(link, stale, self.link.usual_rtt_ms), trials.brighter_load(decision.load, *usual)
+        place = trials.rival(decision, *bright, self.settings.race_gain)
+        if place is None:
             return ""
         self._races.take(now_s)
-        # Of those that may win, the one that takes least from the device, then from the link.
-        burden = [actions.rows[place][DEVICE] * decision.predicted_ms + actions.rows[place][UPLINK] for place in worth]
-        return actions.actions[worth[burden.index(min(burden))]].id
+        return self.actions.actions[place].id
+
+    def _probe(self, now_s: float, decision: Decision, link: Link) -> str:
+        """The action that sends more and would be quicker over a wider uplink than is believed."""
+        kbit = self.actions.rows[decision.place][UPLINK]
+        quick = objective(decision.load, self.policy) == "latency" and self.policy.max_bytes is None
+        if not quick or not kbit or not link.up or self._flights:
+            return ""
+        if self._probed_kbit < math.inf:
+            self._probes.over(now_s, kbit >= self._probed_kbit)
+            self._probed_kbit = math.inf
+        if not self._probes.open_at(now_s):
+            return ""
+        place = trials.larger(decision, self._queue.gap_s)
+        if place is None:
+            return ""
+        self._probes.take(now_s)
+        self._probed_kbit = self.actions.rows[place][UPLINK]
+        return self.actions.actions[place].id

@@ -11,19 +11,23 @@ _NEARLY_FULL, _PRICE, _GAP_WEIGHT, _LONGEST_GAP_S = 0.8, 2.0, 0.1, 10.0
 
 
 class DeviceQueue:
-    """Not thread-safe: the session holds a lock."""
+    """Not thread-safe: the session holds a lock.
+
+    Attributes:
+        gap_s: Mean time between two requests; infinite before the second.
+    """
 
     def __init__(self) -> None:
         self._runs = 0  # waiting ones included
         self._free_s = -math.inf  # when the device is expected to be free of them
         self._asked_s: float | None = None
-        self._gap_s = math.inf  # mean time between two requests
+        self.gap_s = math.inf
 
     def asked(self, now_s: float) -> None:
         """A request has come: follows the time between two of them."""
         if self._asked_s is not None:
             gap_s = min(max(now_s - self._asked_s, 0.0), _LONGEST_GAP_S)
-            self._gap_s = gap_s if self._gap_s == math.inf else self._gap_s + _GAP_WEIGHT * (gap_s - self._gap_s)
+            self.gap_s = gap_s if self.gap_s == math.inf else self.gap_s + _GAP_WEIGHT * (gap_s - self.gap_s)
         self._asked_s = now_s
 
     def begin(self, now_s: float, expected_ms: float) -> None:
@@ -43,7 +47,7 @@ class DeviceQueue:
 
     def full(self, run_ms: float) -> bool:
         """Would runs of this length take the device for nearly all of the time between two requests?"""
-        return run_ms > _NEARLY_FULL * self._gap_s * 1e3
+        return run_ms > _NEARLY_FULL * self.gap_s * 1e3
 
     def price(self, wait_ms: float, run_ms: float) -> float:
         """What a run is charged for those behind it, as a fraction of its time: a full device's queue does not drain.
