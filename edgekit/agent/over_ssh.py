@@ -31,7 +31,7 @@ from edgekit_runtime.errors import Unreachable, UsageError
 
 READY = b"edgekit-agent-ready\n"
 _START_S = 30.0
-_PACKAGES = {"edgekit": ("__init__.py", "profiler", "agent", "devices", "energy"), "edgekit_runtime": ("",)}
+_PACKAGES = {"edgekit": ("__init__.py", "files.py", "profiler", "agent", "devices", "energy"), "edgekit_runtime": ("",)}
 
 # Runs on the device. Descriptor 1 carries messages only: whatever is printed goes to stderr.
 BOOT = """

@@ -18,6 +18,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
+from edgekit.cli.extras import refusal
 from edgekit.cli.pipes import ReaderGone, to_nowhere
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 
@@ -177,6 +178,9 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         told = _disk(error)
         return fail(told, json) if told else _bug(error, json)
+    except ModuleNotFoundError as error:
+        missed = refusal(error)
+        return fail(missed, json) if missed else _bug(error, json)
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever escapes is a bug and must say so
         return _bug(error, json)
 

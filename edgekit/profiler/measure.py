@@ -111,7 +111,7 @@ def make_plan(
 
 
 def run_plan(made: Plan, progress: Progress = lambda label: None) -> list[Measurement]:
-    """Carries a plan out and keeps the measurements beside their bundles. See `profile`."""
+    """Carries a plan out. See `profile`; `dispatch.keep` keeps the documents beside their bundle."""
     before = environment.before()
     with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as name:
         seen = _take_turns(made, Path(name), before, progress)
@@ -130,9 +130,6 @@ def run_plan(made: Plan, progress: Progress = lambda label: None) -> list[Measur
         used = each.energy or unavailable(why_none())
         document = msgspec.structs.replace(document, duty=each.duty, energy=used)
         documents.append(document)
-        bundle = job.target.bundle
-        if bundle is not None and bundle.unpacked is None:
-            bundle.add_measurement(document)
     return documents
 
 

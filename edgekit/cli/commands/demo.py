@@ -14,8 +14,10 @@ from rich.table import Table
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.bundle_tables import size
 from edgekit.cli.demo_tables import elsewhere_plain, elsewhere_told
+from edgekit.cli.extras import missing
 from edgekit.cli.output import Output
 from edgekit.report.numbers import significant
+from edgekit_runtime.errors import Refused
 
 MARKS = {"sound": "", "noisy": " ~", "invalid": " !"}
 LEGEND = "~ noisy, ! invalid: other work on this machine disturbed the measurement"
@@ -32,6 +34,8 @@ def command(
 
     Example: edgekit demo
     """
+    if lacking := missing("convert", "tokenizers", "image", "report", "remote", "server", "demo"):
+        raise Refused(f"the demo needs {', '.join(lacking)}", remedy="pip install 'edgekit[all]'")
     from edgekit.demo import away, show
     from edgekit_runtime.bundle import read_arrays
 

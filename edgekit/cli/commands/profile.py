@@ -76,6 +76,10 @@ def command(
     places = [parse(text) for text in device or ["local"]]
     request = _request(engine, graph, (threads, batch, length), size or [], duration, memory_limit, duty)
     access = access_of(token_file, ca, cert, key, remote_python)
+    if report is not None:
+        from edgekit.report import check_ready
+
+        check_ready(report)
     measurements = _taken(output, places, source, request, access)
     document: dict[str, Any] = {"measurements": measurements}
     if report is not None:

@@ -55,5 +55,10 @@ def test_what_ssh_carries_is_small_and_pure_python():
     code = over_ssh.own_code()
     names = zipfile.ZipFile(io.BytesIO(code)).namelist()
     assert len(code) < 3_000_000
-    assert {"edgekit/agent/stdio.py", "edgekit/profiler/worker.py", "edgekit_runtime/session.py"} <= set(names)
+    assert {
+        "edgekit/agent/stdio.py",
+        "edgekit/files.py",
+        "edgekit/profiler/worker.py",
+        "edgekit_runtime/session.py",
+    } <= set(names)
     assert all(name.endswith((".py", ".toml", ".json")) for name in names)
