@@ -235,7 +235,10 @@ def _tls(access: Access) -> ssl.SSLContext:
         if access.cert is not None:
             context.load_cert_chain(access.cert, access.key)
     except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"the certificates cannot be used: {error}") from error
+        raise UsageError(
+            f"the certificates cannot be used: {error}",
+            remedy="--ca, --cert and --key take PEM files; the key is that of --cert and has no password",
+        ) from error
     return context
 
 

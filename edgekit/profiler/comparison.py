@@ -134,7 +134,10 @@ def compare(
         Refused: One of them cannot be read or run, or they take different inputs.
     """
     if not 0 <= margin < 1 or duration_s <= 0 or threads < 1:
-        raise UsageError("the margin lies between 0 and 1 (0.02 is 2 %); duration and threads are above 0")
+        raise UsageError(
+            f"margin {margin:g}, duration {duration_s:g} s, {threads} threads",
+            remedy="the margin lies between 0 and 1 (0.02 is 2 %), duration and threads are above 0",
+        )
     start = time.monotonic()
     job_a, job_b = _job(a, engine, threads), _job(b, engine, threads)
     job_a, job_b = _same_inputs(job_a, job_b)

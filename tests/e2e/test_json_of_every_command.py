@@ -150,7 +150,7 @@ ARGUMENTS = {
 }
 # What cannot be done, with the exit code.
 FAILING = {
-    "convert": ("students.py:nobody -o made.edge", 3),
+    "convert": ("students.py:nobody -o other.edge", 3),
     "check": ("students.py:nobody", 3),
     "inspect": ("none.edge", 3),
     "verify": ("none.edge", 3),
@@ -159,7 +159,7 @@ FAILING = {
     "compare": ("none.edge small.edge", 3),
     "devices": ("pi9", 2),
     "slim": ("big.edge --target pi9 -o slim.edge", 2),
-    "calibrate-exits": ("none.edge --data samples.npz -o certified.edge", 3),
+    "calibrate-exits": ("none.edge --data samples.npz -o other.edge", 3),
     "run": ("big.edge --input none.npz", 2),
     "plan": ("none.edge --device pi4", 3),
     "why": ("none.jsonl", 3),

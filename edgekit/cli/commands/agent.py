@@ -115,10 +115,13 @@ def _token(path: Path | None, needed: bool) -> tuple[str, bool]:
     if path is None:
         return (secrets.token_urlsafe(24), True) if needed else ("", False)
     if not path.is_file():
-        raise UsageError(f"--token-file: there is no file {path}")
+        raise UsageError(f"--token-file: there is no file {path}", remedy=f"openssl rand -base64 24 > {path}")
     token = path.read_text(encoding="utf-8").strip()
     if len(token) < 16:
-        raise UsageError(f"--token-file: {path} holds {len(token)} characters, a token has 16 or more")
+        raise UsageError(
+            f"--token-file: {path} holds {len(token)} characters, a token has 16 or more",
+            remedy=f"openssl rand -base64 24 > {path}",
+        )
     return token, False
 
 
