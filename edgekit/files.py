@@ -19,6 +19,9 @@ from pathlib import Path
 from edgekit_runtime.errors import UsageError
 
 
+_TRIAL_BYTES = 1 << 20  # about what a page takes
+
+
 @contextlib.contextmanager
 def whole_file(path: Path, option: str) -> Iterator[Path]:
     """Gives the path to write to; what lies there at the end takes the place of `path`.
@@ -121,8 +124,8 @@ def check_writable(folder: Path, option: str) -> None:
     """
     with _told(folder, option, "another folder"):
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-        with tempfile.TemporaryFile(dir=nearest):
-            return
+        with tempfile.TemporaryFile(dir=nearest) as trial:
+            trial.write(bytes(_TRIAL_BYTES))
 
 
 def _partial(path: Path) -> Path:

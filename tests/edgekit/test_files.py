@@ -108,6 +108,7 @@ def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path) -> None:
     [
         (OSError(errno.ENOSPC, "No space left on device", "/tmp/a"), 3, "/tmp/a: No space left on device"),
         (OSError(errno.EROFS, "Read-only file system"), 3, "Read-only file system"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.onnx"), 3, "see who may read and write there"),
         (FileNotFoundError(errno.ENOENT, "No such file", "own.json"), 1, "this is a bug in edgekit"),
     ],
 )

@@ -138,8 +138,10 @@ def _convert(options: Options, pack: bool, output: Output) -> None:
 def _steps(options: Options) -> int:
     """About how many lines the conversion will report, for the bar's ETA."""
     int8 = options.precision in ("auto", "int8")
-    lines = {"onnx": 7 if int8 else 3, "tflite": 9 if int8 else 4}
-    return 2 + sum(lines[name] for name in options.formats if name in lines)
+    lines = {"onnx": 7 if int8 else 3, "tflite": 10 if int8 else 5}
+    graphs = 2 if int8 else 1
+    cuts = 0 if options.split_points == ("none",) else graphs + 1  # and int8 on the wire of fp32
+    return 2 + sum(lines[name] + cuts for name in options.formats if name in lines)
 
 
 def _render(console: Console, document: dict[str, Any]) -> None:
