@@ -18,7 +18,6 @@ from pathlib import Path
 
 from edgekit_runtime.errors import UsageError
 
-
 _TRIAL_BYTES = 1 << 20  # about what a page takes
 
 

@@ -103,6 +103,7 @@ def environment() -> jinja2.Environment:
         shapes=shapes,
         md=markdown,
         times=numbers.times,
+        rhythm=numbers.rhythm,
         placed=placed,
     )
     made.globals.update(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,10 +92,19 @@ def _render(console: Console, sections: list[Any], served: Any, index: Path) -> 
     console.print(f"\nreport   {index}", markup=False)
     console.print(f"bundle   {first}", markup=False)
     console.print("\nyour own model:")
+    if activation := _activation(Path(sys.prefix), os.environ.get("PATH", "")):
+        console.print(f"  {activation}", markup=False)
     console.print("  edgekit convert model.py:build --weights model.safetensors \\", markup=False)
     console.print("      --calibration calib.npz --eval eval.npz -o model.edge", markup=False)
     console.print("  edgekit profile model.edge --report report/", markup=False)
     console.print("""  python -c "import edgekit_runtime as er; er.open('model.edge').run(...)\"""", markup=False)
+
+
+def _activation(prefix: Path, path: str) -> str:
+    """What makes a new shell find `edgekit` and `python` of this environment; empty where it finds them."""
+    if str(prefix / "bin") in path.split(os.pathsep) or not (prefix / "bin" / "activate").is_file():
+        return ""
+    return f". {os.path.relpath(prefix)}/bin/activate"
 
 
 def _render_away(console: Console, served: Any) -> None:
