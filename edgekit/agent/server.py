@@ -164,6 +164,7 @@ class Sessions:
         except Lost as error:
             _log.info("connection ended: %s", error)
         except EdgekitError as error:
+            _log.warning("refused: %s", error.message)
             with contextlib.suppress(Lost):
                 connection.say(wire.Failure(kind=error.kind, message=error.message, remedy=error.remedy))
         finally:
