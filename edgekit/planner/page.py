@@ -82,8 +82,8 @@ def _figures(found: Plan) -> str:
         )
         for row in found.crossovers
     ]
-    columns = ("From Mbit/s", "Action", "Instead of", "Round trip ms", "Device busy %", "Server busy %")
-    shown = plain.table("Bandwidths from which another action is expected to be best", columns, changes, columns[1:3])
+    titles = ("From Mbit/s", "Action", "Instead of", "Round trip ms", "Device busy %", "Server busy %")
+    shown = plain.table("Bandwidths from which another action is expected to be best", titles, changes, titles[1:3])
     return f"{made}<h2>Where another action takes over</h2>{shown}"
 
 
