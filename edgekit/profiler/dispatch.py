@@ -51,7 +51,8 @@ def take(
         from edgekit.agent.client import profile
 
         found = profile(where, Path(path), request, access, announce=announce, progress=progress)
-    announce(0, keep(path, found))
+    if lost := keep(path, found):
+        announce(0, lost)
     return found
 
 

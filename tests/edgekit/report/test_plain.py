@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import Browser, find
+from chromium import Browser
 from test_browser import CONTRAST, OVERFLOW
 
 from edgekit.planner import plan
@@ -21,15 +20,6 @@ ACTIONS = (
     ActionCost(id="local", kind="local", head_ms=60, head_sd_ms=2),
     ActionCost(id="offload", kind="offload", offload_fraction=1.0, bytes_up=15_000, bytes_down=300, tail_ms=3),
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = find()
-    if program is None:
-        pytest.skip("no Chromium on this machine: the pages are not looked at")
-    with Browser(program) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
