@@ -13,7 +13,7 @@ import numpy as np
 from edgekit_runtime import engines
 from edgekit_runtime import open as open_session
 from edgekit_runtime.bundle import Arrays, Bundle, open_bundle
-from edgekit_runtime.errors import BundleInvalid, Refused
+from edgekit_runtime.errors import BundleInvalid, EngineMissing, Refused
 from edgekit_runtime.manifest import Graph
 from edgekit_runtime.segments import answers
 from edgekit_runtime.selection import ANSWERING
@@ -23,11 +23,12 @@ INT8_COSINE = 0.999
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that was looked at."""
+    """One thing that was looked at. `skipped`: it could not be, and `ok` says only that nothing speaks against it."""
 
     name: str
     ok: bool
     detail: str
+    skipped: bool = False
 
 
 def verify_bundle(path: object) -> list[Check]:
@@ -35,6 +36,7 @@ def verify_bundle(path: object) -> list[Check]:
 
     Raises:
         BundleInvalid: The bundle cannot even be opened (a damaged manifest, a path that leaves the folder).
+        EngineMissing: No engine of this machine runs any of its graphs: nothing would be proven.
     """
     with open_bundle(path) as bundle:  # type: ignore[arg-type]
         try:
@@ -49,6 +51,11 @@ def verify_bundle(path: object) -> list[Check]:
                 checks += _graph_checks(bundle, graph, inputs, golden.get(graph.id, {}))
             if graph.role == "full":
                 checks += _piece_checks(bundle, graph, inputs, golden)
+        formats: set[str] = {graph.format for graph in bundle.manifest.graphs}
+    if all(check.skipped for check in checks[1:]) and formats:
+        raise EngineMissing(
+            f"no installed engine runs {' or '.join(sorted(formats))}", remedy=engines.pip_lines(formats)
+        )
     return checks
 
 
@@ -71,7 +78,8 @@ def _piece_checks(bundle: Bundle, graph: Graph, inputs: Arrays, golden: dict[str
 def _graph_checks(bundle: Bundle, graph: Graph, inputs: Arrays, golden: Arrays) -> list[Check]:
     names = engines.for_format(graph.format)
     if not names:
-        return [Check(graph.id, False, f"no engine for {graph.format}: {engines.pip_lines({graph.format})}")]
+        why = f"no engine here for {graph.format}: {engines.pip_lines({graph.format})}"
+        return [Check(graph.id, True, why, skipped=True)]
     if not golden:
         return [Check(graph.id, False, "the bundle carries no golden answer for it")]
     found = []

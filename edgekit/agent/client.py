@@ -15,6 +15,7 @@ from typing import TypeVar
 from edgekit.agent import wire
 from edgekit.agent.channels import SocketChannel
 from edgekit.agent.wire import Lost, Wire
+from edgekit.files import write_texts
 from edgekit.profiler.request import Request
 from edgekit.profiler.targets import SUFFIXES
 from edgekit.profiler.where import Access, Where
@@ -103,10 +104,7 @@ def calibrate(
         for file, text in files.items():
             (Path(name_) / file).write_text(text, encoding="utf-8")
         devices.load(str(Path(name_) / f"{found.name}.toml"))  # refuses what is no profile
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, text in files.items():
-            (folder / file).write_text(text, encoding="utf-8")
-    return folder / f"{found.name}.toml"
+    return write_texts(folder, files, "the profile")[-1]
 
 
 @contextmanager
@@ -237,7 +235,10 @@ def _tls(access: Access) -> ssl.SSLContext:
         if access.cert is not None:
             context.load_cert_chain(access.cert, access.key)
     except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"the certificates cannot be used: {error}") from error
+        raise UsageError(
+            f"the certificates cannot be used: {error}",
+            remedy="--ca, --cert and --key take PEM files; the key is that of --cert and has no password",
+        ) from error
     return context
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -31,7 +32,7 @@ from edgekit_runtime.errors import Unreachable, UsageError
 
 READY = b"edgekit-agent-ready\n"
 _START_S = 30.0
-_PACKAGES = {"edgekit": ("__init__.py", "profiler", "agent", "devices", "energy"), "edgekit_runtime": ("",)}
+_PACKAGES = {"edgekit": ("__init__.py", "files.py", "profiler", "agent", "devices", "energy"), "edgekit_runtime": ("",)}
 
 # Runs on the device. Descriptor 1 carries messages only: whatever is printed goes to stderr.
 BOOT = """
@@ -104,12 +105,8 @@ def started(where: Where, access: Access) -> Iterator[PipeChannel]:
                 channel.write(len(code).to_bytes(8, "big") + code)
                 _expect_ready(channel)
             except OSError as error:
-                seconds = time.monotonic() - begin
                 process.kill()
-                raise Unreachable(
-                    f"{where.text} could not be reached: tried for {seconds:.1f} s, {_told(words) or error}",
-                    remedy="try `ssh` by hand; the device needs python3 with numpy, psutil, msgspec and an engine",
-                ) from error
+                raise _unready(where, access, _told(words) or str(error), time.monotonic() - begin) from error
             yield channel
         finally:
             channel.close()
@@ -120,6 +117,21 @@ def started(where: Where, access: Access) -> Iterator[PipeChannel]:
                 process.kill()
                 process.wait()
             process.stdout.close()
+
+
+def _unready(where: Where, access: Access, said: str, seconds: float) -> Unreachable:
+    """Why no agent started, from the last words of ssh or of the Python there."""
+    lacking = re.search(r"No module named '([\w.]+)'", said)
+    if lacking:
+        install = f"{access.python} -m pip install numpy psutil msgspec onnxruntime ai-edge-litert"
+        return Unreachable(
+            f"{where.text} was reached, but {access.python} there has no package {lacking[1]}",
+            remedy=f"run there: {install} (one engine will do), or name another Python with --remote-python",
+        )
+    return Unreachable(
+        f"{where.text} could not be reached: tried for {seconds:.1f} s, {said}",
+        remedy="try `ssh` by hand; the device needs python3 with numpy, psutil, msgspec and an engine",
+    )
 
 
 def _expect_ready(channel: PipeChannel) -> None:

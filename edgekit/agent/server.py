@@ -27,6 +27,7 @@ from edgekit.agent.store import Store
 from edgekit.agent.wire import Lost, Wire
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 
+PEM = "--cert takes a certificate and --key its private key, without a password, both as PEM files"
 _log = logging.getLogger("edgekit.agent")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _MOST_CONNECTIONS = 8
@@ -73,7 +74,7 @@ class Settings:
                 remedy="give --cert and --key, or listen on 127.0.0.1 and use ssh://USER@HOST from the workstation",
             )
         if (self.cert is None) != (self.key is None) or (self.client_ca is not None and self.cert is None):
-            raise UsageError("--cert and --key belong together, and --client-ca needs both")
+            raise UsageError("--cert and --key belong together, and --client-ca needs both", remedy="give both")
         if not self.token and self.client_ca is None:
             raise UsageError("an agent needs a token or certificates of its workstations", remedy="--token-file FILE")
 
@@ -163,6 +164,7 @@ class Sessions:
         except Lost as error:
             _log.info("connection ended: %s", error)
         except EdgekitError as error:
+            _log.warning("refused: %s", error.message)
             with contextlib.suppress(Lost):
                 connection.say(wire.Failure(kind=error.kind, message=error.message, remedy=error.remedy))
         finally:
@@ -319,5 +321,5 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
             context.load_verify_locations(settings.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ssl.SSLError) as error:
-        raise UsageError(f"the agent's certificate cannot be used: {error}") from error
+        raise UsageError(f"the agent's certificate cannot be used: {error}", remedy=PEM) from error
     return context

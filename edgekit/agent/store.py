@@ -103,17 +103,21 @@ class Store:
             (path for path in self._folder.glob("*.json") if path.stem != keep), key=lambda p: p.stat().st_mtime
         )
         used = {path.stem: _size(self._folder / path.stem) for path in held}
-        while held and sum(used.values()) + needed > self._most:
+        while held and (sum(used.values()) + needed > self._most or needed + _SPARE_BYTES > self._free()):
             oldest = held.pop(0)
             oldest.unlink()
             shutil.rmtree(self._folder / oldest.stem, ignore_errors=True)
             del used[oldest.stem]
-        free = shutil.disk_usage(self._folder).free
+        free = self._free()
         if needed + _SPARE_BYTES > free:
             raise Refused(
-                f"the agent's disk is full: {needed / 1e6:.0f} MB are to come, {free / 1e6:.0f} MB are free",
+                f"the agent's disk has too little room: {needed / 1e6:.0f} MB are to come and {_SPARE_BYTES / 1e6:.0f} "
+                f"MB stay free for the profile, {free / 1e6:.0f} MB are there",
                 remedy="free room there, or start the agent with --folder on another disk",
             )
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self._folder).free
 
 
 def check(offer: Offer, most_bytes: int) -> None:

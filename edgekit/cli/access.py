@@ -16,7 +16,7 @@ def access_of(token_file: Path | None, ca: Path | None, cert: Path | None, key: 
     """
     for option, path in (("--token-file", token_file), ("--ca", ca), ("--cert", cert), ("--key", key)):
         if path is not None and not path.is_file():
-            raise UsageError(f"{option}: there is no file {path}")
+            raise UsageError(f"{option}: there is no file {path}", remedy="check the path")
     if (cert is None) != (key is None):
         raise UsageError("--cert and --key belong together", remedy="give both, or neither")
     token = token_file.read_text(encoding="utf-8").strip() if token_file is not None else ""

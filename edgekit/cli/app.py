@@ -18,6 +18,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
+from edgekit.cli.extras import refusal
 from edgekit.cli.pipes import ReaderGone, to_nowhere
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 
@@ -177,6 +178,9 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         told = _disk(error)
         return fail(told, json) if told else _bug(error, json)
+    except ModuleNotFoundError as error:
+        missed = refusal(error)
+        return fail(missed, json) if missed else _bug(error, json)
     except Exception as error:  # noqa: BLE001 - the outermost frame: whatever escapes is a bug and must say so
         return _bug(error, json)
 
@@ -192,15 +196,23 @@ def _help_of(error: Exception, arguments: list[str]) -> str:
 
 
 # What the machine says no to, wherever a command meets it: no bug, and nothing a traceback would help with.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EMFILE)
+_DISK = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "see who may read and write there (ls -ld), or choose another place",
+    errno.EPERM: "see who may read and write there (ls -ld), or choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+}
 
 
 def _disk(error: OSError) -> Refused | None:
     """An error of the disk in words; None where it may be a bug."""
-    if error.errno not in _DISK:
+    remedy = _DISK.get(error.errno or 0)
+    if remedy is None:
         return None
     where = f"{error.filename}: " if error.filename else ""
-    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose a place that can be written"
     return Refused(f"{where}{error.strerror}", remedy=remedy)
 
 

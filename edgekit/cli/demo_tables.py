@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgekit.cli.bundle_tables import size
+from edgekit.report.advice import MARGIN, Advice, predicted_speedup
+from edgekit.report.numbers import times
 
 if TYPE_CHECKING:
     from edgekit.demo.elsewhere import Elsewhere
@@ -36,6 +38,20 @@ def elsewhere_plain(there: Elsewhere) -> dict[str, Any]:
     }
 
 
+def because(advice: Advice) -> str:
+    """The reason of an answer about a device that is predicted, in one line: bytes and quality are those told above."""
+    new, old = advice.int8.latency_ms, advice.fp32.latency_ms
+    if advice.speedup is None or new.interval_95 is None or old.interval_95 is None:
+        return advice.because
+    low, high = predicted_speedup(new, old)
+    rate = f"{times(advice.speedup)} as fast [{times(low)}, {times(high)}]"
+    if advice.answer == "not shown" and low <= 1 + MARGIN:
+        return f"{rate} is too little to tell"
+    if advice.answer == "yes" or (advice.answer == "no" and high < 1):
+        return f"it is {rate}"
+    return advice.because
+
+
 def elsewhere_told(console: Console, devices: Sequence[Elsewhere]) -> None:
     """Prints the predictions of several devices as one table, and below it whether int8 pays on each."""
     console.print("\non other devices, [bold]predicted, not measured[/], 1 thread")
@@ -52,7 +68,9 @@ def elsewhere_told(console: Console, devices: Sequence[Elsewhere]) -> None:
     console.print(table)
     for there in devices:
         for advice in there.advice:
-            told = f"int8 pays on {there.device}: {advice.answer}, because {advice.because} ({advice.where})"
-            console.print(told, markup=False)
+            why = because(advice)
+            console.print(
+                f"int8 pays on {there.device}, {advice.int8.engine}: {advice.answer}, because {why}", markup=False
+            )
         for reason in there.refused:
             console.print(f"not predicted for {there.device}: {reason}", markup=False)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edgekit.report.numbers import MISSING, bytes_, interval, significant, times
+from edgekit.report.numbers import MISSING, bytes_, interval, rhythm, significant, times
 from edgekit.report.write import placed, shapes
 from edgekit_runtime.measurement import Measurement
 
@@ -25,11 +25,12 @@ def render(console: Console, measurements: Sequence[Measurement]) -> None:
             _prediction(console, here)
             continue
         console.print(_time(here))
-        console.print()
-        console.print(_memory(here))
-        console.print()
-        console.print(_work(here))
-        _rhythms(console, here)
+        if ran := [m for m in here if m.latency_ms.n]:
+            console.print()
+            console.print(_memory(ran))
+            console.print()
+            console.print(_work(ran))
+            _rhythms(console, ran)
         for m in here:
             _reasons(console, m)
         console.print()
@@ -118,13 +119,13 @@ def _rhythms(console: Console, measurements: Sequence[Measurement]) -> None:
     for m, row in rows:
         ratio = times(row.ratio) if row.ratio else MISSING
         figures = (significant(row.p50), significant(row.mean), significant(row.max), ratio)
-        table.add_row(escape(m.graph), row.name.replace("_", " "), significant(row.idle_ms), str(row.n), *figures)
+        table.add_row(escape(m.graph), rhythm(row.name), significant(row.idle_ms), str(row.n), *figures)
     console.print()
     console.print(table)
 
 
 def _reasons(console: Console, m: Measurement) -> None:
-    held = [f"{name} withheld: {reason}" for name, reason in m.withheld.items() if not m.predicted]
+    held = [f"{name} withheld: {reason}" for name, reason in m.withheld.items() if not m.predicted and m.latency_ms.n]
     lines = [f"{m.verdict.kind}: {reason}" for reason in m.verdict.reasons] + held
     lines += [f"{row.delegate} runs {', '.join(row.kinds[:6])}" for row in m.placement[1:]] + list(m.remarks)
     if lines:

@@ -82,7 +82,7 @@ class Section:
 
 def steps(folder: Path) -> int:
     """About how many steps a run will report, for the bar's ETA: a first run trains and converts."""
-    return 15 if (folder / f"{TEXTS.name}.key").is_file() else 73
+    return 15 if (folder / f"{TEXTS.name}.key").is_file() else 80
 
 
 def show(folder: Path, progress: Progress) -> tuple[list[Section], Path]:

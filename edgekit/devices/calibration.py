@@ -23,6 +23,7 @@ from edgekit.devices.families import PRODUCTS
 from edgekit.devices.micro import STREAM_BYTES, Micro
 from edgekit.devices.profile import Bandwidth, DeviceProfile, Figure, Overhead, Rate
 from edgekit.devices.table import STREAM, Kernels, Point, Predictor
+from edgekit.files import write_texts
 from edgekit_runtime import engines
 from edgekit_runtime.errors import EngineMissing, Refused, UsageError
 from edgekit_runtime.machine import Machine, this_machine
@@ -146,15 +147,15 @@ def summarise(bare: DeviceProfile, measured: tuple[Kernels, ...], name: str = ""
 
 def write(profile: DeviceProfile, folder: Path) -> Path:
     """Writes a calibrated profile and its predictor; the profile comes last, so that it never names a missing file."""
-    folder.mkdir(parents=True, exist_ok=True)
     predictor = Predictor(device=profile.name, kernels=profile.kernels)
-    data = msgspec.json.format(msgspec.json.encode(predictor), indent=1)
-    (folder / profile.predictor).write_bytes(data + b"\n")
-    path = folder / f"{profile.name}.toml"
+    points = msgspec.json.format(msgspec.json.encode(predictor), indent=1).decode()
     document = msgspec.to_builtins(profile)
     del document["kernels"]
-    path.write_text(toml.dumps(document, "Written by `edgekit devices --calibrate`."), encoding="utf-8")
-    return path
+    files = {
+        profile.predictor: points + "\n",
+        f"{profile.name}.toml": toml.dumps(document, "Written by `edgekit devices --calibrate`."),
+    }
+    return write_texts(folder, files, "the profile")[-1]
 
 
 def _rates(kernels: Kernels) -> list[Rate]:

@@ -47,11 +47,15 @@ def around(
         if not golden and set(inputs) == {tensor.name for tensor in session.inputs}:
             golden = dict(inputs)
         if golden:
-            found["session_ms"] = overhead_ms(
+            share = overhead_ms(
                 lambda: session.run(golden), lambda: loaded.run(inputs), seconds, same=_same(golden, inputs)
             )
-            if found["session_ms"] is None:
+            if share is None:
                 missing.append("the session cuts or pads these inputs: its own share is not told apart")
+            elif share < 0:
+                missing.append("the session's own share is less than this machine's noise")
+            else:
+                found["session_ms"] = share
         for key, act in (
             ("encode_ms", lambda: _encode(session.bundle, session.inputs)),
             ("decode_ms", lambda: _decode(session, golden)),

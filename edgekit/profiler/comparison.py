@@ -24,8 +24,9 @@ import numpy as np
 from edgekit.profiler import environment, sequential, statistics
 from edgekit.profiler.process import Worker
 from edgekit.profiler.sequential import FEWEST_ROUNDS, MOST_ROUNDS
-from edgekit.profiler.targets import Job, plan, resolve, split_spec
+from edgekit.profiler.targets import SUFFIXES, Job, plan, resolve, split_spec
 from edgekit.profiler.trial import begin, finish
+from edgekit_runtime import open as open_session
 from edgekit_runtime.errors import GateFailed, UsageError
 from edgekit_runtime.manifest import Base
 from edgekit_runtime.measurement import Environment
@@ -119,7 +120,8 @@ def compare(
     Both get the same inputs: the golden ones of A (of B where A is a bare file), else seeded ones.
 
     Args:
-        a: A bundle, `BUNDLE:GRAPH`, or an `.onnx` or `.tflite` file. A bundle without a graph stands for its first.
+        a: A bundle, `BUNDLE:GRAPH`, or an `.onnx` or `.tflite` file. A bundle without a graph stands for the one
+            that a session takes here.
         b: The other one.
         engine: Engine for both; None: the first installed one for each format.
         threads: Threads of each.
@@ -132,7 +134,10 @@ def compare(
         Refused: One of them cannot be read or run, or they take different inputs.
     """
     if not 0 <= margin < 1 or duration_s <= 0 or threads < 1:
-        raise UsageError("the margin lies between 0 and 1 (0.02 is 2 %); duration and threads are above 0")
+        raise UsageError(
+            f"margin {margin:g}, duration {duration_s:g} s, {threads} threads",
+            remedy="the margin lies between 0 and 1 (0.02 is 2 %), duration and threads are above 0",
+        )
     start = time.monotonic()
     job_a, job_b = _job(a, engine, threads), _job(b, engine, threads)
     job_a, job_b = _same_inputs(job_a, job_b)
@@ -254,6 +259,9 @@ def gate(comparison: Comparison, limit: float) -> None:
 
 def _job(spec: str | Path, engine: str | None, threads: int) -> Job:
     path, graph = split_spec(spec)
+    if graph is None and (path.is_dir() or path.suffix.lower() not in SUFFIXES):
+        with open_session(path, engine=engine, threads=threads) as session:
+            graph, engine = session.graph.id, session.engine_name
     jobs, _ = plan(resolve(path, graph)[:1], engine=engine, threads=(threads,))
     return jobs[0]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from edgekit import devices
 from edgekit.profiler.measure import run_plan
 from edgekit.profiler.request import Request
-from edgekit.profiler.targets import resolve
 from edgekit.profiler.where import Access, Where
+from edgekit_runtime.bundle import open_bundle
 from edgekit_runtime.errors import EdgekitError, Refused, UsageError
 from edgekit_runtime.measurement import Measurement
 
@@ -44,27 +44,35 @@ def take(
     if where.kind == "local":
         made = request.plan(path)
         announce(made.steps, made.remarks)
-        return run_plan(made, progress)
-    if where.kind == "named":
-        documents = predicted(where.text, path, request, announce, progress)
-        keep(path, documents)
-        return documents
-    from edgekit.agent.client import profile
+        found = run_plan(made, progress)
+    elif where.kind == "named":
+        found = predicted(where.text, path, request, announce, progress)
+    else:
+        from edgekit.agent.client import profile
 
-    found = profile(where, Path(path), request, access, announce=announce, progress=progress)
-    keep(path, found)
+        found = profile(where, Path(path), request, access, announce=announce, progress=progress)
+    if lost := keep(path, found):
+        announce(0, lost)
     return found
 
 
-def keep(path: str | Path, documents: list[Measurement]) -> None:
-    """Keeps documents beside the bundle they are of; bare files and packed bundles keep none."""
+def keep(path: str | Path, documents: list[Measurement]) -> tuple[str, ...]:
+    """Keeps documents beside the bundle they are of; bare files and packed bundles keep none.
+
+    Returns:
+        Why they were not kept, where the disk says no: the figures are there all the same.
+    """
     path = Path(path)
     if not path.is_dir():
-        return
-    for target in resolve(path)[:1]:
+        return ()
+    bundle = open_bundle(path)
+    try:
         for document in documents:
-            if target.bundle is not None and document.latency_ms.n + document.predicted:
-                target.bundle.add_measurement(document)
+            if document.latency_ms.n + document.predicted:
+                bundle.add_measurement(document)
+    except OSError as error:
+        return (f"keeping the figures in {path / 'measurements'}: {error.strerror}",)
+    return ()
 
 
 def predicted(

@@ -92,9 +92,11 @@ def make_plan(
 ) -> Plan:
     """Decides what to measure. See `profile`."""
     if duration_s is not None and duration_s <= 0:
-        raise UsageError(f"--duration takes seconds above 0, got {duration_s:g}")
+        raise UsageError(f"--duration takes seconds above 0, got {duration_s:g}", remedy="--duration 10")
     if memory_limit_mb is not None and memory_limit_mb <= 0:
-        raise UsageError(f"--memory-limit takes megabytes above 0, got {memory_limit_mb:g}")
+        raise UsageError(
+            f"--memory-limit takes megabytes above 0, got {memory_limit_mb:g}", remedy="--memory-limit 256"
+        )
     jobs, remarks = plan(resolve(path, graph), engine=engine, threads=threads, batch=batch, length=length, sizes=sizes)
     processes = PROCESSES if len(jobs) <= _MANY else PROCESSES - 1
     each = (BUDGET_S / len(jobs) - _WEIGHING_S) / processes - _PROCESS_COST_S
@@ -111,7 +113,7 @@ def make_plan(
 
 
 def run_plan(made: Plan, progress: Progress = lambda label: None) -> list[Measurement]:
-    """Carries a plan out and keeps the measurements beside their bundles. See `profile`."""
+    """Carries a plan out. See `profile`; `dispatch.keep` keeps the documents beside their bundle."""
     before = environment.before()
     with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as name:
         seen = _take_turns(made, Path(name), before, progress)
@@ -130,9 +132,6 @@ def run_plan(made: Plan, progress: Progress = lambda label: None) -> list[Measur
         used = each.energy or unavailable(why_none())
         document = msgspec.structs.replace(document, duty=each.duty, energy=used)
         documents.append(document)
-        bundle = job.target.bundle
-        if bundle is not None and bundle.unpacked is None:
-            bundle.add_measurement(document)
     return documents
 
 

@@ -214,7 +214,7 @@ def plan(
     """
     for name, values in (("--threads", threads), ("--batch", batch), ("--length", length or (1,))):
         if not values or any(value < 1 for value in values):
-            raise UsageError(f"{name} takes positive numbers, got {list(values)}")
+            raise UsageError(f"{name} takes positive numbers, got {list(values)}", remedy=f"{name} 1,4")
     jobs, remarks = [], []
     for target in targets:
         chosen = _engine_for(target, engine)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from edgekit.report.comparisons import write_comparison
-from edgekit.report.write import write_report
+from edgekit.report.write import check_ready, write_report
 
-__all__ = ["write_comparison", "write_report"]
+__all__ = ["check_ready", "write_comparison", "write_report"]

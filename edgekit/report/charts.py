@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from html import escape
 
 import numpy as np
-from markupsafe import Markup, escape
 
 from edgekit.report.numbers import significant
 
@@ -21,6 +21,13 @@ _LETTER = 6.4  # mean width of a letter at the charts' 12 units
 _LEFT, _RIGHT, _TOP, _BASE = 46, 10, 30, 220  # the plane of a scatter chart
 
 Scale = Callable[[float], float]
+
+
+class Markup(str):
+    """Text that a template takes as it is. Templates know it by `__html__`, so that figures on a terminal need none."""
+
+    def __html__(self) -> str:
+        return self
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edgekit.files import write_texts
 from edgekit.profiler.comparison import Comparison, equivalent
 from edgekit.profiler.statistics import spread
 from edgekit.report import charts, numbers
 from edgekit.report.write import environment, markdown
-from edgekit_runtime.errors import UsageError
 
 SENTENCES = {
     "faster": "A is faster than B",
@@ -49,21 +49,12 @@ def write_comparison(found: Comparison, folder: str | Path) -> tuple[Path, ...]:
         "spread": spread,
         "foreign": float(np.mean([run.foreign_cores for run in found.runs])),
     }
-    folder = Path(folder)
     files = {
         "index.html": templates.get_template("comparison.html.j2").render(**shown),
         "comparison.md": text(found),
         "comparison.json": msgspec.json.format(msgspec.json.encode(found), indent=1).decode() + "\n",
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"the report cannot be written to {folder}: {error.strerror}", remedy="name another folder"
-        ) from error
-    return tuple(folder / name for name in files)
+    return write_texts(Path(folder), files, "the report")
 
 
 def title(found: Comparison) -> str:

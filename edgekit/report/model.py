@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 
@@ -66,6 +67,13 @@ class Student:
     rows: tuple[Row, ...]
 
     @property
+    def fastest(self) -> Row | None:
+        """The lowest median of one request whose verdict is not invalid."""
+        timed = [row for row in self.rows if row.measurement.verdict.kind != "invalid"]
+        timed = [row for row in one_request(timed) if row.measurement.latency_ms.p50 is not None]
+        return min(timed, key=lambda row: row.measurement.latency_ms.p50 or 0.0, default=None)
+
+    @property
     def advice(self) -> list[Advice]:
         """Does int8 pay, wherever both were measured."""
         return int8_advice([row.measurement for row in self.rows], self.quality)
@@ -116,14 +124,27 @@ class Page:
         return sorted({f"{row.measurement.engine} {row.measurement.engine_version}" for row in self.rows})
 
     @property
-    def fastest(self) -> Row | None:
-        """The lowest median whose verdict is not invalid."""
-        timed = [
-            row
-            for row in self.rows
-            if row.measurement.latency_ms.p50 is not None and row.measurement.verdict.kind != "invalid"
-        ]
-        return min(timed, key=lambda row: row.measurement.latency_ms.p50 or 0.0, default=None)
+    def fastest(self) -> list[Row]:
+        """The fastest row of each student, for those that have one: times of two students are not to be compared."""
+        return [row for student in self.students if (row := student.fastest) is not None]
+
+
+def one_request(rows: Sequence[Row]) -> list[Row]:
+    """One row a graph, engine and number of threads: times of a batch and of one sample are not to be compared.
+
+    The bundle's own inputs come before the lengths of a sweep, then the smallest.
+    """
+    kept: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        m = row.measurement
+        key = (m.device, m.graph, m.engine, str(m.threads))
+        if key not in kept or _rank(m) < _rank(kept[key].measurement):
+            kept[key] = row
+    return list(kept.values())
+
+
+def _rank(measurement: Measurement) -> tuple[bool, int]:
+    return measurement.length is not None, sum(math.prod(shape) for shape in measurement.inputs.values())
 
 
 def gather(sources: Sequence[Bundle | Measurement]) -> tuple[Page, ...]:

@@ -48,3 +48,8 @@ def times(ratio: float) -> str:
 def count(value: int | None) -> str:
     """A count with thousands separators."""
     return MISSING if value is None else f"{value:,}"
+
+
+def rhythm(name: str) -> str:
+    """Name of a rhythm in words: `paced_5_hz` as `paced 5 Hz`."""
+    return name.replace("_hz", " Hz").replace("_", " ")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from edgekit.report import charts, numbers
-from edgekit.report.model import Page, Row
+from edgekit.report.model import Page, Row, one_request
 from edgekit.report.roofline import Roof, place, roof_of
 from edgekit_runtime.measurement import Environment, Measurement
 
@@ -113,53 +112,36 @@ def memory(measurement: Measurement) -> Any:
 
 
 def trade_offs(pages: Sequence[Page], bundle_id: str) -> list[tuple[str, Any]]:
-    """Quality of one student against latency and against bytes, over the devices of the pages.
+    """Quality of one student against latency, a chart a device, and against bytes.
 
     Returns:
-        Title and chart; empty where fewer than two measurements have both.
+        Titles and charts; a device with fewer than two graphs that have both figures has none.
     """
-    rows = _of_one_request(
-        (page, row)
-        for page in pages
-        for student in page.students
-        if student.bundle_id == bundle_id
-        for row in student.rows
-        if row.value is not None and row.measurement.latency_ms.p50
-    )
-    if len({row.measurement.graph for _, row in rows}) < 2:
-        return []
-    several = len({page.device for page, _ in rows}) > 1
-    metric = rows[0][1].metric
-
-    def named(page: Page, row: Row) -> str:
-        threads = f" {row.measurement.threads}t" if row.measurement.threads > 1 else ""
-        return f"{page.device + ' ' if several else ''}{row.measurement.graph}{threads}"
-
-    latency = [(named(page, row), row.measurement.latency_ms.p50 or 0.0, row) for page, row in rows]
-    sizes = {m.graph: (m.graph, float(m.memory.file_bytes), row) for _, row in rows for m in (row.measurement,)}
-    by_size = _points(list(sizes.values()), exact=True)
-    return [
-        (f"{metric} against latency", charts.scatter(_points(latency), "median latency in ms", metric)),
-        (
-            f"{metric} against bytes",
-            charts.scatter(by_size, "size of the file", metric, numbers.bytes_),
-        ),
-    ]
+    found: list[tuple[str, Any]] = []
+    sizes: dict[str, tuple[str, float, Row]] = {}
+    metric = ""
+    for page in pages:
+        students = [student for student in page.students if student.bundle_id == bundle_id]
+        judged = [
+            r for student in students for r in student.rows if r.value is not None and r.measurement.latency_ms.p50
+        ]
+        rows = one_request(judged)
+        sizes |= {m.graph: (m.graph, float(m.memory.file_bytes), row) for row in rows for m in (row.measurement,)}
+        if len({row.measurement.graph for row in rows}) < 2:
+            continue
+        metric = rows[0].metric
+        latency = [(_with_threads(row.measurement), row.measurement.latency_ms.p50 or 0.0, row) for row in rows]
+        where = f" on {page.device}" if len(pages) > 1 else ""
+        chart = charts.scatter(_points(latency), "median latency in ms", metric)
+        found.append((f"{metric} against latency{where}", chart))
+    if found:
+        by_size = charts.scatter(_points(list(sizes.values()), exact=True), "size of the file", metric, numbers.bytes_)
+        found.append((f"{metric} against bytes", by_size))
+    return found
 
 
-def _of_one_request(rows: Iterable[tuple[Page, Row]]) -> list[tuple[Page, Row]]:
-    """The smallest inputs of every graph on each device: times of a batch and of one sample are not to be compared."""
-    kept: dict[tuple[str, ...], tuple[Page, Row]] = {}
-    for page, row in rows:
-        m = row.measurement
-        key = (page.device, m.graph, m.engine, str(m.threads))
-        if key not in kept or _elements(m) < _elements(kept[key][1].measurement):
-            kept[key] = (page, row)
-    return list(kept.values())
-
-
-def _elements(measurement: Measurement) -> int:
-    return sum(math.prod(shape) for shape in measurement.inputs.values())
+def _with_threads(measurement: Measurement) -> str:
+    return f"{measurement.graph} {measurement.threads}t" if measurement.threads > 1 else measurement.graph
 
 
 def _points(named: Sequence[tuple[str, float, Row]], *, exact: bool = False) -> list[charts.Point]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 from collections.abc import Sequence
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edgekit.files import check_writable, write_texts
 from edgekit.report import numbers, views
 from edgekit.report.model import Page, Row, gather
 from edgekit_runtime.bundle import Bundle
-from edgekit_runtime.errors import Refused, UsageError
+from edgekit_runtime.errors import Refused
 from edgekit_runtime.measurement import Around, Measurement
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ COLUMNS = (
 def write_report(sources: Sequence[Bundle | Measurement], folder: str | Path) -> tuple[Path, ...]:
     """Writes `index.html`, `devices/NAME.html`, `report.md`, `measurements.json` and `measurements.csv`.
 
-    Every page is one file that needs no network. Earlier files of the same names are replaced.
+    Every page is one file that needs no network. Earlier files of the same names are replaced, all of them or none.
 
     Args:
         sources: Bundles (with the measurements kept beside them), and single measurements.
@@ -47,9 +47,8 @@ def write_report(sources: Sequence[Bundle | Measurement], folder: str | Path) ->
         UsageError: Nothing was measured, or the folder cannot be written.
         Refused: The package that makes the pages is not installed.
     """
-    pages = gather(sources)
     templates = environment()
-    folder = Path(folder)
+    pages = gather(sources)
     files = {
         "index.html": templates.get_template("index.html.j2").render(pages=pages),
         **{
@@ -60,29 +59,18 @@ def write_report(sources: Sequence[Bundle | Measurement], folder: str | Path) ->
         "measurements.json": _json(pages),
         "measurements.csv": _csv(pages),
     }
-    new = [place for place in (folder / "devices", folder, *folder.parents) if not place.exists()]  # deepest first
-    made: list[Path] = []
-    try:
-        (folder / "devices").mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            made += [] if (folder / name).exists() else [folder / name]
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        _take_back(made, new)
-        raise UsageError(
-            f"the report cannot be written to {folder}: {error.strerror}", remedy="name another folder"
-        ) from error
-    return tuple(folder / name for name in files)
+    return write_texts(Path(folder), files, "the report")
 
 
-def _take_back(files: Sequence[Path], folders: Sequence[Path]) -> None:
-    """Removes what a report that could not be finished has written: half a report would look like one."""
-    with contextlib.suppress(OSError):
-        for file in files:
-            file.unlink(missing_ok=True)
-        for folder in folders:
-            if folder.exists():
-                folder.rmdir()
+def check_ready(folder: str | Path) -> None:
+    """Says before a long measurement what would keep its report from being written after it.
+
+    Raises:
+        UsageError: The folder cannot be written.
+        Refused: The package that makes the pages is not installed.
+    """
+    environment()
+    check_writable(Path(folder), "the report")
 
 
 def environment() -> jinja2.Environment:
@@ -115,6 +103,7 @@ def environment() -> jinja2.Environment:
         shapes=shapes,
         md=markdown,
         times=numbers.times,
+        rhythm=numbers.rhythm,
         placed=placed,
     )
     made.globals.update(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
 
 import numpy as np
 
+from edgekit.report import plain
+from edgekit.report.numbers import significant
 from edgekit.simulate.engine import Answered
 from edgekit.simulate.policies import NAMES
 from edgekit.simulate.study import Study
@@ -26,7 +27,6 @@ def page(study: Study, title: str) -> str:
         study: What was simulated.
         title: Of the page.
     """
-    style = resources.files("edgekit.report").joinpath("templates/style.css").read_text(encoding="utf-8")
     document = study.document()
     regret = document["regret_fraction"]
     told = "nothing was answered" if regret is None else f"adaptive is {100 * regret:.1f} % over the oracle"
@@ -42,13 +42,7 @@ def page(study: Study, title: str) -> str:
         "<h2>Time lost against the oracle, mean</h2>",
         _wide(regrets(study)),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f'<title>{escape(title)}</title><style>{style}</style></head><body><main id="main">{"".join(parts)}</main>'
-        "</body></html>\n"
-    )
+    return plain.document(title, "".join(parts))
 
 
 def over_time(study: Study) -> str:
@@ -90,8 +84,11 @@ def over_time(study: Study) -> str:
 
 
 def distribution(study: Study) -> str:
-    """Latency of each policy as a cumulative distribution."""
-    seen = {name: np.sort(study.latencies_ms(name)) for name in NAMES}
+    """Latency of each policy as a cumulative distribution; those that answered all alike share a curve and a name."""
+    alike: dict[bytes, list[str]] = {}
+    for name in NAMES:
+        alike.setdefault(np.sort(study.latencies_ms(name)).tobytes(), []).append(name)
+    seen = {", ".join(names): np.sort(study.latencies_ms(names[0])) for names in alike.values()}
     finite = np.concatenate([rows[np.isfinite(rows)] for rows in seen.values()])
     low, high = float(finite.min()) * 0.9, float(np.quantile(finite, 0.99)) * 1.5
     base, top = 200, 16
@@ -107,14 +104,14 @@ def distribution(study: Study) -> str:
         line = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
         colour = _COLOURS[number % len(_COLOURS)]
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        # The key stands below, in columns: over the plane it would cover the curves.
-        across, down = _LEFT + 190 * (number % 3), base + 40 + 16 * (number // 3)
-        parts.append(f'<rect x="{across}" y="{down - 6}" width="12" height="4" fill="{colour}"/>')
-        parts.append(_text(across + 18, down, name))
+        # The key stands below: over the plane it would cover the curves.
+        down = base + 40 + 16 * number
+        parts.append(f'<rect x="{_LEFT}" y="{down - 6}" width="12" height="4" fill="{colour}"/>')
+        parts.append(_text(_LEFT + 18, down, name))
     for ms in (low, math.sqrt(low * high), high):
-        parts.append(_text(x(ms), base + 16, f"{ms:.3g} ms", "end" if ms == high else "start"))
+        parts.append(_text(x(ms), base + 16, f"{significant(ms)} ms", "end" if ms == high else "start"))
     parts += [_text(_LEFT - 4, base, "0", "end"), _text(_LEFT - 4, top + 8, "1", "end")]
-    return _svg(parts, base + 48 + 16 * ((len(seen) - 1) // 3), "Cumulative distribution of latency by policy")
+    return _svg(parts, base + 32 + 16 * len(seen), "Cumulative distribution of latency by policy")
 
 
 def regrets(study: Study) -> str:
@@ -143,18 +140,16 @@ def _table(study: Study) -> str:
     rows = []
     for name in NAMES:
         seen = study.summary(name)
-        figures = "".join(f'<td class="n">{_figure(seen[key])}</td>' for key in ("mean_ms", "p50_ms", "p95_ms"))
+        figures = (_figure(seen[key]) for key in ("mean_ms", "p50_ms", "p95_ms"))
+        drop = "not measured" if seen["accuracy_drop"] is None else f"{seen['accuracy_drop']:.4f}"
         actions = ", ".join(f"{action} {count}" for action, count in seen["actions"].items())
-        rows.append(
-            f'<tr><td class="id">{name}</td>{figures}<td class="n">{seen["deadline_misses"]}</td>'
-            f'<td class="n">{seen["lost"]}</td><td>{escape(actions)}</td></tr>'
-        )
-    head = "".join(f"<th>{cell}</th>" for cell in ("policy", "mean ms", "p50 ms", "p95 ms", "late", "lost", "actions"))
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        rows.append((name, *figures, str(seen["deadline_misses"]), str(seen["lost"]), drop, actions))
+    columns = ("Policy", "Mean ms", "p50 ms", "p95 ms", "Late", "Lost", "Accuracy drop", "Actions")
+    return plain.table("Each policy over the same links and loads", columns, rows, ("Policy", "Actions"))
 
 
 def _wide(svg: str) -> str:
-    return f'<div class="wide">{svg}</div>'
+    return f'<div class="wide" tabindex="0" role="region" aria-label="Picture, scrolls sideways">{svg}</div>'
 
 
 def _shortened(name: str, most: int = 26) -> str:

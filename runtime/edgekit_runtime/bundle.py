@@ -13,12 +13,14 @@ Paths are checked before they are followed, hashes before a graph is opened.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
 import os
 import re
 import tempfile
+import threading
 from pathlib import Path
 
 import msgspec
@@ -120,6 +122,7 @@ class Bundle:
 
         Raises:
             UsageError: The bundle is a packed file.
+            OSError: The disk says no; what was there is kept.
         """
         if self.unpacked is not None:
             raise UsageError("a packed bundle cannot keep measurements", remedy="unpack it to a folder first")
@@ -129,10 +132,14 @@ class Bundle:
         name = kind + "-".join(re.sub(r"[^\w.]+", "_", part) for part in parts) + ".json"
         folder = self.root / "measurements"
         folder.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(measurement, order="sorted"), indent=1) + b"\n")
-        Path(file.name).chmod(0o644)
-        return Path(file.name).replace(folder / name)
+        data = msgspec.json.format(msgspec.json.encode(measurement, order="sorted"), indent=1) + b"\n"
+        partial = folder / f".{name}.partial-{os.getpid()}-{threading.get_ident()}"
+        try:
+            partial.write_bytes(data)
+            return partial.replace(folder / name)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def check_files(self) -> tuple[str, ...]:
         """Proves that every file is the one the manifest lists.

@@ -284,7 +284,8 @@ def load(data: bytes) -> Manifest:
     try:
         schema = msgspec.json.decode(data, type=dict[str, object]).get("schema")
     except msgspec.MsgspecError as error:
-        raise BundleInvalid(f"manifest.json is not readable: {error}", remedy="convert the student again") from error
+        remedy = "copy the bundle again, whole, or convert the student again"
+        raise BundleInvalid(f"manifest.json is not readable: {error}", remedy=remedy) from error
     if schema != SCHEMA:
         raise BundleInvalid(
             f"manifest.json has schema {schema!r}; this edgekit reads {SCHEMA!r}",

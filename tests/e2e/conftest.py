@@ -200,3 +200,11 @@ def bundle(tiny_bundle: Path, work: Path) -> Path:
 
     shutil.copytree(tiny_bundle, work / "tiny.edge")
     return work / "tiny.edge"
+
+
+@pytest.fixture(scope="module")
+def student_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the students and their data, for the tests of one module together."""
+    folder = tmp_path_factory.mktemp("students")
+    write_material(folder)
+    return folder

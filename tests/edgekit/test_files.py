@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.cli import app
-from edgekit.files import whole_file, whole_folder, write_text
+from edgekit.files import check_writable, whole_file, whole_folder, write_text, write_texts
 from edgekit_runtime.errors import UsageError
 
 
@@ -53,6 +53,46 @@ def test_a_place_where_nothing_can_be_made_is_named(tmp_path: Path) -> None:
         pass
 
 
+def test_files_that_belong_together_appear_together_or_leave_the_old_ones(tmp_path: Path, monkeypatch) -> None:
+    texts = {"index.html": "new", "devices/pi4.html": "new", "devices/pi5.html": "new"}
+    write = Path.write_text
+
+    def interrupted(path: Path, text: str, **more) -> int:
+        if "pi5" in path.name:
+            raise KeyboardInterrupt
+        return write(path, text, **more)
+
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "index.html").write_text("old")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", interrupted)
+        for folder in ("old", "made/here"):
+            with pytest.raises(KeyboardInterrupt):
+                write_texts(tmp_path / folder, texts, "--report")
+    assert _names(tmp_path) == ["old"] and _names(tmp_path / "old") == ["index.html"]
+    assert (tmp_path / "old" / "index.html").read_text() == "old"
+    written = write_texts(tmp_path / "old", texts, "--report")
+    assert [path.read_text() for path in written] == ["new"] * 3
+    assert _names(tmp_path / "old") == ["devices", "index.html"] and len(_names(tmp_path / "old" / "devices")) == 2
+
+
+def test_folders_above_are_made_and_go_again_where_nothing_comes_of_it(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b" / "page.html", "text", "--report")
+    assert (tmp_path / "a" / "b" / "page.html").read_text() == "text"
+    with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "c" / "d" / "page.html", "-o"):
+        raise KeyboardInterrupt
+    assert _names(tmp_path) == ["a"]
+
+
+def test_a_place_is_looked_at_before_long_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_writable(tmp_path / "not" / "yet", "--report")
+    assert _names(tmp_path) == ["file"]
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match=r"--report .*file.* cannot be written: Not a directory"):
+            check_writable(place, "--report")
+
+
 def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("x")
     with pytest.raises(UsageError, match="is there already"), whole_folder(tmp_path, "-o"):
@@ -68,6 +108,7 @@ def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path) -> None:
     [
         (OSError(errno.ENOSPC, "No space left on device", "/tmp/a"), 3, "/tmp/a: No space left on device"),
         (OSError(errno.EROFS, "Read-only file system"), 3, "Read-only file system"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.onnx"), 3, "see who may read and write there"),
         (FileNotFoundError(errno.ENOENT, "No such file", "own.json"), 1, "this is a bug in edgekit"),
     ],
 )

@@ -8,13 +8,18 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.files import check_writable
 from edgekit_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekit.agent.server import Agent, Settings
 
 
 def command(
@@ -44,7 +49,7 @@ def command(
 
     Example:  edgekit agent --host 0.0.0.0 --cert cert.pem --key key.pem --token-file token.txt
     """
-    from edgekit.agent.server import Agent, Settings
+    from edgekit.agent.server import Settings
 
     output = Output(json=json, quiet=quiet)
     token, made = _token(token_file, client_ca is None)
@@ -61,28 +66,48 @@ def command(
     )
     settings.check()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    with _kept_in(folder) as place:
+    with _kept_in(folder) as place, _listening(settings, place) as agent:
         try:
-            agent = Agent(settings, place)
-        except OSError as error:
-            raise UsageError(
-                f"the agent cannot listen on {host}:{port}: {error.strerror}", remedy="--port N"
-            ) from error
-        address = f"tcp://{'localhost' if host in ('127.0.0.1', '::1') else host}:{agent.port}"
-        document = {"address": address, "tls": cert is not None, **({"token": token} if made else {})}
-
-        def render(console: object) -> None:
-            output.out.print(f"edgekit agent at {address}, {'TLS' if cert else 'no TLS'}; Ctrl-C ends it", markup=False)
-            if made:
-                output.out.print(f"token (write it to a file, give it as --token-file): {token}", markup=False)
-
-        try:
-            output.result(document, render)
+            _announce(output, agent.port, settings, token if made else "")
             agent.serve()
         except KeyboardInterrupt:
             output.say("stopped")  # as it was asked to: no failure
-        finally:
-            agent.close()
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings, folder: Path) -> Iterator[Agent]:
+    """An agent that is closed with the block.
+
+    Raises:
+        UsageError: The address cannot be had.
+    """
+    from edgekit.agent.server import Agent
+
+    try:
+        agent = Agent(settings, folder)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise UsageError(f"the agent cannot listen on {where}: {error.strerror}", remedy="--port N") from error
+    try:
+        yield agent
+    finally:
+        agent.close()
+
+
+def _announce(output: Output, port: int, settings: Settings, new_token: str) -> None:
+    """Says where the agent is, and the token that was made up for it."""
+    host = "localhost" if settings.host in ("127.0.0.1", "::1") else settings.host
+    document: dict[str, object] = {"address": f"tcp://{host}:{port}", "tls": settings.cert is not None}
+    if new_token:
+        document["token"] = new_token
+
+    def render(console: Console) -> None:
+        tls = "TLS" if settings.cert else "no TLS"
+        console.print(f"edgekit agent at {document['address']}, {tls}; Ctrl-C ends it", markup=False)
+        if new_token:
+            console.print(f"token (write it to a file, give it as --token-file): {new_token}", markup=False)
+
+    output.result(document, render)
 
 
 def _token(path: Path | None, needed: bool) -> tuple[str, bool]:
@@ -90,10 +115,13 @@ def _token(path: Path | None, needed: bool) -> tuple[str, bool]:
     if path is None:
         return (secrets.token_urlsafe(24), True) if needed else ("", False)
     if not path.is_file():
-        raise UsageError(f"--token-file: there is no file {path}")
+        raise UsageError(f"--token-file: there is no file {path}", remedy=f"openssl rand -base64 24 > {path}")
     token = path.read_text(encoding="utf-8").strip()
     if len(token) < 16:
-        raise UsageError(f"--token-file: {path} holds {len(token)} characters, a token has 16 or more")
+        raise UsageError(
+            f"--token-file: {path} holds {len(token)} characters, a token has 16 or more",
+            remedy=f"openssl rand -base64 24 > {path}",
+        )
     return token, False
 
 
@@ -103,5 +131,6 @@ def _kept_in(folder: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="edgekit-agent-") as name:
             yield Path(name)
         return
+    check_writable(folder, "--folder")
     folder.mkdir(parents=True, exist_ok=True)
     yield folder

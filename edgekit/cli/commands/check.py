@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,27 +10,34 @@ from rich.markup import escape
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.cli.student_options import (
+    Dynamic,
+    Example,
+    Formats,
+    KeepFloat,
+    Opset,
+    Source,
+    Tokenizer,
+    Weights,
+    listed,
+)
 from edgekit_converters.promise import FormatCheck
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 def command(
-    source: Annotated[
-        str, typer.Argument(help="file.py:name, module:name, .pt2, .onnx, .tflite or a Hugging Face folder.")
-    ],
-    weights: Annotated[Path | None, typer.Option(help=".safetensors, or a state dict.")] = None,
-    example: Annotated[Path | None, typer.Option(help="Example inputs, .npz.")] = None,
+    source: Source,
+    weights: Weights = None,
+    example: Example = None,
     calibration: Annotated[
         str | None, typer.Option(help="As for convert; only its first sample is looked at, as example.")
     ] = None,
-    formats: Annotated[str, typer.Option("--format", help="onnx,tflite")] = "onnx,tflite",
-    dynamic: Annotated[list[str] | None, typer.Option(help="NAME:AXIS[=SYMBOL][:MIN-MAX]; repeatable.")] = None,
-    keep_float: Annotated[
-        list[str] | None, typer.Option(help="Pattern of operators left in float; repeatable.")
-    ] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="Folder; reads text given as calibration.")] = None,
-    opset: Annotated[int | None, typer.Option(help="ONNX opset, 15 to 23; default 18.")] = None,
+    formats: Formats = "onnx,tflite",
+    dynamic: Dynamic = None,
+    keep_float: KeepFloat = None,
+    tokenizer: Tokenizer = None,
+    opset: Opset = None,
     json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -42,7 +48,7 @@ def command(
     from edgekit_converters.check import as_document, check
 
     output = Output(json=json, quiet=quiet)
-    names = tuple(part for part in formats.split(",") if part)
+    names = listed(formats)
     with output.steps(f"checking {source}", total=1 + 4 * len(names)) as steps:
         found = check(
             source,

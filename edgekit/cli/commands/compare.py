@@ -43,6 +43,10 @@ def command(
     limit = fraction("--fail-if-slower", fail_if_slower) if fail_if_slower is not None else None
     margin_fraction = fraction("--margin", margin)
     output = Output(json=json, quiet=quiet)
+    if report is not None:
+        from edgekit.report import check_ready
+
+        check_ready(report)
     with output.steps("compare", comparison.MOST_ROUNDS) as steps:
         found = comparison.compare(
             a,

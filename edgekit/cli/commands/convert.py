@@ -11,52 +11,65 @@ from rich.console import Console
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.cli.student_options import (
+    Dynamic,
+    Example,
+    Formats,
+    KeepFloat,
+    Opset,
+    Source,
+    Tokenizer,
+    Weights,
+    listed,
+)
 from edgekit_converters.options import Options, parse_min_engine
 
-Path_ = Path  # typer reads annotations at run time; a short alias keeps the option lines readable
+Samples = Annotated[str | None, typer.Option(help=".npz, folder of .npy, .jsonl, .txt or module:function.")]
+Labelled = Annotated[str | None, typer.Option("--eval", help="The same, with `labels` where there are any.")]
+Metric = Annotated[str, typer.Option(help="top1, f1, qwk, mse, cosine, perplexity, cer or module:function.")]
+MaxDrop = Annotated[str, typer.Option(help="Largest loss that may ship: 0.01 or 1%.")]
+Precision = Annotated[str, typer.Option(help="auto, int8, fp16, fp32 or keep.")]
+Exits = Annotated[str, typer.Option(help="Outputs in order of depth, the full answer last: A,B,C")]
+SplitPoints = Annotated[
+    str, typer.Option(help="Where it may be cut: auto, auto:5 (five that stand for all), all, none or NAME,...")
+]
+State = Annotated[
+    list[str] | None, typer.Option(help="INPUT=OUTPUT: a streaming student's state, carried on; repeatable.")
+]
+Labels = Annotated[Path | None, typer.Option(help="One class name a line.")]
+Preprocess = Annotated[Path | None, typer.Option(help="preprocess.toml: raw item to tensor.")]
+MinEngine = Annotated[str, typer.Option(help="onnxruntime=1.18,tflite=2.14")]
+Targets = Annotated[
+    list[str] | None, typer.Option(help="Device profile to decide for (`edgekit devices`); repeatable.")
+]
+Costs = Annotated[
+    Path | None, typer.Option(help="Cost table to replay (reports/costs.json of a bundle); written if it is new.")
+]
 
 
 def command(
-    source: Annotated[
-        str, typer.Argument(help="file.py:name, module:name, .pt2, .onnx, .tflite or a Hugging Face folder.")
-    ],
+    source: Source,
     out: Annotated[Path, typer.Option("-o", "--output", help="The bundle to write, NAME.edge.")],
-    weights: Annotated[Path | None, typer.Option(help=".safetensors, or a state dict.")] = None,
-    example: Annotated[
-        Path | None, typer.Option(help="Example inputs, .npz; default: first calibration sample.")
-    ] = None,
-    calibration: Annotated[
-        str | None, typer.Option(help=".npz, folder of .npy, .jsonl, .txt or module:function.")
-    ] = None,
-    evaluation: Annotated[
-        str | None, typer.Option("--eval", help="The same, with `labels` where there are any.")
-    ] = None,
-    metric: Annotated[str, typer.Option(help="top1, f1, qwk, mse, cosine, perplexity, cer or module:function.")] = "",
-    max_drop: Annotated[str, typer.Option(help="Largest loss that may ship: 0.01 or 1%.")] = "0.01",
-    formats: Annotated[str, typer.Option("--format", help="onnx,tflite")] = "onnx,tflite",
-    precision: Annotated[str, typer.Option(help="auto, int8, fp16, fp32 or keep.")] = "auto",
-    dynamic: Annotated[list[str] | None, typer.Option(help="NAME:AXIS[=SYMBOL][:MIN-MAX]; repeatable.")] = None,
-    exits: Annotated[str, typer.Option(help="Outputs in order of depth, the full answer last: A,B,C")] = "",
-    split_points: Annotated[
-        str, typer.Option(help="Where it may be cut: auto, auto:5 (five that stand for all), all, none or NAME,...")
-    ] = "auto",
-    state: Annotated[
-        list[str] | None, typer.Option(help="INPUT=OUTPUT: a streaming student's state, carried on; repeatable.")
-    ] = None,
-    keep_float: Annotated[
-        list[str] | None, typer.Option(help="Pattern of operators left in float; repeatable.")
-    ] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="Folder that travels in the bundle.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="One class name a line.")] = None,
-    preprocess: Annotated[Path | None, typer.Option(help="preprocess.toml: raw item to tensor.")] = None,
-    opset: Annotated[int | None, typer.Option(help="ONNX opset, 15 to 23; default 18.")] = None,
-    min_engine: Annotated[str, typer.Option(help="onnxruntime=1.18,tflite=2.14")] = "",
-    target: Annotated[
-        list[str] | None, typer.Option(help="Device profile to decide for (`edgekit devices`); repeatable.")
-    ] = None,
-    costs: Annotated[
-        Path | None, typer.Option(help="Cost table to replay (reports/costs.json of a bundle); written if it is new.")
-    ] = None,
+    weights: Weights = None,
+    example: Example = None,
+    calibration: Samples = None,
+    evaluation: Labelled = None,
+    metric: Metric = "",
+    max_drop: MaxDrop = "0.01",
+    formats: Formats = "onnx,tflite",
+    precision: Precision = "auto",
+    dynamic: Dynamic = None,
+    exits: Exits = "",
+    split_points: SplitPoints = "auto",
+    state: State = None,
+    keep_float: KeepFloat = None,
+    tokenizer: Tokenizer = None,
+    labels: Labels = None,
+    preprocess: Preprocess = None,
+    opset: Opset = None,
+    min_engine: MinEngine = "",
+    target: Targets = None,
+    costs: Costs = None,
     seed: Annotated[int, typer.Option(help="Seeds the factory.")] = 0,
     name: Annotated[str, typer.Option(help="Name for servers; default: the bundle's stem.")] = "",
     version: Annotated[int, typer.Option(help="Version for servers.")] = 1,
@@ -81,11 +94,11 @@ def command(
         eval=evaluation,
         metric=metric,
         max_drop=max_drop,
-        formats=tuple(part for part in formats.split(",") if part),
+        formats=listed(formats),
         precision=precision,  # type: ignore[arg-type]  # checked by Options.check
         dynamic=tuple(dynamic or ()),
-        exits=tuple(part for part in exits.split(",") if part),
-        split_points=tuple(part for part in split_points.split(",") if part),
+        exits=listed(exits),
+        split_points=listed(split_points),
         states=tuple(state or ()),
         keep_float=tuple(keep_float or ()),
         tokenizer=tokenizer,
@@ -125,8 +138,10 @@ def _convert(options: Options, pack: bool, output: Output) -> None:
 def _steps(options: Options) -> int:
     """About how many lines the conversion will report, for the bar's ETA."""
     int8 = options.precision in ("auto", "int8")
-    lines = {"onnx": 7 if int8 else 3, "tflite": 9 if int8 else 4}
-    return 2 + sum(lines[name] for name in options.formats if name in lines)
+    lines = {"onnx": 7 if int8 else 3, "tflite": 10 if int8 else 5}
+    graphs = 2 if int8 else 1
+    cuts = 0 if options.split_points == ("none",) else graphs + 1  # and int8 on the wire of fp32
+    return 2 + sum(lines[name] + cuts for name in options.formats if name in lines)
 
 
 def _render(console: Console, document: dict[str, Any]) -> None:

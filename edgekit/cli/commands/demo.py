@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +16,10 @@ from rich.table import Table
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.bundle_tables import size
 from edgekit.cli.demo_tables import elsewhere_plain, elsewhere_told
+from edgekit.cli.extras import missing
 from edgekit.cli.output import Output
 from edgekit.report.numbers import significant
+from edgekit_runtime.errors import Refused
 
 MARKS = {"sound": "", "noisy": " ~", "invalid": " !"}
 LEGEND = "~ noisy, ! invalid: other work on this machine disturbed the measurement"
@@ -32,6 +36,8 @@ def command(
 
     Example: edgekit demo
     """
+    if lacking := missing("convert", "tokenizers", "image", "report", "remote", "server", "demo"):
+        raise Refused(f"the demo needs {', '.join(lacking)}", remedy="pip install 'edgekit[all]'")
     from edgekit.demo import away, show
     from edgekit_runtime.bundle import read_arrays
 
@@ -86,10 +92,19 @@ def _render(console: Console, sections: list[Any], served: Any, index: Path) -> 
     console.print(f"\nreport   {index}", markup=False)
     console.print(f"bundle   {first}", markup=False)
     console.print("\nyour own model:")
+    if activation := _activation(Path(sys.prefix), os.environ.get("PATH", "")):
+        console.print(f"  {activation}", markup=False)
     console.print("  edgekit convert model.py:build --weights model.safetensors \\", markup=False)
     console.print("      --calibration calib.npz --eval eval.npz -o model.edge", markup=False)
     console.print("  edgekit profile model.edge --report report/", markup=False)
     console.print("""  python -c "import edgekit_runtime as er; er.open('model.edge').run(...)\"""", markup=False)
+
+
+def _activation(prefix: Path, path: str) -> str:
+    """What makes a new shell find `edgekit` and `python` of this environment; empty where it finds them."""
+    if str(prefix / "bin") in path.split(os.pathsep) or not (prefix / "bin" / "activate").is_file():
+        return ""
+    return f". {os.path.relpath(prefix)}/bin/activate"
 
 
 def _render_away(console: Console, served: Any) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from edgekit.cli.access import access_of
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.files import check_writable
 from edgekit_runtime.errors import Refused, UsageError
 
 
@@ -84,6 +85,7 @@ def _calibrated(shown: Output, name: str, folder: Path | None, engines: list[str
     from edgekit.profiler.where import parse
 
     where = parse(device)
+    check_writable(folder or Path.cwd() / FOLDER, "-o")
     if where.kind == "named":
         raise UsageError(f"{device} is no device that can be reached", remedy="say tcp://HOST:PORT or ssh://USER@HOST")
     if where.kind == "local":

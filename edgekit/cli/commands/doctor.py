@@ -11,18 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from edgekit.cli.app import JsonFlag, QuietFlag
+from edgekit.cli.extras import PACKAGES, pip_line
 from edgekit.cli.output import Output
 
-# What a missing package costs: importable name -> (what it is for, the pip line).
-TOOLS = {
-    "torch": ("conversion", "pip install 'edgekit[convert]'"),
-    "onnx": ("conversion to ONNX", "pip install 'edgekit[convert]'"),
-    "litert_torch": ("conversion to TFLite", "pip install 'edgekit[convert]'"),
-    "jinja2": ("reports", "pip install 'edgekit[report]'"),
-    "tokenizers": ("text inputs", "pip install 'edgekit[tokenizers]'"),
-    "PIL": ("image inputs", "pip install 'edgekit[image]'"),
-    "sklearn": ("the demo", "pip install 'edgekit[demo]'"),
-}
+# Packages that stand for their extras: what else those bring is missing with them.
+TOOLS = ("torch", "onnx", "litert_torch", "jinja2", "tokenizers", "PIL", "grpc", "prometheus_client", "sklearn")
 
 
 def command(json: JsonFlag = False, quiet: QuietFlag = False) -> None:
@@ -87,9 +80,9 @@ def findings(
     if state.load is not None and state.load > max(0.5 * machine.cores, 0.5):
         found.append(_finding("warning", f"load is {state.load:.1f} on {machine.cores} cores", "measure when idle"))
     missing: dict[str, list[str]] = {}
-    for package, (purpose, line) in TOOLS.items():
+    for package in TOOLS:
         if importlib.util.find_spec(package) is None:
-            missing.setdefault(line, []).append(f"{package} ({purpose})")
+            missing.setdefault(pip_line(package), []).append(f"{package} ({PACKAGES[package][0]})")
     found += [_finding("info", f"not installed: {', '.join(names)}", line) for line, names in missing.items()]
     if not any(sensor["kind"] == "energy" and sensor["readable"] for sensor in sensors):
         locked = any(sensor["kind"] == "energy" for sensor in sensors)

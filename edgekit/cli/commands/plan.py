@@ -66,14 +66,17 @@ def command(
     wanted = _policy(policy or [])
     own, there = load_profile(device), load_profile(server_profile)
     with open_bundle(bundle) as opened, opened_first(first or (), own) as small:
-        priced = price(opened, Times(opened, own), Times(opened, there), small, graph or "")
+        here, away = Times(opened, own), Times(opened, there)
+        priced = price(opened, here, away, small, graph or "")
     found = plan(priced.actions, grid, wanted)
+    left_out = {**priced.left_out, **found.left_out}
+    document = found.document() | {"graph": priced.graph, "left_out": left_out}
+    document |= {"device_threads": here.threads, "server_threads": away.threads}
     if report is not None:
         from edgekit.planner.page import page
 
-        write_text(report, page(found, f"{bundle.name}: {device} with {server_profile}"), "--report")
-    left_out = {**priced.left_out, **found.left_out}
-    document = found.document() | {"graph": priced.graph, "left_out": left_out}
+        notes = (f"{_runs(document)} On the server: {_threads(away.threads)}.",)
+        write_text(report, page(found, f"{bundle.name}: {device} with {server_profile}", notes, left_out), "--report")
     output.result(document, lambda console: _render(console, document, found, report))
 
 
@@ -129,10 +132,18 @@ def _busy(at: dict[str, Any]) -> str:
     return f"device {at['device_load']:.0%} and server {at['server_load']:.0%} busy with others"
 
 
+def _runs(document: dict[str, Any]) -> str:
+    return f"On the device runs {document['graph']} with {_threads(document['device_threads'])}."
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"
+
+
 def _render(console: Console, document: dict[str, Any], found: Plan, report: Path | None) -> None:
     at = document["at"]
     console.print(found.verdict, markup=False)
-    console.print(f"on the device runs {document['graph']}; drop: of accuracy against it", markup=False)
+    console.print(f"{_runs(document)} Drop: of accuracy against it.", markup=False)
     console.print(f"\nat {at['rtt_ms']:g} ms round trip, {at['bandwidth_mbps']:g} Mbit/s, {_busy(at)}:", markup=False)
     table = Table(box=None)
     table.add_column("action", overflow="fold")

@@ -11,7 +11,7 @@ import typer
 from edgekit.cli.access import access_of
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
-from edgekit_runtime.errors import UsageError
+from edgekit_runtime.errors import GateFailed, UsageError
 from edgekit_runtime.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -76,16 +76,24 @@ def command(
     places = [parse(text) for text in device or ["local"]]
     request = _request(engine, graph, (threads, batch, length), size or [], duration, memory_limit, duty)
     access = access_of(token_file, ca, cert, key, remote_python)
+    if report is not None:
+        from edgekit.report import check_ready
+
+        check_ready(report)
     measurements = _taken(output, places, source, request, access)
     document: dict[str, Any] = {"measurements": measurements}
     if report is not None:
         document["report"] = str(_report(source, measurements, report))
         output.note(f"report: {document['report']}")
     error = None if memory_limit is None else _over(measurements)
-    if error:
-        document["error"] = error
+    if error is not None:
+        document["error"] = {"kind": error.kind, "message": error.message, "remedy": error.remedy}
     output.result(msgspec.to_builtins(document), lambda console: render(console, measurements))
-    return 4 if error else 0
+    if error is None:
+        return 0
+    if json:  # the document holds the refusal: two documents would be none
+        return error.exit_code
+    raise error
 
 
 def _request(
@@ -131,11 +139,13 @@ def _taken(output: Output, places: list[Where], source: str, request: Request, a
     return found
 
 
-def _over(measurements: list[Measurement]) -> dict[str, str] | None:
+def _over(measurements: list[Measurement]) -> GateFailed | None:
     """The error of graphs that needed more memory than they may; None: there is none."""
     over = [m for m in measurements if m.latency_ms.n == 0 and not m.predicted]
+    if not over:
+        return None
     message = "; ".join(reason for m in over for reason in m.verdict.reasons)
-    return {"kind": "gate_failed", "message": message, "remedy": "see --memory-limit"} if over else None
+    return GateFailed(message, remedy="a smaller graph (int8, a shorter length, batch 1), or a higher --memory-limit")
 
 
 def integers(option: str, text: str) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from rich.text import Text
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
 from edgekit.cli.policies import read_policy, render_left_out
-from edgekit.files import write_text
+from edgekit.files import check_writable, write_text
 from edgekit_runtime.adaptive import ActionCost
 from edgekit_runtime.errors import UsageError
 
@@ -76,6 +76,8 @@ def command(
         workers=workers,
         seed=seed,
     )
+    if report is not None:
+        check_writable(report.parent, "--report")
     with output.steps("simulate", len(NAMES)) as steps:
         study = simulate(setting, steps.advance)
     if report is not None:

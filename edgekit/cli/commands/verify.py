@@ -36,4 +36,5 @@ def command(
 
 def _render(console: Console, checks: list[Check]) -> None:
     for check in checks:
-        console.print(f"{'ok    ' if check.ok else 'FAILED'} {check.name}: {check.detail}", markup=False)
+        mark = "skipped" if check.skipped else "ok" if check.ok else "FAILED"
+        console.print(f"{mark:<7} {check.name}: {check.detail}", markup=False)

@@ -266,7 +266,7 @@ def test_a_full_disk_is_said_and_the_agent_stays_usable(run_agent, bundle: Path,
     agent = run_agent()
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(Refused, match="disk is full"):
+    with pytest.raises(Refused, match="disk has too little room"):
         measured(agent, bundle)
     monkeypatch.undo()
 

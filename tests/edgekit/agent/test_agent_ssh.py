@@ -42,6 +42,12 @@ def test_ssh_starts_an_agent_there_and_leaves_nothing(bundle: Path, tmp_path: Pa
     assert "-p 2222" in said.read_text() and "BatchMode=yes" in said.read_text() and "pi@board" in said.read_text()
     with pytest.raises(Unreachable, match=r"tried for \d+\.\d s.*(not found|No such file)"):
         take(parse("ssh://board"), bundle, SHORT, Access(python="/no/such/python"))
+    bare = tmp_path / "bin" / "bare-python"
+    bare.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'msgspec'\" >&2; exit 1\n")
+    bare.chmod(0o755)
+    with pytest.raises(Unreachable, match="bare-python there has no package msgspec") as lacking:
+        take(parse("ssh://board"), bundle, SHORT, Access(python=str(bare)))
+    assert "pip install numpy psutil msgspec" in lacking.value.remedy
 
 
 def test_without_ssh_the_person_is_told(bundle: Path, monkeypatch):
@@ -55,5 +61,10 @@ def test_what_ssh_carries_is_small_and_pure_python():
     code = over_ssh.own_code()
     names = zipfile.ZipFile(io.BytesIO(code)).namelist()
     assert len(code) < 3_000_000
-    assert {"edgekit/agent/stdio.py", "edgekit/profiler/worker.py", "edgekit_runtime/session.py"} <= set(names)
+    assert {
+        "edgekit/agent/stdio.py",
+        "edgekit/files.py",
+        "edgekit/profiler/worker.py",
+        "edgekit_runtime/session.py",
+    } <= set(names)
     assert all(name.endswith((".py", ".toml", ".json")) for name in names)

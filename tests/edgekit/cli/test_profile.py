@@ -52,6 +52,10 @@ def test_a_graph_over_the_memory_limit_ends_with_4_and_one_document(tiny: Path, 
     document = json.loads(capsys.readouterr().out)
     assert "more than the 5 MB" in document["error"]["message"]
     assert document["measurements"][0]["verdict"]["kind"] == "invalid"
+    assert run(command[:-1]) == 4
+    told = capsys.readouterr()
+    assert "what to do: a smaller graph (int8, a shorter length, batch 1), or a higher --memory-limit" in told.err
+    assert "needs more than the 5 MB" in told.out and "withheld" not in told.out and "open ms" not in told.out
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+import edgekit
 from edgekit.cli.app import run
-from edgekit.profiler.measure import make_plan, run_plan
 
 pytest.importorskip("jinja2")
 
 
 def test_a_report_over_a_profiled_bundle(tiny: Path, tmp_path: Path, capsys):
-    run_plan(make_plan(tiny, graph="onnx.fp32", duration_s=0.1))
+    edgekit.profile(tiny, graph="onnx.fp32", duration_s=0.1)
     assert run(["report", str(tiny), "-o", str(tmp_path / "out"), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert Path(document["index"]).exists()

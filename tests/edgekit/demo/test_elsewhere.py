@@ -61,7 +61,10 @@ def test_the_tables_and_the_report_mark_them_as_predicted(bundle: Bundle, tmp_pa
     elsewhere_told(Console(file=shown, width=80), found)
     text = shown.getvalue()
     assert "predicted, not measured" in text
-    assert all(f"int8 pays on {name}:" in text for name in DEVICES)
+    assert all(f"int8 pays on {name}, onnxruntime:" in text for name in DEVICES)
+    told = [line for line in text.splitlines() if line.startswith("int8 pays on")]
+    assert len(told) == len(DEVICES) and all(", because it is " in line for line in told)
+    assert " ".join(text.split()).count(" as fast [") == len(DEVICES)
     assert all(line["predicted"] for there in found for line in elsewhere_plain(there)["lines"])
     write_report([bundle], tmp_path)
     for name in DEVICES:

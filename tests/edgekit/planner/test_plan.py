@@ -103,7 +103,13 @@ def test_sixty_split_points_three_devices_and_a_hundred_links_are_planned_quickl
 
 
 def test_the_page_is_whole_and_needs_no_network() -> None:
-    text = page(plan((LOCAL, OFFLOAD, split(0))), "a <plan>")
+    text = page(
+        plan((LOCAL, OFFLOAD, split(0))), "a <plan>", ("with <2> threads",), {"offload:jpeg": "may lose <much>"}
+    )
+    assert "with &lt;2&gt; threads" in text and "may lose &lt;much&gt;" in text
+    assert (
+        text.count("<table>") == 3 and "Bandwidths from which" in text
+    )  # the maps in figures, for who cannot see them
     assert 'name="viewport"' in text  # else a phone shows it as wide as a desk
     assert "a &lt;plan&gt;" in text and text.count("<svg") == text.count("</svg>")
     assert "http://" not in text and "https://" not in text

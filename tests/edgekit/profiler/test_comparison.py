@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import edgekit
-from edgekit.profiler.comparison import Comparison, Turns, conclude, equivalent, gate
+from edgekit.profiler.comparison import Comparison, Turns, _job, conclude, equivalent, gate
 from edgekit_runtime.errors import GateFailed, Refused, UsageError
 from edgekit_runtime.testing import make_bundle, matmul_onnx
 
@@ -65,6 +66,21 @@ def test_graphs_of_bundles_are_named_after_a_colon(tmp_path: Path):
     assert same.a == same.b == "tiny.edge:onnx.fp32 on onnxruntime, 1 thread"
     with pytest.raises(UsageError, match=r"no graph 'onnx\.int8'"):
         edgekit.compare(f"{bundle}:onnx.int8", bundle)
+
+
+@pytest.mark.parametrize("quicker", ["onnx.fp32", "onnx.int8"])
+def test_a_bundle_without_a_graph_stands_for_the_one_that_a_session_takes(tmp_path: Path, quicker: str):
+    x = io.BytesIO()
+    np.savez(x, x=np.ones((1, 2048), np.float32))
+    columns = {name: 8 if name == quicker else 2048 for name in ("onnx.fp32", "onnx.int8")}
+    bundle = make_bundle(
+        tmp_path / "two.edge",
+        graphs={name: matmul_onnx(np.ones((2048, count), np.float32)) for name, count in columns.items()},
+        weights=np.ones((2048, 8), np.float32),
+        files={"golden/inputs.npz": x.getvalue()},
+    )
+    job = _job(bundle, None, 1)
+    assert (job.target.graph, job.engine) == (quicker, "onnxruntime")
 
 
 def test_graphs_that_take_different_inputs_are_not_compared(tmp_path: Path):

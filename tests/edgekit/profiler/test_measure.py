@@ -11,6 +11,7 @@ import pytest
 import edgekit
 from edgekit.energy import EnergyReading
 from edgekit.profiler import measure, power
+from edgekit.profiler.dispatch import keep
 from edgekit.profiler.environment import Before
 from edgekit.profiler.measure import combine, make_plan, precision_of, run_plan
 from edgekit.profiler.targets import plan, resolve, split_spec
@@ -62,6 +63,7 @@ def test_threads_and_batches_are_swept_and_told_apart(bundle: Path):
     made = make_plan(bundle, graph="onnx.int8", threads=(1, 2), batch=(1, 4), duration_s=0.1)
     found = run_plan(dataclasses.replace(made, processes=1))
     assert {(m.threads, m.inputs["x"]) for m in found} == {(t, (b, 64)) for t in (1, 2) for b in (1, 4)}
+    assert keep(bundle, found) == ()
     assert len(open_bundle(bundle).measurements()) == 4
 
 

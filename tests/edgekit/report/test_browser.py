@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import Browser, Page, find
+from chromium import Browser, Page
 
 from edgekit.report import write_report
 from edgekit_runtime.bundle import Bundle
@@ -41,15 +40,6 @@ CONTRAST = """(() => {
   }
   return least;
 })()"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = find()
-    if program is None:
-        pytest.skip("no Chromium on this machine: the pages are not looked at")
-    with Browser(program) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from chromium import Browser, find
+from chromium import Browser
 from test_browser import CONTRAST, OVERFLOW
 
 from edgekit.profiler.comparison import Comparison, Turns, conclude
@@ -32,15 +31,6 @@ def found(ratio: float, scatter: float = 0.004) -> Comparison:
     made = conclude(*labels, rounds, 0.02, 14.0, alpha=0.018)
     machine = Environment(cpu="Some CPU, 4 cores, x86_64", load=0.7, swap=0)
     return msgspec.structs.replace(made, environment=machine)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = find()
-    if program is None:
-        pytest.skip("no Chromium on this machine: the pages are not looked at")
-    with Browser(program) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from report_material import NASTY, measurement
 
 from edgekit.report import views, write_report
 from edgekit.report.charts import pareto
-from edgekit.report.model import Row
+from edgekit.report.model import Page, Row, Student
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import BundleInvalid, UsageError
 from edgekit_runtime.measurement import Latency, Measurement, Verdict
@@ -45,7 +45,7 @@ def test_a_report_that_cannot_be_finished_leaves_nothing(bundle: Bundle, tmp_pat
 
     def until_full(path: Path, text: str, **more) -> int:
         written.append(path)
-        if path.name == "report.md":
+        if path.name.startswith(".report.md"):
             raise OSError(28, "No space left on device")
         return write(path, text, **more)
 
@@ -57,6 +57,7 @@ def test_a_report_that_cannot_be_finished_leaves_nothing(bundle: Bundle, tmp_pat
             write_report([bundle], folder)
     assert len(written) > 4 and not (tmp_path / "new").exists()
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["index.html"]
+    assert (tmp_path / "kept" / "index.html").read_text() == "an older report"
 
 
 def test_a_report_has_every_file_and_links_that_lead_somewhere(bundle: Bundle, tmp_path: Path):
@@ -164,6 +165,27 @@ def test_quality_is_drawn_against_the_time_of_one_request_only():
     page = SimpleNamespace(device="here", students=[SimpleNamespace(bundle_id="b", rows=rows)])
     chart = str(dict(views.trade_offs([page], "b"))["top1 against latency"])
     assert "net.fp32: 2.00" in chart and "net.int8: 1.00" in chart and "8.00" not in chart
+
+
+def test_a_swept_length_is_not_the_time_of_one_request_and_each_device_has_its_chart():
+    def row(device: str, graph: str, p50: float, size: int, length: int | None = None) -> SimpleNamespace:
+        seen = measurement(graph, p50, inputs={"x": (1, size)}, length=length, device=device)
+        return SimpleNamespace(measurement=seen, value=0.9, rank=0.9, metric="top1", bundle="net")
+
+    here = [row("here", "net.fp32", 8.0, 64), row("here", "net.int8", 1.0, 16, 16), row("here", "net.int8", 4.0, 64)]
+    there = [row("pi4", "net.fp32", 80.0, 64), row("pi4", "net.int8", 50.0, 64)]
+    students = [Student("net", "b", (), tuple(rows)) for rows in (here, there)]
+    pages = [Page(rows[0].measurement.device, (one,)) for rows, one in zip((here, there), students, strict=True)]
+    made = {title: str(chart) for title, chart in views.trade_offs(pages, "b")}
+    assert list(made) == ["top1 against latency on here", "top1 against latency on pi4", "top1 against bytes"]
+    assert "net.int8: 4.00" in made["top1 against latency on here"] and "net.int8: 1.00" not in "".join(made.values())
+    assert [fast.measurement.latency_ms.p50 for page in pages for fast in page.fastest] == [4.0, 50.0]
+
+
+def test_the_fastest_is_told_of_each_student():
+    rows = [Row(name, measurement("net.int8", p50), None, 1) for name, p50 in (("large", 9.0), ("small", 0.1))]
+    page = Page("here", tuple(Student(row.bundle, row.bundle, (), (row,)) for row in rows))
+    assert [row.bundle for row in page.fastest] == ["large", "small"]
 
 
 def test_a_glance_shows_threads_and_sizes_side_by_side_and_marks_what_is_doubtful():

@@ -100,6 +100,7 @@ def test_the_page_is_whole_and_needs_no_network(study) -> None:
     assert "a &lt;day&gt;" in text and text.count("<svg") == text.count("</svg>") == 3
     assert all(name in text for name in NAMES)
     assert "http://" not in text and "https://" not in text and "<script" not in text
+    assert '<th scope="col" class="n">Mean ms</th>' in text, "a figure's title stands over its figures"
 
 
 @pytest.mark.parametrize(
