@@ -186,7 +186,7 @@ def _render(
         console.print(f"  {reason}", markup=False)
     if len(reasons) > most:
         console.print(f"  … {len(reasons) - most} more actions, with the reasons of each: --json", markup=False)
-    render_left_out(console, left_out)
+    render_left_out(console, left_out, each=1)
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:

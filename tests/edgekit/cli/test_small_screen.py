@@ -39,6 +39,12 @@ def test_reasons_that_differ_in_figures_only_are_one_line_and_others_their_own()
     assert len(_lines(console)) <= 8
 
 
+def test_a_few_reasons_that_differ_have_a_line_each_where_there_is_room() -> None:
+    console = _screen()
+    render_left_out(console, {f"variant:{n}": f"another graph than the one that runs ({n} ms on pi4)" for n in range(3)})
+    assert [line[:19] for line in _lines(console)] == [f"left out: variant:{n}" for n in range(3)]
+
+
 def test_a_request_with_dozens_of_actions_is_told_in_half_a_screen_and_quietly_in_two_lines() -> None:
     answers = {"output": np.zeros((1, 2), np.float32)}
     decision = {"action": "local", "total_ms": 1.5, "reasons": REASONS}
