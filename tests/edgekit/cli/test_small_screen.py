@@ -41,7 +41,9 @@ def test_reasons_that_differ_in_figures_only_are_one_line_and_others_their_own()
 
 def test_a_few_reasons_that_differ_have_a_line_each_where_there_is_room() -> None:
     console = _screen()
-    render_left_out(console, {f"variant:{n}": f"another graph than the one that runs ({n} ms on pi4)" for n in range(3)})
+    render_left_out(
+        console, {f"variant:{n}": f"another graph than the one that runs ({n} ms on pi4)" for n in range(3)}
+    )
     assert [line[:19] for line in _lines(console)] == [f"left out: variant:{n}" for n in range(3)]
 
 
