@@ -41,8 +41,8 @@ class Model:
         outputs: What it gives.
         sha256: Of its graph, or of the hashes of its segments.
         graph: Id of the full graph it runs; of a tail, of the graph it is cut from.
-        known: By the hash that a client may mean, the name of what runs it: of a full model those of all its full graphs.
-            Empty name: no engine of this machine runs it.
+        known: By the hash of each full graph of its bundle, the name of the model that runs it here; empty: no engine
+            of this machine does. A tail has none.
         batch: Symbol of the batch axis that stands first in every tensor; empty: requests cannot be joined.
         piece: Runs it.
     """

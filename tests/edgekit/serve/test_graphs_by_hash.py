@@ -66,7 +66,7 @@ def test_a_graph_without_an_engine_here_is_refused_with_the_way_out(tmp_path: Pa
 
     bundle = make_bundle(tmp_path / "tiny.edge", graphs=GRAPHS, change=older)
     models = Models([bundle])
-    with pytest.raises(WrongGraph, match="no engine for the graph that the device runs, it runs onnx.fp32") as refused:
+    with pytest.raises(WrongGraph, match="no engine for the graph that the device runs, it runs onnx") as refused:
         models.meant(models.get("tiny"), _hashes(bundle)["onnx.int8"])
     assert "graph='onnx.fp32'" in refused.value.remedy
     models.close()
