@@ -223,17 +223,18 @@ def _model(out: Path, name: str, text: str) -> Path:
 
 def _tail(bundle: Bundle, point: SplitPoint, out: Path, name: str) -> None:
     """The segments behind a split point as one file with its weights."""
-    try:
-        from edgekit_converters.cut.onnx_tail import write_tail
-    except ModuleNotFoundError as error:
-        raise Refused(
-            f"a tail is written with the package {error.name}", remedy="pip install 'edgekit[convert]'"
-        ) from error
     with Chain(bundle, point.of, start=point.id) as chain:
         inputs, outputs = chain.inputs, chain.outputs
     folder = _model(out, name, _config(bundle, name, inputs, outputs))
     pieces = [bundle.graph_path(bundle.graph(piece)) for piece in point.after]
-    write_tail(pieces, {tensor.name for tensor in outputs}, folder / _FILE)
+    try:
+        from edgekit_converters.cut.onnx_tail import write_tail
+
+        write_tail(pieces, {tensor.name for tensor in outputs}, folder / _FILE)
+    except ModuleNotFoundError as error:  # onnx itself is imported when a tail is written
+        raise Refused(
+            f"a tail is written with the package {error.name}", remedy="pip install 'edgekit[convert]'"
+        ) from error
 
 
 def exported(bundle: Bundle, to: str, out: Path, graph: str = "", storage_uri: str = "") -> Exported:

@@ -10,9 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 _RECENT = 200
 _A_SECOND = 8  # redraws
+_ACTIONS = 4  # named; a student of many split points has dozens
+_LONGEST = 120  # characters of a reason, so that the view stays on a small screen
 
 
 def requests(session: Any, inputs: Mapping[str, Any], repeat: int, console: Console | None) -> list[Any]:
@@ -45,6 +48,7 @@ def view(recent: deque[Any], count: int) -> Table:
     link, load = last.decision.link, last.decision.load
     times = [result.timing.total_ms for result in recent]
     actions = Counter(result.decision.action for result in recent).most_common()
+    others = sum(number for _, number in actions[_ACTIONS:])
     fallbacks = Counter(result.timing.fallback for result in recent if result.timing.fallback).most_common(3)
     table = Table(title=f"{count} requests", show_header=False)
     table.add_row(
@@ -53,11 +57,17 @@ def view(recent: deque[Any], count: int) -> Table:
     table.add_row(
         "latency", f"median {statistics.median(times):.1f} ms, largest {max(times):.1f} of the last {len(times)}"
     )
-    table.add_row("choices", ", ".join(f"{name} {number}" for name, number in actions))
+    named = [f"{name} {number}" for name, number in actions[:_ACTIONS]]
+    table.add_row("choices", ", ".join([*named, f"{len(actions) - _ACTIONS} others {others}"] if others else named))
     reached = f"{link.rtt_ms:.1f} ms, up {link.uplink_mbps:.3g}, down {link.downlink_mbps:.3g} Mbit/s"
     table.add_row("link", reached if link.up else "the server is left alone for a while after a failure")
     table.add_row(
         "load", f"device x{load.device_slowdown:.2f}, server x{load.server_slowdown:.2f}, queue {load.queue_ms:.1f} ms"
     )
-    table.add_row("fall-backs", ", ".join(f"{name} ({number})" for name, number in fallbacks) or "none")
+    told = "\n".join(f"{_short(name)} ({number})" for name, number in fallbacks)
+    table.add_row("fall-backs", Text(told or "none"))
     return table
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -1,10 +1,15 @@
-"""What a server holds: the full model of each bundle under its name, and each tail under NAME.tail.SPLITPOINT."""
+"""What a server holds: of each bundle the full model under its name, and each tail under NAME.tail.SPLITPOINT.
+
+A bundle has several full graphs, which answer a little differently. The quickest here has the bundle's name; the others
+stand under NAME.graph.ID, and run for clients that mean them by their hash.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,12 +18,16 @@ from edgekit_runtime import engines as registry
 from edgekit_runtime.bundle import Bundle, open_bundle
 from edgekit_runtime.chain import Chain
 from edgekit_runtime.engines.base import Arrays
-from edgekit_runtime.errors import InputMismatch, Refused, UsageError
+from edgekit_runtime.errors import EdgekitError, InputMismatch, Refused, UsageError
 from edgekit_runtime.manifest import Graph, SplitPoint, Tensor
 from edgekit_runtime.remote.pieces import Piece, batch_axis, runner, tail_sha256
 from edgekit_runtime.tensors import convert
 
 _MAX_FITTING = 256
+
+
+class WrongGraph(Refused):
+    """The client means a graph that is not here, or that does not run here."""
 
 
 @dataclasses.dataclass
@@ -31,8 +40,9 @@ class Model:
         inputs: What it takes; symbols are free sizes, -1 on the wire.
         outputs: What it gives.
         sha256: Of its graph, or of the hashes of its segments.
-        known: Hashes that a client may mean by it: of a full model those of all its full graphs, as the device may run
-            another one than the server.
+        graph: Id of the full graph it runs; of a tail, of the graph it is cut from.
+        known: By the hash of each full graph of its bundle, the name of the model that runs it here; empty: no engine
+            of this machine does. A tail has none.
         batch: Symbol of the batch axis that stands first in every tensor; empty: requests cannot be joined.
         piece: Runs it.
     """
@@ -44,7 +54,8 @@ class Model:
     sha256: str
     batch: str
     piece: Piece
-    known: frozenset[str] = frozenset()
+    graph: str = ""
+    known: Mapping[str, str] = dataclasses.field(default_factory=dict)
     # Names, dtypes and shapes that were checked, and fit as they are.
     _fitting: set[tuple[object, ...]] = dataclasses.field(default_factory=set)
 
@@ -104,8 +115,13 @@ def _key(tensors: Arrays) -> tuple[object, ...]:
 class Models:
     """All models of all bundles."""
 
-    def __init__(self, paths: Sequence[Path], threads: int = 1) -> None:
+    def __init__(self, paths: Sequence[Path], threads: int = 1, graph: str | None = None) -> None:
         """Opens bundles and checks their files.
+
+        Args:
+            paths: Of the bundles.
+            threads: Of one run.
+            graph: That has the bundles' names; None: the best for this machine, chosen as on a device.
 
         Raises:
             UsageError: Two bundles have one name.
@@ -116,7 +132,7 @@ class Models:
         self._by_path: dict[Path, list[str]] = {}
         try:
             for path in paths:
-                self._add(path, threads)
+                self._add(path, threads, graph)
         except BaseException:
             self.close()
             raise
@@ -136,6 +152,23 @@ class Models:
             raise Refused(f"there is no model {wanted}", remedy=f"there are: {', '.join(self._models)}")
         return found
 
+    def meant(self, model: Model, sha256: str) -> Model:
+        """The model of a graph's hash, for a client that asked for a bundle by its name.
+
+        Raises:
+            WrongGraph: The bundle here has no such graph, or this machine no engine for it.
+        """
+        if sha256 == model.sha256:
+            return model
+        if sha256 not in model.known:
+            raise WrongGraph("another version of this graph is here", remedy="serve the bundle that the device has")
+        if not (name := model.known[sha256]):
+            raise WrongGraph(
+                f"the server has no engine for the graph that the device runs, it runs {model.graph}",
+                remedy=f"install its engine on the server, or open the device's session with graph={model.graph!r}",
+            )
+        return self._models[name]
+
     def of(self, path: Path) -> list[Model]:
         """The models of one of the bundles, the full one first."""
         return [self._models[name] for name in self._by_path[path]]
@@ -145,15 +178,25 @@ class Models:
         for model in self._models.values():
             model.close()
 
-    def _add(self, path: Path, threads: int) -> None:
+    def _add(self, path: Path, threads: int, wanted: str | None) -> None:
         bundle = open_bundle(path)
         self._bundles.append(bundle)
         bundle.check_files()
         manifest = bundle.manifest
-        with er.open(path, threads=threads) as session:  # the best graph for this machine, chosen as on a device
-            graph, engine = session.graph, session.engine_name
+        with er.open(path, graph=wanted, threads=threads) as session:
+            best, engine = session.graph, session.engine_name
         before = set(self._models)
-        self._put(self._full(bundle, graph, engine, threads))
+        known = {best.sha256: manifest.name}
+        others = {}
+        for graph in manifest.graphs:
+            if graph.role == "full" and graph.sha256 not in known:
+                runs = others[graph.id] = _engine(path, graph, threads)
+                known[graph.sha256] = f"{manifest.name}.graph.{graph.id}" if runs else ""
+        self._put(self._full(bundle, manifest.name, best, engine, threads, known))
+        for name, runs in others.items():
+            if runs:
+                full = self._full(bundle, f"{manifest.name}.graph.{name}", bundle.graph(name), runs, threads)
+                self._put(full)
         for point in manifest.split_points:
             if registry.for_format(bundle.graph(point.of).format):
                 self._put(self._tail(bundle, point, threads))
@@ -165,18 +208,27 @@ class Models:
             raise UsageError(f"two bundles have the model {model.name!r}", remedy="convert one with another --name")
         self._models[model.name] = model
 
-    def _full(self, bundle: Bundle, graph: Graph, engine: str, threads: int) -> Model:
+    def _full(
+        self,
+        bundle: Bundle,
+        name: str,
+        graph: Graph,
+        engine: str,
+        threads: int,
+        known: Mapping[str, str] = MappingProxyType({}),
+    ) -> Model:
         manifest = bundle.manifest
         step = runner(bundle, graph, engine, threads)
         return Model(
-            name=manifest.name,
+            name=name,
             version=str(manifest.version),
             inputs=step.inputs,
             outputs=step.outputs,
             sha256=graph.sha256,
             batch=batch_axis(bundle.manifest, (*step.inputs, *step.outputs)),
             piece=step,
-            known=frozenset(row.sha256 for row in manifest.graphs if row.role == "full"),
+            graph=graph.id,
+            known=known,
         )
 
     def _tail(self, bundle: Bundle, point: SplitPoint, threads: int) -> Model:
@@ -189,7 +241,7 @@ class Models:
             sha256=tail_sha256(bundle, point),
             batch=batch_axis(bundle.manifest, (*tail.inputs, *tail.outputs)),
             piece=tail,
-            known=frozenset({tail_sha256(bundle, point)}),
+            graph=point.of,
         )
 
     def close(self) -> None:
@@ -197,3 +249,14 @@ class Models:
         self.free()
         for bundle in self._bundles:
             bundle.close()
+
+
+def _engine(path: Path, graph: Graph, threads: int) -> str:
+    """The engine that runs a full graph on this machine; empty: none."""
+    if not registry.for_format(graph.format):
+        return ""
+    try:
+        with er.open(path, graph=graph.id, threads=threads) as session:
+            return session.engine_name
+    except EdgekitError:  # engines of its format are here, too old for it or without what it needs
+        return ""

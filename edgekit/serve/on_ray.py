@@ -54,10 +54,10 @@ class Scale:
 class Replica:
     """One process with every model of one bundle."""
 
-    def __init__(self, path: str, scale: Scale) -> None:
+    def __init__(self, path: str, scale: Scale, graph: str) -> None:
         from ray import serve
 
-        self._models = Models([Path(path)], scale.threads)
+        self._models = Models([Path(path)], scale.threads, graph)  # the front's choice, not this node's own
 
         class Batched:
             """Ray keeps a queue for each object that has a batched method: one a model."""
@@ -206,7 +206,7 @@ class Application:
         name = f"edgekit-{held[0].name}"
         deployment = serve.deployment(**_deployment(name, scale))(Replica)
         self._names.append(name)
-        handle = serve.run(deployment.bind(str(path.resolve()), scale), name=name, route_prefix=None)
+        handle = serve.run(deployment.bind(str(path.resolve()), scale, held[0].graph), name=name, route_prefix=None)
         for model in held:
             self.handles[model.name] = Handle(model, handle, scale)
 

@@ -13,7 +13,7 @@ import grpc
 
 from edgekit.serve.batcher import Overloaded, Queue
 from edgekit.serve.metrics import Metrics
-from edgekit.serve.models import Models
+from edgekit.serve.models import Models, WrongGraph
 from edgekit.serve.streams import STOPPING, Streams
 from edgekit_runtime.errors import EdgekitError, InputMismatch, Refused
 from edgekit_runtime.remote import messages
@@ -120,7 +120,7 @@ class Service:
             await self._refuse(request, context, code, str(error), trailing)
         except InputMismatch as error:
             await self._refuse(request, context, grpc.StatusCode.INVALID_ARGUMENT, error.told)
-        except _WrongGraph as error:
+        except WrongGraph as error:
             await self._refuse(request, context, grpc.StatusCode.FAILED_PRECONDITION, error.told)
         except Refused as error:
             await self._refuse(request, context, grpc.StatusCode.NOT_FOUND, error.told)
@@ -131,9 +131,7 @@ class Service:
     async def _answer(self, request: Any, start: float) -> bytes:
         model = self._models.get(request.model_name, request.model_version)
         parameters = messages.read_parameters(request.parameters)
-        meant = str(parameters.get("sha256", model.sha256))
-        if meant not in model.known:
-            raise _WrongGraph("another version of this graph is here", remedy="serve the bundle that the device has")
+        model = self._models.meant(model, str(parameters.get("sha256", model.sha256)))
         tensors = model.taken(messages.read_request(request, parameters))
         deadline = parameters.get("deadline_ms")
         left = float(deadline) if isinstance(deadline, (int, float)) and not isinstance(deadline, bool) else None
@@ -147,7 +145,7 @@ class Service:
             "batch": answer.batch,
         }
         try:
-            made = self._writer.response(request, answer.tensors, told, meant, model.version)
+            made = self._writer.response(request, answer.tensors, told, model.sha256, model.version)
         except Refused as error:  # an output that does not exist was asked for
             raise InputMismatch(error.message, remedy=error.remedy) from error
         # Counted when the answer is on its way.
@@ -161,10 +159,6 @@ class Service:
         known = request.model_name if request.model_name in self._batchers else "unknown"
         self._metrics.requests.labels(known, code.name).inc()
         await context.abort(code, text, trailing)
-
-
-class _WrongGraph(Refused):
-    """The client means another bundle's graph."""
 
 
 class Door(grpc.aio.ServerInterceptor):

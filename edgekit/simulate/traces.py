@@ -142,17 +142,22 @@ def read_traces(path: str | Path, uplink_fraction: float = 1.0) -> list[Trace]:
         raise Refused(f"{text} is not a zip file", remedy="name a trace, or a zip of traces") from error
 
 
-def read_link(text: str, uplink_fraction: float = 1.0) -> list[Trace]:
+def read_link(text: str, uplink_fraction: float = 1.0, option: str = "--link") -> list[Trace]:
     """`rtt=40,mbps=8[,down=20]`, or what `read_traces` takes.
+
+    Args:
+        text: As above.
+        uplink_fraction: As `read_traces` takes it.
+        option: That it was given with, named in errors.
 
     Raises:
         UsageError: A key or a number that is not understood.
     """
     if "=" not in text:
         return read_traces(text, uplink_fraction)
-    keys = pairs("--link", text, ("rtt", "mbps", "down"))
+    keys = pairs(option, text, ("rtt", "mbps", "down"))
     if "mbps" not in keys:
-        raise UsageError(f"--link {text} has no mbps", remedy="rtt=40,mbps=8")
+        raise UsageError(f"{option} {text} has no mbps", remedy="rtt=40,mbps=8")
     return [constant(keys.get("rtt", DEFAULT_RTT_MS), keys["mbps"], keys.get("down"))]
 
 
@@ -202,15 +207,31 @@ def _sabre(name: str, text: str, uplink_fraction: float) -> Trace:
 
 
 def _table(name: str, text: str, uplink_fraction: float) -> Trace:
-    rows = list(csv.DictReader(io.StringIO(text), skipinitialspace=True))
+    rows = _rows(text)
+    up_name = "uplink_mbps" if "uplink_mbps" in rows[0] else "mbps"
+    if up_name not in rows[0]:
+        raise ValueError(f"it has no column uplink_mbps, it has {', '.join(map(repr, rows[0]))}")
     times = [float(row["time_s"]) for row in rows]
     times = [time - times[0] for time in times]
-    up_name = "uplink_mbps" if "uplink_mbps" in rows[0] else "mbps"
     up = [float(row[up_name]) * (1.0 if up_name == "uplink_mbps" else uplink_fraction) for row in rows[:-1]]
     down_name = "downlink_mbps" if "downlink_mbps" in rows[0] else up_name
     down = [float(row[down_name]) for row in rows[:-1]]
     rtt = [float(row.get("rtt_ms") or DEFAULT_RTT_MS) for row in rows[:-1]]
     return _made(name, times, up, down, rtt)
+
+
+def _rows(text: str) -> list[dict[str, Any]]:
+    """Rows of a CSV with a header and a column `time_s`.
+
+    Raises:
+        ValueError: It has fewer than two rows, which would not tell how long anything lasts, or no such column.
+    """
+    rows = list(csv.DictReader(io.StringIO(text), skipinitialspace=True))
+    if len(rows) < 2:
+        raise ValueError(f"it has {len(rows)} rows below its header, and needs two or more: the last one ends it")
+    if "time_s" not in rows[0]:
+        raise ValueError(f"it has no column time_s, it has {', '.join(map(repr, rows[0]))}")
+    return rows
 
 
 def _two_columns(name: str, text: str, uplink_fraction: float) -> Trace:
@@ -282,15 +303,17 @@ def read_load(path: str | Path) -> LoadTrace:
     if not file.is_file():
         raise UsageError(f"there is no load {text}", remedy="a CSV, or device=0.5,server=0.9")
     try:
-        rows = list(csv.DictReader(io.StringIO(file.read_text()), skipinitialspace=True))
+        rows = _rows(file.read_text())
         times = [float(row["time_s"]) - float(rows[0]["time_s"]) for row in rows]
         unknown = [repr(name) for name in rows[0] if name not in _LOAD_COLUMNS]
         if unknown:  # a column of another name would be a load that is never there
             raise ValueError(f"it has no use for {', '.join(unknown)}")
+        if len(rows[0]) < 2:
+            raise ValueError("it has neither device_utilisation nor server_utilisation")
         device = [float(row.get("device_utilisation") or 0) for row in rows[:-1]]
         server = [float(row.get("server_utilisation") or 0) for row in rows[:-1]]
-        if len(times) < 2 or any(np.diff(times) <= 0):
-            raise ValueError("it needs two rows or more, and time must go on")
+        if any(np.diff(times) <= 0):
+            raise ValueError("time must go on from row to row")
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(
             f"{file.name} is not a load that can be read: {error}",

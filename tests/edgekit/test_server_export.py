@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import edgekit_runtime as er
+from edgekit import server_export
 from edgekit.cli.app import run
 from edgekit.server_export import config, manifest_text
 from edgekit_runtime.chain import Chain
@@ -96,6 +101,18 @@ def test_what_makes_no_sense_is_refused_and_writes_nothing(bundle, tmp_path, cap
     assert run(["export-server", str(bundle), "-o", str(tmp_path / "out"), *arguments]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_without_the_package_that_writes_tails_the_way_out_is_told(tmp_path: Path, monkeypatch) -> None:
+    tensors = (Tensor(name="x", dtype="float32", shape=("batch", 4)),)
+    chain = contextlib.nullcontext(SimpleNamespace(inputs=tensors, outputs=tensors))
+    monkeypatch.setattr(server_export, "Chain", lambda *_, **__: chain)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    point: Any = SimpleNamespace(id="p0", of="onnx.fp32", after=("onnx.fp32",))
+    bundle = make_bundle(tmp_path / "tiny.edge")
+    with er.open_bundle(bundle) as opened, pytest.raises(Refused, match="written with the package onnx") as refused:
+        server_export._tail(opened, point, tmp_path / "out", "tiny.tail.p0")
+    assert "edgekit[convert]" in refused.value.remedy
 
 
 def test_a_folder_that_holds_something_is_left_alone(bundle: Path, tmp_path: Path) -> None:

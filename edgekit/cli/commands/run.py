@@ -13,6 +13,7 @@ from rich.console import Console
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.cli.policies import read_policy, render_left_out
 from edgekit.files import whole_file
 from edgekit_runtime import open as open_session
 from edgekit_runtime.bundle import Arrays, read_arrays
@@ -27,6 +28,8 @@ Answered = tuple[Arrays, list[dict[str, Any]], dict[str, str]]
 
 # More numbers than this are written to a file instead of the terminal.
 LARGE = 1000
+# Reasons shown of a decision: what was chosen and its nearest rivals, so that --watch stays on a small screen.
+_REASONS = 4
 
 
 def command(
@@ -70,7 +73,6 @@ def command(
         _tell_of(output, server, bundle, ca=ca, cert=cert, key=key, token_file=token_file)
     if server is not None:
         from edgekit.cli.commands.serve import read_token
-        from edgekit.cli.policies import read_policy
 
         remote: dict[str, Any] = {"ca": ca, "cert": cert, "key": key, "token": read_token(token_file), "log": log}
         remote |= {"first": first or None, "policy": read_policy(policy or [])}
@@ -85,7 +87,7 @@ def command(
     }
     if server is not None:
         document["left_out"] = left_out
-    output.result(document, lambda console: _render(console, answers, rows[-1], written, left_out))
+    output.result(document, lambda console: _render(console, answers, rows[-1], written, None if quiet else left_out))
 
 
 def _there(session: AdaptiveSession, arrays: Arrays, repeat: int, live: Console | None) -> Answered:
@@ -166,8 +168,9 @@ def _render(
     answers: Arrays,
     decision: dict[str, Any],
     written: Path | None,
-    left_out: Mapping[str, str],
+    left_out: Mapping[str, str] | None,
 ) -> None:
+    """Outputs and who answered; unless `left_out` is None, also the nearest rivals and what is not offered."""
     for name, array in answers.items():
         text = "" if written else f" {np.array2string(array, precision=4, max_line_width=76)}"
         console.print(f"{name} {array.dtype}{list(array.shape)}{text}", markup=False)
@@ -175,10 +178,15 @@ def _render(
         console.print(f"written to {written}", markup=False)
     who = f"{decision['graph']} on {decision['engine']}" if "graph" in decision else decision["action"]
     console.print(f"{who}, {decision['total_ms']:.3f} ms", markup=False)
-    for reason in decision["reasons"]:
+    if left_out is None:
+        return
+    reasons = decision["reasons"]
+    most = len(reasons) if "graph" in decision else _REASONS
+    for reason in reasons[:most]:
         console.print(f"  {reason}", markup=False)
-    for action, why in left_out.items():
-        console.print(f"  not offered: {action}: {why}", markup=False)
+    if len(reasons) > most:
+        console.print(f"  … {len(reasons) - most} more actions, with the reasons of each: --json", markup=False)
+    render_left_out(console, left_out, each=1)
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,8 @@ from edgekit.cli.policies import read_policy, render_left_out
 from edgekit.files import check_writable, write_text
 from edgekit_runtime.adaptive import ActionCost
 from edgekit_runtime.errors import UsageError
+
+_WIDEST_MS = 1e7  # three hours; longer times would push the other columns off 80
 
 
 def command(
@@ -60,8 +63,12 @@ def command(
 
     output = Output(json=json, quiet=quiet)
     _check(bundle, trace, "--first" if first else "--graph" if graph else "")
+    if interval is not None and not 0 <= interval < math.inf:  # 0: all at once
+        raise UsageError(f"--interval is {interval:g}", remedy="seconds, from 0 up")
+    if not 0 < uplink_fraction < math.inf:
+        raise UsageError(f"--uplink-fraction is {uplink_fraction:g}", remedy="a number above 0, as 0.25")
     logged = None if trace else replay.read(bundle)
-    links = tuple(found for text in trace or () for found in read_link(text, uplink_fraction))
+    links = tuple(found for text in trace or () for found in read_link(text, uplink_fraction, "--trace"))
     busy = read_load(load) if load else logged.load if logged else LoadTrace.constant()
     wanted = logged.policy if logged and not policy else read_policy(policy or [])
     actions, unnamed = (logged.actions, {}) if logged else _actions(bundle, device, server_profile, first, graph)
@@ -131,7 +138,7 @@ def _render(console: Console, document: dict[str, Any], report: Path | None) -> 
     table.add_column("actions", overflow="fold")
     unknown = False
     for name, row in document["policies"].items():
-        figures = ("-" if row[key] is None else f"{row[key]:.1f}" for key in ("mean_ms", "p50_ms", "p95_ms"))
+        figures = (_time(row[key]) for key in ("mean_ms", "p50_ms", "p95_ms"))
         drop = "?" if row["accuracy_drop"] is None else f"{row['accuracy_drop']:.4f}"
         unknown |= drop == "?"
         actions = ", ".join(f"{action} {count}" for action, count in row["actions"].items())
@@ -146,3 +153,10 @@ def _render(console: Console, document: dict[str, Any], report: Path | None) -> 
     render_left_out(console, document["left_out"])
     if report is not None:
         console.print(f"pictures: {report}", markup=False)
+
+
+def _time(ms: float | None) -> str:
+    """To a tenth; what no column is wide enough for in powers of ten."""
+    if ms is None:
+        return "-"
+    return f"{ms:.1f}" if ms < _WIDEST_MS else f"{ms:.2g}"

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from edgekit_runtime.adaptive import costs
-from edgekit_runtime.adaptive.actions import TERMS, ActionCost, Kind
+from edgekit_runtime.adaptive.actions import ROUND_TRIP, TERMS, ActionCost, Kind
 from edgekit_runtime.adaptive.choose import admitted, forbidden, objective, scores
 from edgekit_runtime.manifest import Base
 
@@ -27,6 +27,7 @@ _CODECS = {
     "bitshuffle-zstd": "zstd after a bit shuffle",
 }
 _ABOUT = 0.1  # of a logarithm
+_UNREACHED = "nothing gets through to the server: the link is out, or it is left alone for a while after a failure"
 _UNITS = {"latency": "ms", "energy": "mJ", "server_cost": "of server work", "accuracy": "of accuracy"}
 
 
@@ -80,6 +81,8 @@ def explain(decision: Decision) -> str:
     lines.append(
         f"  link: round trip {link.rtt_ms:.1f} ms, up {link.uplink_mbps:.3g} and down {link.downlink_mbps:.3g} Mbit/s, "
         f"{_aged(link.age_s)}"
+        if link.up
+        else f"  link: {_UNREACHED}"
     )
     lines.append(
         f"  load: device x{load.device_slowdown:.2f}{_price(load)}, server x{load.server_slowdown:.2f}, "
@@ -91,7 +94,9 @@ def explain(decision: Decision) -> str:
             f"x{load.server_work:.2f} on the server"
         )
     lines += [f"  {told}" for share in load.shares if (told := _shared(share))]
-    lines += [f"  {row.verdict}: {row.action} ({row.predicted_ms:.1f} ms): {row.why}" for row in rows[1:]]
+    for row in rows[1:]:
+        took = f"{row.predicted_ms:.1f} ms" if link.up or not row.terms_ms["round_trip"] else "never"
+        lines.append(f"  {row.verdict}: {row.action} ({took}): {row.why}")
     return "\n".join(lines)
 
 
@@ -210,6 +215,8 @@ class _Seen:
         return "lost", f"{more:.3g} {_UNITS[self.wanted]} more"
 
     def _time_more(self, place: int) -> str:
+        if not self.decision.link.up and self.actions.rows[place][ROUND_TRIP] > 0.0:
+            return _UNREACHED
         more = float(self.times[place] - self.times[self.decision.place])
         against = (self.actions.terms[place] - self.actions.terms[self.decision.place]) * self.theta
         worst = int(np.argmax(against))

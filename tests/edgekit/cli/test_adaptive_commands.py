@@ -59,6 +59,19 @@ def test_simulate_runs_a_bundle_and_a_log(bundle, log, tmp_path, capsys) -> None
     assert set(json.loads(capsys.readouterr().out)["policies"]["always_offload"]["actions"]) == {"offload"}
 
 
+def test_simulate_refuses_numbers_that_mean_nothing_and_fits_an_endless_round_trip(log, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shared = ["simulate", log, "--trace"]
+    for wrong in (["--interval", "-1"], ["--interval", "nan"], ["--uplink-fraction", "0"]):
+        assert run([*shared, "rtt=20,mbps=8", *wrong]) == 2
+        assert wrong[0] in capsys.readouterr().err
+    assert run([*shared, "rtt=20"]) == 2
+    assert "--trace rtt=20 has no mbps" in capsys.readouterr().err
+    assert run([*shared, "rtt=1e12,mbps=5", "--requests", "20", "--quiet"]) == 0
+    table = capsys.readouterr().out
+    assert "late" in table and "1e+12" in table and "…" not in table
+
+
 def test_what_may_lose_accuracy_takes_part_under_a_named_risk_only_and_is_told(tmp_path, capsys) -> None:
     exits = ActionCost(id="exit:0.02", kind="exit", head_ms=5, accuracy_drop=0.01, accuracy_drop_high=0.02)
     controller = Controller((*ACTIONS, exits), Policy(max_risk=0.02))

@@ -83,6 +83,8 @@ def test_a_link_may_be_two_numbers() -> None:
     for text in ("rtt=30", "rtt=x,mbps=3", "mbps=3,loss=1"):
         with pytest.raises(UsageError):
             read_link(text)
+    with pytest.raises(UsageError, match="--trace rtt=30 has no mbps"):
+        read_link("rtt=30", option="--trace")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,37 @@ def test_what_is_no_trace_is_refused(tmp_path: Path, name: str, text: str) -> No
     (tmp_path / name).write_text(text)
     with pytest.raises(Refused):
         read_traces(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "it has 0 rows"),
+        ("time_s,uplink_mbps\n", "it has 0 rows"),
+        ("time_s,uplink_mbps\n0,5\n", "it has 1 rows"),
+        ("second,uplink_mbps\n0,5\n1,5\n", "no column time_s, it has 'second', 'uplink_mbps'"),
+        ("time_s,rate\n0,5\n1,5\n", "no column uplink_mbps, it has 'time_s', 'rate'"),
+    ],
+)
+def test_a_table_that_lacks_rows_or_columns_says_which(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(Refused, match=told):
+        read_traces(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "it has 0 rows"),
+        ("time_s,device_utilisation\n", "it has 0 rows"),
+        ("device_utilisation\n0.5\n0.5\n", "no column time_s"),
+        ("time_s\n0\n1\n", "neither device_utilisation nor server_utilisation"),
+    ],
+)
+def test_a_load_that_lacks_rows_or_columns_says_which(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(Refused, match=told):
+        read_load(tmp_path / "a.csv")
 
 
 def test_loads_are_read_and_checked(tmp_path: Path) -> None:

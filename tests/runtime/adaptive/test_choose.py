@@ -114,6 +114,15 @@ def test_nothing_leaves_over_a_dead_link() -> None:
     assert choose((LOCAL, OFFLOAD, SPLIT), Link(uplink_mbps=0.0), Load(device_slowdown=20), Policy()).action == "local"
 
 
+def test_a_dead_link_is_told_in_words_and_not_as_an_hour() -> None:
+    rest = msgspec.structs.replace(SPLIT, id="exit:0.01:split:p", kind="exit", offload_fraction=0.2)
+    found = choose((LOCAL, OFFLOAD, rest), Link(uplink_mbps=0.0, downlink_mbps=0.0), Load(), Policy())
+    told = found.explain()
+    assert found.action == "local" and told.count("nothing gets through to the server") == 3  # the link and two actions
+    assert "lost: offload (never)" in told and "lost: exit:0.01:split:p (never)" in told
+    assert "3600" not in told and "Mbit/s" not in told and "ms slower" not in " ".join(found.reasons)
+
+
 def test_privacy_by_split_point_lets_deeper_tensors_out() -> None:
     link = Link(rtt_ms=5, uplink_mbps=100)
     assert choose((LOCAL, OFFLOAD, SPLIT), link, Load(), Policy(privacy="p")).action == "split"
