@@ -16,7 +16,7 @@ from edgekit.report import numbers
 from edgekit.report.write import environment, markdown
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
+    from edgekit.report.charts import Markup
 
 SENTENCES = {
     "faster": "A is faster than B",
