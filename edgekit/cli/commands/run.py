@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
+import msgspec
 import numpy as np
 import typer
 from rich.console import Console
@@ -159,7 +160,7 @@ def _written(out: Path | None, bundle: Path, answers: Arrays) -> Path | None:
 
 
 def _decided(result: Any) -> dict[str, Any]:
-    timing = {name: getattr(result.timing, name) for name in result.timing.__dataclass_fields__}
+    timing = msgspec.structs.asdict(result.timing)
     return {**result.decision.document(), "timing": timing, "total_ms": result.timing.total_ms}
 
 
