@@ -7,6 +7,8 @@ by more than that without changing the answer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -23,11 +25,19 @@ INT8_COSINE = 0.999
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that was looked at."""
+    """One thing that was looked at.
+
+    Attributes:
+        name: Files, or a graph or piece on an engine.
+        ok: It is as it was where the bundle was made.
+        detail: Figures, or the reason.
+        checked: False: no engine of this machine runs it, so that nothing is known of it.
+    """
 
     name: str
     ok: bool
     detail: str
+    checked: bool = True
 
 
 def verify_bundle(path: object) -> list[Check]:
@@ -52,6 +62,15 @@ def verify_bundle(path: object) -> list[Check]:
     return checks
 
 
+def failures(checks: Sequence[Check]) -> list[Check]:
+    """The checks that speak against a bundle here.
+
+    A format without an engine is no failure on a device that has another one; where nothing could be run, all of it is.
+    """
+    ran = any(check.checked for check in checks if check.name != "files")
+    return [check for check in checks if not check.ok and (check.checked or not ran)]
+
+
 def _piece_checks(bundle: Bundle, graph: Graph, inputs: Arrays, golden: dict[str, Arrays]) -> list[Check]:
     """Every segment and exit head of a full graph, each on what the segment before it gives here."""
     found = []
@@ -71,7 +90,9 @@ def _piece_checks(bundle: Bundle, graph: Graph, inputs: Arrays, golden: dict[str
 def _graph_checks(bundle: Bundle, graph: Graph, inputs: Arrays, golden: Arrays) -> list[Check]:
     names = engines.for_format(graph.format)
     if not names:
-        return [Check(graph.id, False, f"no engine for {graph.format}: {engines.pip_lines({graph.format})}")]
+        return [
+            Check(graph.id, False, f"no engine for {graph.format}: {engines.pip_lines({graph.format})}", checked=False)
+        ]
     if not golden:
         return [Check(graph.id, False, "the bundle carries no golden answer for it")]
     found = []

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
-from edgekit.golden import Check, verify_bundle
+from edgekit.golden import Check, failures, verify_bundle
 from edgekit_runtime.errors import GateFailed, Refused
 
 
@@ -25,7 +25,7 @@ def command(
     """
     output = Output(json=json, quiet=quiet)
     checks = verify_bundle(bundle)
-    failed = [check for check in checks if not check.ok]
+    failed = failures(checks)
     output.result({"ok": not failed, "checks": checks}, lambda console: _render(console, checks))
     if failed:
         # The document above is the answer, also under --json; the exit code carries the verdict.
@@ -36,4 +36,5 @@ def command(
 
 def _render(console: Console, checks: list[Check]) -> None:
     for check in checks:
-        console.print(f"{'ok    ' if check.ok else 'FAILED'} {check.name}: {check.detail}", markup=False)
+        told = "ok    " if check.ok else "FAILED" if check.checked else "-     "
+        console.print(f"{told} {check.name}: {check.detail}", markup=False)
