@@ -129,6 +129,7 @@ class Models:
         """
         self._bundles: list[Bundle] = []
         self._models: dict[str, Model] = {}
+        self._aliases: dict[str, str] = {}  # NAME.graph.ID of the graph that has the bundle's name
         self._by_path: dict[Path, list[str]] = {}
         try:
             for path in paths:
@@ -146,7 +147,7 @@ class Models:
         Raises:
             Refused: It is not here, or not in that version.
         """
-        found = self._models.get(name)
+        found = self._models.get(self._aliases.get(name, name))
         if found is None or version not in ("", found.version):
             wanted = f"{name[:100]!r}" + (f" in version {version[:20]!r}" if version else "")
             raise Refused(f"there is no model {wanted}", remedy=f"there are: {', '.join(self._models)}")
@@ -193,6 +194,7 @@ class Models:
                 runs = others[graph.id] = _engine(path, graph, threads)
                 known[graph.sha256] = f"{manifest.name}.graph.{graph.id}" if runs else ""
         self._put(self._full(bundle, manifest.name, best, engine, threads, known))
+        self._aliases[f"{manifest.name}.graph.{best.id}"] = manifest.name
         for name, runs in others.items():
             if runs:
                 full = self._full(bundle, f"{manifest.name}.graph.{name}", bundle.graph(name), runs, threads)

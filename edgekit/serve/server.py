@@ -19,6 +19,7 @@ from edgekit.serve.models import Models
 from edgekit.serve.service import Door, Service
 from edgekit_runtime.errors import UsageError
 from edgekit_runtime.remote.client import MAX_MESSAGE_BYTES
+from edgekit_runtime.remote.pem import check_authority, check_pair
 
 _GRACE_S = 10.0
 
@@ -166,6 +167,10 @@ def check(options: Options) -> None:
         )
     if open_to_all and not options.cert:
         raise UsageError("a token would travel in the clear", remedy="--tls-cert and --tls-key")
+    if options.cert and options.key:
+        check_pair(options.cert, options.key, ("--tls-cert", "--tls-key"))
+    if options.client_ca:
+        check_authority(options.client_ca, "--client-ca")
 
 
 def _check_backend(options: Options) -> None:
@@ -185,8 +190,8 @@ def _bind(server: grpc.aio.Server, options: Options) -> int:
     address = f"{host}:{options.port}"
     try:
         if options.cert and options.key:
-            pair = (_pem(options.key), _pem(options.cert))
-            ca = _pem(options.client_ca) if options.client_ca else None
+            pair = (options.key.read_bytes(), options.cert.read_bytes())
+            ca = options.client_ca.read_bytes() if options.client_ca else None
             credentials = grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
             return server.add_secure_port(address, credentials)
         return server.add_insecure_port(address)
@@ -194,13 +199,6 @@ def _bind(server: grpc.aio.Server, options: Options) -> int:
         raise UsageError(
             f"{address} cannot be listened on: {error}", remedy="another --port, or 0 for a free one"
         ) from error
-
-
-def _pem(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", remedy="name a PEM file") from error
 
 
 def _metrics(metrics: Metrics, options: Options) -> tuple[int, Callable[[], None]] | None:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from edgekit.cli.app import JsonFlag, QuietFlag
 from edgekit.cli.output import Output
+from edgekit.cli.policies import render_left_out
 from edgekit.server_export import Exported, exported
 
 
@@ -44,6 +45,5 @@ def command(
 def _render(console: Console, made: Exported) -> None:
     for name in made.models:
         console.print(name, markup=False)
-    for reason in made.left_out:
-        console.print(f"left out: {reason}", markup=False)
+    render_left_out(console, dict(reason.split(": ", 1) for reason in made.left_out))
     console.print(f"written to {made.folder}", markup=False)

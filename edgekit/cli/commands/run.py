@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,11 +131,13 @@ def _tell_of(output: Output, server: str, bundle: Path, *, token_file: Path | No
         return  # refused with its own words: a bare file has no name on a server
     with open_bundle(bundle) as opened:
         name = opened.manifest.name
+    # What goes wrong is told in our words; gRPC's own lines would break the view.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     client = Client(server, Credentials(**files, token=read_token(token_file)))
     try:
         ready, why = client.ready(name), "it is not ready"
     except (Unreachable, Refused) as error:
-        ready, why = False, error.message
+        ready, why = False, error.told
     finally:
         client.close()
     if not ready:

@@ -240,8 +240,7 @@ class Controller:
             self.link.see(now_s, outcome.network_ms, outcome.bytes_up, outcome.bytes_down)
             self.shares.received(outcome.action, served, outcome.bytes_down)
         if outcome.queue_ms is not None and outcome.server_ms is not None and action.server_ms > 0:
-            noise = math.hypot(0.2, (action.tail_sd_ms + _CLOCK_MS) / (action.server_ms * max(served, 1)))  # as above
-            self.load.see_reply(now_s, outcome.queue_ms, outcome.server_ms / action.server_ms, noise, served)
+            self.load.see_reply(now_s, outcome.queue_ms, outcome.server_ms / action.server_ms, samples=served)
 
     def ponged(self, now_s: float, round_trip_ms: float) -> None:
         """An empty request came back."""

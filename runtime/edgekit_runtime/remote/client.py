@@ -17,6 +17,7 @@ from edgekit_runtime.errors import UsageError
 from edgekit_runtime.remote.call import Call, Reply
 from edgekit_runtime.remote.grpc_errors import Late, grpc_package, translated
 from edgekit_runtime.remote.lanes import SERVICE, Lanes
+from edgekit_runtime.remote.pem import check_authority, check_pair
 
 __all__ = ["Call", "Client", "Credentials", "Late", "Reply", "parse"]
 
@@ -170,14 +171,11 @@ class Client:
         files = {name: getattr(self.credentials, name) for name in ("ca", "cert", "key")}
         if bool(files["cert"]) != bool(files["key"]):
             raise UsageError("a certificate needs its key and a key its certificate", remedy="give cert= and key=")
-        read = {}
-        for name, path in files.items():
-            try:
-                read[name] = Path(path).read_bytes() if path else None
-            except OSError as error:
-                raise UsageError(f"{name}={path} cannot be read: {error.strerror}", remedy="name a PEM file") from error
-            if read[name] is not None and b"-----BEGIN" not in (read[name] or b""):
-                raise UsageError(f"{name}={path} is no PEM file", remedy="it begins with -----BEGIN")
+        if files["ca"]:
+            check_authority(files["ca"], "ca")
+        if files["cert"]:
+            check_pair(files["cert"], files["key"], ("cert", "key"))
+        read = {name: Path(path).read_bytes() if path else None for name, path in files.items()}
         return grpc.ssl_channel_credentials(read["ca"], read["key"], read["cert"])
 
 

@@ -33,6 +33,17 @@ def translated(error: Any) -> Exception:
         return Refused(f"the server does not hold it: {details}", remedy="edgekit serve BUNDLE on the server")
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION):
         return Refused(f"the server refuses the request: {details}", remedy="look at its tensors and parameters")
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return Unreachable("the server's certificate is not trusted", remedy="ca=: the certificate that signed it")
+    if "Hostname Verification Check failed" in details or "not allowed by SAN" in details:
+        return Unreachable(
+            f"the server's certificate is for another host: {details}", remedy="ask for it by a name it holds"
+        )
+    if "failed to connect" in details and "Socket closed" in details:
+        return Unreachable(
+            "the server gave no answer (unavailable): it closed the connection at once",
+            remedy="where it speaks TLS, grpcs://; where it wants a client's certificate, one of its authority",
+        )
     return Unreachable(f"the server gave no answer ({code.name.lower()}): {details}", remedy="the local answer serves")
 
 

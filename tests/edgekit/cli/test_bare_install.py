@@ -1,4 +1,4 @@
-"""Commands where only a server's, or a device's, packages are installed: no command may end as a bug for want of one."""
+"""Commands where only the packages of a server or a device are installed: none may end as a bug for want of one."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("grpc", reason="gRPC is not installed: pip install 'edgekit[server]'")
 pytest.importorskip("prometheus_client", reason="prometheus_client is not installed: pip install 'edgekit[server]'")
 
-from edgekit_runtime.errors import Unreachable
+from edgekit.serve.server import Options, check
+from edgekit_runtime.errors import Unreachable, UsageError
 from edgekit_runtime.remote.client import Client, Credentials
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -50,8 +51,11 @@ def asked(address: str, **files: Path | None) -> np.ndarray:
 def test_a_server_is_trusted_by_its_certificate(start, bundle, pems) -> None:
     with start((bundle,), cert=pems / "server.pem", key=pems / "server.key") as (address, _):
         assert asked(address, ca=pems / "ca.pem").shape == (2, 3)
-        with pytest.raises(Unreachable):
+        with pytest.raises(Unreachable, match="certificate is not trusted"):
             asked(address, ca=pems / "stranger.pem")
+        with pytest.raises(Unreachable, match="closed the connection at once") as plain:
+            Client(f"grpc://{address}").ping()
+        assert "grpcs://" in plain.value.remedy
 
 
 def test_clients_without_a_certificate_of_the_authority_stay_outside(start, bundle, pems) -> None:
@@ -59,7 +63,29 @@ def test_clients_without_a_certificate_of_the_authority_stay_outside(start, bund
     with start((bundle,), **options) as (address, _):
         own = {"cert": pems / "client.pem", "key": pems / "client.key"}
         assert asked(address, ca=pems / "ca.pem", **own).shape == (2, 3)
-        with pytest.raises(Unreachable):
+        with pytest.raises(Unreachable, match="closed the connection at once"):
             asked(address, ca=pems / "ca.pem")
         with pytest.raises(Unreachable):
             asked(address, ca=pems / "ca.pem", cert=pems / "stranger.pem", key=pems / "stranger.key")
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"cert": "client.pem", "key": "stranger.key"}, "stranger.key is not the key of"),
+        ({"cert": "san", "key": "client.key"}, "are no certificate and key"),
+        ({"cert": "client.pem", "key": "none.key"}, "none.key cannot be read"),
+        ({"ca": "san"}, "is no PEM file of certificates"),
+        ({"ca": "none.pem"}, "none.pem cannot be read"),
+        ({"cert": "client.pem"}, "needs its key"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused_on_both_sides_before_anything_is_opened(pems, files, told) -> None:
+    paths = {name: pems / file for name, file in files.items()}
+    with pytest.raises(UsageError, match=told):
+        Client("grpcs://127.0.0.1:1", Credentials(**paths))
+    served = {"client_ca" if name == "ca" else name: path for name, path in paths.items()}
+    if "ca" in paths:
+        served |= {"cert": pems / "server.pem", "key": pems / "server.key"}
+    with pytest.raises(UsageError, match=told):
+        check(Options(bundles=(), **served))

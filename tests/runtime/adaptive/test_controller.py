@@ -43,18 +43,6 @@ def test_the_hedge_leaves_the_local_run_its_time_before_the_deadline() -> None:
     assert hedge_ms is not None and 20 < hedge_ms < 100 - 50
 
 
-def test_a_tail_of_microseconds_that_woke_up_late_does_not_make_the_server_slow() -> None:
-    tail = ActionCost(id="split", kind="split", head_ms=40, offload_fraction=1.0, bytes_up=100, tail_ms=0.013)
-    controller = Controller((LOCAL, OFFLOAD, tail), Policy())
-    late = Outcome("split", network_ms=5.0, bytes_up=100, bytes_down=10, queue_ms=0.0, server_ms=22.0)
-    controller.observe(0.1, late)
-    assert controller.load.read(0.2).server_slowdown < 2
-    # A tail that takes a while does tell.
-    for number in range(5):
-        answered(controller, 0.2 + number * 0.2, server_ms=20.0)
-    assert controller.load.read(1.2).server_slowdown > 5
-
-
 def test_an_overdue_answer_makes_the_next_request_local() -> None:
     controller = Controller((LOCAL, OFFLOAD), Policy())
     for number in range(20):
