@@ -125,6 +125,33 @@ def test_after_one_stall_the_other_side_is_used_again_within_two_seconds(part, h
     assert share_sent(rows, world.stalled_s + 2.0, 20.0) > 0.95
 
 
+@pytest.mark.parametrize("held_ms", [4.0, 5.0, 6.0])
+def test_one_slow_service_that_was_still_in_time_does_not_close_the_server_for_long(held_ms) -> None:
+    """Before, up to 15 s: the answer came before the local run's and was learned, and no look seemed worth it."""
+    world = World(3_000, 3_000, server_ms=3.5, stall=("server", 10.0, held_ms))
+    rows = world.live(20.0)
+    assert share_sent(rows, 5.0, 10.0) > 0.95
+    assert share_sent(rows, world.stalled_s + 1.0, 20.0) > 0.95
+
+
+def test_a_server_that_stays_slow_is_left_and_looked_at_ever_more_rarely() -> None:
+    world = World(3_000, 3_000, server_ms=3.5)
+    world.live(10.0)
+    world.server_ms, races = 30.0, []
+    plan = world.controller.plan
+
+    def counted(now: float, samples: int = 1):
+        made = plan(now, samples)
+        if made.race:
+            races.append(now)
+        return made
+
+    world.controller.plan = counted  # type: ignore[method-assign]
+    rows = world.live(40.0)
+    assert share_sent(rows, 1.0, 40.0) < 0.02
+    assert len(races) < 20 and max(np.diff(races)) > 4.5
+
+
 def test_what_an_overdue_message_says_of_the_link_rests_on_the_bytes_that_it_has() -> None:
     link = Link(rtt_ms=10, uplink_mbps=100)
     flights = Flights()
