@@ -26,8 +26,8 @@ class Flight(msgspec.Struct, frozen=True):
     """
 
     sent_s: float
-    bytes_up: float
-    bytes_down: float
+    bytes_up: int
+    bytes_down: int
     network_ms: float
     residence_ms: float
 

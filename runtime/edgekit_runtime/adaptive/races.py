@@ -13,6 +13,7 @@ import msgspec
 from edgekit_runtime.adaptive.state import Link, Load
 
 _SHORTEST_PAUSE_S = 0.2
+_AFTER_STALL_S = 1.5  # who looks sooner is back too soon on links that fail again and again
 _STALE_GAIN = 100.0
 
 
@@ -87,9 +88,9 @@ class Budget:
         self._next_s = now_s + self.pause_s
 
     def again(self, now_s: float) -> None:
-        """Something has happened: the pauses begin anew."""
-        self.pause_s = _SHORTEST_PAUSE_S
-        self._next_s = min(self._next_s, now_s + self.pause_s)
+        """An answer did not come: a look is due soon, however long the pause has become."""
+        self.pause_s = min(self.pause_s, _AFTER_STALL_S)
+        self._next_s = min(self._next_s, now_s + _AFTER_STALL_S)
 
     def over(self, now_s: float, other_won: bool) -> None:
         """A race has ended; the pause doubles where it has shown nothing new."""
