@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.simulate.traces import LoadTrace, Series, Trace
-from edgekit_runtime.adaptive import ActionCost, Policy, journal
+from edgekit_runtime.adaptive import ActionCost, ActionSet, Policy, journal
 from edgekit_runtime.errors import Refused
 
 _MOST_BUSY = 0.95  # a slow-down by 20 is the most that a load stands for
@@ -24,7 +24,7 @@ class Logged:
     """What a log tells of its day.
 
     Attributes:
-        actions: Costs as the session had them.
+        actions: Costs as the session had them, with the bytes that it had learned to expect in the end.
         link: As believed from request to request.
         load: Utilisation that would slow device and server down as believed.
         policy: Of the last request.
@@ -69,7 +69,7 @@ def read(path: Path) -> Logged:
     server = Series(ends, [_busy(entry.load.server_slowdown) for entry in seen])
     took = [entry.total_ms for entry in found if entry.total_ms is not None]
     return Logged(
-        actions=head.actions,
+        actions=ActionSet(head.actions, head.power).sending(found[-1].load.shares).actions,
         link=Trace(path.name, up, down, rtt),
         load=LoadTrace(device, server),
         policy=found[-1].policy,

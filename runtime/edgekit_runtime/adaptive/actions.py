@@ -220,8 +220,8 @@ def _with_shares(declared: ActionSet, shares: tuple[Share, ...]) -> ActionSet:
         up, up_variance = mean_and_variance(share.up, share.up_spread)
         down, down_variance = mean_and_variance(share.down, share.down_spread)
         made.share_rows[place] = (row[UPLINK] ** 2 * up_variance, row[DOWNLINK] ** 2 * down_variance)
-        sizes = {"bytes_up": round(action.bytes_up * up), "bytes_down": round(action.bytes_down * down)}
-        actions[place] = action = msgspec.structs.replace(action, **sizes)
+        sizes = _whole(action.bytes_up, up), _whole(action.bytes_down, down)
+        actions[place] = action = msgspec.structs.replace(action, bytes_up=sizes[0], bytes_down=sizes[1])
         made.terms[place] = rows[place] = row = _terms(action)
         made.squares[place] = square_rows[place] = (*(term * term for term in row), *square_rows[place][len(TERMS) :])
         made.energy[place] = _energy(action, declared.power)
@@ -230,6 +230,11 @@ def _with_shares(declared: ActionSet, shares: tuple[Share, ...]) -> ActionSet:
     made.admitted = {key: value for key, value in last.admitted.items() if key[0].max_bytes is None}
     made.open_to = {key: value for key, value in last.open_to.items() if key[0].max_bytes is None}
     return made
+
+
+def _whole(declared: int, share: float) -> int:
+    """A message of one byte at least: one of none would be an empty request."""
+    return max(round(declared * share), min(declared, 1))
 
 
 def _terms(action: ActionCost) -> tuple[float, ...]:

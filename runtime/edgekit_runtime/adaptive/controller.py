@@ -178,10 +178,11 @@ class Controller:
             action_id: Of the action that sends.
             samples: In the request.
             link: As read for its decision, which is as good as a new reading; None, or others are out: it is read.
-            bytes_up: Of the message, which teaches the action's share whatever becomes of it; None: what was declared.
+            bytes_up: Of the message, which teaches the action's share whatever becomes of it; None: what is expected.
             sent_samples: Of the samples, those in the message; None: all.
         """
-        action = self.actions[action_id]
+        load = self._believed
+        action = self.actions.sending(load.shares)[action_id]
         if link is None or not link.up or self._flights:
             link = self.link.read(now_s)
         count = samples if sent_samples is None else sent_samples
@@ -190,7 +191,6 @@ class Controller:
         else:
             self.shares.sent(action_id, count, bytes_up)
         network_ms = link.rtt_ms + bytes_up * 8e-3 / link.uplink_mbps
-        load = self._believed
         residence_ms = load.queue_ms + load.server_slowdown * load.server_work * action.server_ms
         return self._flights.add(Flight(now_s, bytes_up, count * action.bytes_down, network_ms, residence_ms))
 
@@ -204,7 +204,7 @@ class Controller:
         """The request was cancelled: its time was at least what it has waited.
 
         Nothing tells whether it was the link that held it. So the link is taken for slow, which is the safe guess, and
-        the pauses between races begin anew: a look at the other side will soon tell. Not on a full device, where who
+        the pauses between races become short: a look at the other side will soon tell. Not on a full device, where who
         returns too early, and is overdue again, holds up all behind.
         """
         gone = self._flights.pop(flight)

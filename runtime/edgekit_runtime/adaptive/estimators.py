@@ -20,6 +20,7 @@ from edgekit_runtime.adaptive.state import Link, Load, Share
 _HOME_RATE = 0.03  # how quickly the long-run level follows
 _SURPRISE = 9.0  # squared standard deviations: beyond it, a change
 _EMPTY_NOISE = 0.15  # of the logarithm of an empty request's round trip
+_CONNECTING = 0.6  # a second empty request that takes less of the first shows what connecting took
 _WIDEST = 1.0  # variance of a logarithm that stands for "unknown"
 
 
@@ -164,7 +165,7 @@ class LinkEstimator:
     def _see_empty(self, now_s: float, network_ms: float) -> None:
         """One slow empty request may have met a stall, two in a row are a longer way: the quicker one is believed.
 
-        So it is with the very first, which also makes the connection: the long-run level begins with the second.
+        So it is with the very first, which also makes the connection: where the second is much quicker, all begins anew.
         """
         self._empty += 1
         if self._empty == 1:
@@ -174,9 +175,12 @@ class LinkEstimator:
         if self._doubt_ms is None and self._round_trip.surprised(now_s, network_ms, _EMPTY_NOISE):
             self._doubt_ms = network_ms
             return
+        if self._empty == 2 and self._doubt_ms is not None:
+            first_ms, self._doubt_ms = self._doubt_ms, None
+            if network_ms > _CONNECTING * first_ms:
+                return
+            self._round_trip = Level(self._way)
         if self._doubt_ms is not None:
-            if self._empty == 2:
-                self._round_trip = Level(self._way)
             network_ms, self._doubt_ms = min(network_ms, self._doubt_ms), None
         self._round_trip.see(now_s, network_ms, _EMPTY_NOISE)
 

@@ -7,8 +7,6 @@ here, and when it is given up the estimate takes it for a stall that a look may 
 
 from __future__ import annotations
 
-import dataclasses
-
 import msgspec
 
 from edgekit_runtime.adaptive.state import Link
@@ -16,8 +14,7 @@ from edgekit_runtime.adaptive.state import Link
 OVERDUE = 1.5  # times what it was expected to take; and the longer it has taken, the longer it will (Lindy)
 
 
-@dataclasses.dataclass(frozen=True)
-class Flight:
+class Flight(msgspec.Struct, frozen=True):
     """A request that is out.
 
     Attributes:
@@ -29,8 +26,8 @@ class Flight:
     """
 
     sent_s: float
-    bytes_up: float
-    bytes_down: float
+    bytes_up: int
+    bytes_down: int
     network_ms: float
     residence_ms: float
 

@@ -20,6 +20,7 @@ from edgekit_runtime.adaptive.state import Share
 
 _PRIOR, _WINDOW = 0.5, 12.0  # requests
 _TOLD = 0.05  # what logarithm and spread may differ from the prices before these are made anew
+_SETTLED = 0.01  # spread
 
 
 class Running(NamedTuple):
@@ -52,16 +53,22 @@ def learned(before: Running, share: float) -> Running:
 class _Known:
     """One share, and what was last told of it."""
 
-    __slots__ = ("running", "told_log", "told_spread")
+    __slots__ = ("_last", "_settled", "declared", "running", "told_log", "told_spread")
 
-    def __init__(self) -> None:
+    def __init__(self, declared: int) -> None:
+        self.declared = declared
         self.running = Running()
         self.told_log = self.told_spread = 0.0
+        self._last, self._settled = 1.0, False
 
     def learn(self, share: float) -> bool:
         """Takes a request; is it now so far from what was told that this has to be told anew?"""
+        if share == self._last and self._settled:
+            return False
         self.running = running = learned(self.running, share)
         spread = math.sqrt(running.variance)
+        # Requests of one size are the rule: once they hardly change anything, they are passed over.
+        self._last, self._settled = share, spread < _SETTLED and running.weight >= _WINDOW
         if abs(running.log - self.told_log) <= _TOLD and abs(spread - self.told_spread) <= _TOLD:
             return False
         self.told_log, self.told_spread = running.log, spread
@@ -76,28 +83,30 @@ class Shares:
     """
 
     def __init__(self, actions: ActionSet) -> None:
-        self._actions = actions
-        self._up: dict[str, _Known] = {}
-        self._down: dict[str, _Known] = {}
+        self._up = {action.id: _Known(action.bytes_up) for action in actions.actions if action.bytes_up}
+        self._down = {action.id: _Known(action.bytes_down) for action in actions.actions if action.bytes_down}
         self.told: tuple[Share, ...] = ()
 
     def sent(self, action_id: str, samples: int, count: int) -> None:
         """Learns from a message to the server, whatever becomes of it: so many samples in so many bytes."""
-        self._learn(self._up, action_id, count, samples * self._actions[action_id].bytes_up)
+        known = self._up.get(action_id)
+        if known is not None and samples and count and known.learn(count / (samples * known.declared)):
+            self._tell()
 
     def received(self, action_id: str, samples: int, count: int) -> None:
-        """Learns from an answer."""
-        self._learn(self._down, action_id, count, samples * self._actions[action_id].bytes_down)
+        """Learns from an answer to so many samples."""
+        known = self._down.get(action_id)
+        if known is not None and samples and count and known.learn(count / (samples * known.declared)):
+            self._tell()
 
-    def _learn(self, side: dict[str, _Known], action_id: str, count: int, declared: int) -> None:
-        if count <= 0 or declared <= 0:
-            return
-        known = side.get(action_id)
-        if known is None:
-            known = side[action_id] = _Known()
-        if known.learn(count / declared):
-            ids = [action.id for action in self._actions.actions if action.id in self._up or action.id in self._down]
-            self.told = tuple(self._share(name) for name in ids)
+    def _tell(self) -> None:
+        changed = [
+            name
+            for side in (self._up, self._down)
+            for name, known in side.items()
+            if known.told_log or known.told_spread
+        ]
+        self.told = tuple(self._share(name) for name in dict.fromkeys(changed))
 
     def _share(self, action_id: str) -> Share:
         up, down = self._up.get(action_id, _DECLARED), self._down.get(action_id, _DECLARED)
@@ -110,4 +119,4 @@ class Shares:
         )
 
 
-_DECLARED = _Known()
+_DECLARED = _Known(1)

@@ -20,6 +20,7 @@ from edgekit_runtime.adaptive.choose import Decision, open_places
 from edgekit_runtime.adaptive.state import Link, Load
 
 _SHORTEST_PAUSE_S = 0.2
+_AFTER_STALL_S = 1.5  # who looks sooner is back too soon on links that fail again and again
 _STALE_GAIN = 100.0
 _WIDER, _PROBE_GAIN = 10.0, 0.02  # an uplink may be so many times wider than believed; what has to be won there
 _PROBE_SHARE = 0.2  # of the time between two requests: longest that a probe may hold the uplink
@@ -153,9 +154,9 @@ class Budget:
         self._next_s = now_s + self.pause_s
 
     def again(self, now_s: float) -> None:
-        """Something has happened: the pauses begin anew."""
-        self.pause_s = _SHORTEST_PAUSE_S
-        self._next_s = min(self._next_s, now_s + self.pause_s)
+        """An answer did not come: a look is due soon, however long the pause has become."""
+        self.pause_s = min(self.pause_s, _AFTER_STALL_S)
+        self._next_s = min(self._next_s, now_s + _AFTER_STALL_S)
 
     def over(self, now_s: float, other_won: bool) -> None:
         self.pause_s = _SHORTEST_PAUSE_S if other_won else min(2 * self.pause_s, self._longest_pause_s)

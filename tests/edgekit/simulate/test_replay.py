@@ -8,6 +8,7 @@ import pytest
 
 from edgekit.simulate import Setting, replay, simulate
 from edgekit_runtime.adaptive import ActionCost, ActionSet, Link, Load, Policy, choose, journal
+from edgekit_runtime.adaptive.state import Share
 from edgekit_runtime.errors import Refused
 
 ACTIONS = (
@@ -35,6 +36,12 @@ def test_link_load_and_pace_are_those_of_the_log(tmp_path: Path) -> None:
     assert day.load.server.at(15.0) == 0.95
     # What request 49 saw is known when request 50 is decided: the change lies between the two.
     assert day.link.up.at(9.7) == 20 and day.link.up.at(9.9) == 0
+
+
+def test_what_was_learned_of_the_bytes_is_lived_again(tmp_path: Path) -> None:
+    loads = [Load()] * 5 + [Load(shares=(Share(action="offload", up=0.1),))] * 5
+    day = replay.read(logged(tmp_path / "log.jsonl", [Link()] * 10, loads))
+    assert [action.bytes_up for action in day.actions] == [0, 1_000]
 
 
 def test_policies_change_with_the_logged_link(tmp_path: Path) -> None:

@@ -101,6 +101,10 @@ def test_nothing_is_pinged_when_nothing_may_leave() -> None:
     assert controller.plan(0.0).ping
     assert not controller.plan(1.0).ping
     assert controller.plan(6.0).ping
+    controller.ponged(6.0, 9.0)
+    assert controller.plan(6.1).ping  # the first made the connection
+    controller.ponged(6.1, 1.0)
+    assert not controller.plan(6.2).ping
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
@@ -213,6 +217,16 @@ def test_who_joins_a_queue_that_does_not_drain_pays_for_those_behind() -> None:
     assert idle.load.device_wait_ms > 0 and idle.load.device_price == 0
     assert idle.action == "local"
     assert "for those who wait behind" in full.explain() and "wait behind" not in idle.explain()
+
+
+def test_a_full_device_keeps_the_pauses_between_races_when_an_answer_is_overdue() -> None:
+    for every_s, anew in ((0.05, False), (0.5, True)):
+        controller = _burdened(every_s)
+        for _ in range(6):
+            controller.race_over(20 * every_s, other_won=False)
+        before = controller._races.pause_s
+        controller.gave_up(20 * every_s + 5.0, controller.sent(20 * every_s, "offload"))
+        assert (controller._races.pause_s < before) is anew
 
 
 def test_the_price_grows_with_the_queue_and_keeps_out_of_deadlines() -> None:

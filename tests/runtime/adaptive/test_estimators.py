@@ -88,6 +88,15 @@ def test_one_slow_empty_request_is_doubted_and_two_are_a_longer_way() -> None:
     assert not link.doubts and link.read(8.9).rtt_ms > 80
 
 
+def test_the_first_empty_request_makes_the_connection_and_is_doubted() -> None:
+    link = LinkEstimator()
+    link.see(0.0, 6.5, 0, 0)
+    assert link.doubts and link.read(0.1).rtt_ms < 10  # better than nothing
+    link.see(0.1, 0.8, 0, 0)
+    assert not link.doubts
+    assert link.read(0.2).rtt_ms == pytest.approx(0.8, rel=0.2) and link.usual_rtt_ms == pytest.approx(0.8, rel=0.2)
+
+
 @pytest.mark.parametrize("gain", [1.0, 0.6])
 def test_a_batch_is_no_slow_device(gain: float) -> None:
     """Sixteen samples in one run take up to sixteen times as long; that says nothing of the load."""

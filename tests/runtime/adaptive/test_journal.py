@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit_runtime.adaptive import ActionCost, Controller, Link, Outcome, Policy, journal
+from edgekit_runtime.adaptive import ActionCost, ActionSet, Controller, Link, Outcome, Policy, journal
 from edgekit_runtime.errors import Refused, UsageError
 
 ACTIONS = (
@@ -51,6 +51,27 @@ def test_the_log_of_a_thousand_requests_gives_each_choice_again(tmp_path: Path) 
     assert len(set(chosen)) > 1
     assert [journal.again(head, entry).action for entry in entries] == chosen
     assert all(journal.again(head, entry).reasons for entry in entries[::100])
+
+
+def test_a_log_with_learned_shares_of_bytes_gives_each_choice_again(tmp_path: Path) -> None:
+    controller, rng = Controller(ACTIONS, Policy(), link=Link(rtt_ms=10, uplink_mbps=2)), np.random.default_rng(1)
+    writer = journal.Writer(tmp_path / "log.jsonl", controller.actions)
+    chosen = []
+    for number in range(300):
+        decision = controller.plan(number * 0.1).decision
+        writer.add(decision, number * 0.1)
+        chosen.append(decision.action)
+        for name, share in (("offload", 0.1 if number < 150 else 3.0), ("split", 1.0)):
+            count = round(controller.actions[name].bytes_up * share * rng.lognormal(0, 0.3))
+            controller.back(controller.sent(number * 0.1, name, bytes_up=count))
+    writer.close()
+    head, entries = journal.read(tmp_path / "log.jsonl")
+    assert {"offload", "split"} <= set(chosen)
+    profile = ActionSet(head.actions, head.power)
+    again = [journal.again(head, entry, profile) for entry in entries]
+    assert [decision.action for decision in again] == chosen
+    assert [decision.predicted_ms for decision in again] == [entry.predicted_ms for entry in entries]
+    assert "of its declared bytes up" in again[140].explain()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "not json\n"])
