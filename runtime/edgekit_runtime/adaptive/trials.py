@@ -64,8 +64,10 @@ def larger(decision: Decision, gap_s: float) -> int | None:
 
     Args:
         decision: The choice; it sends.
-        gap_s: Mean time between two requests.
+        gap_s: Mean time between two requests; infinite: not known, and there is no probe.
     """
+    if gap_s == math.inf:
+        return None
     actions, load, link = decision.actions, decision.load, decision.link
     chosen = actions.rows[decision.place]
     wide = msgspec.structs.replace(link, uplink_mbps=_WIDER * link.uplink_mbps, uplink_spread=0.0)
@@ -116,15 +118,19 @@ class Budget:
         self._next_s = -math.inf
 
     def count(self) -> None:
+        """A request has come."""
         self._tokens = min(self._tokens + self._fraction, 3.0)
 
     def open_at(self, now_s: float) -> bool:
+        """May one be begun?"""
         return self._tokens >= 1.0 and now_s >= self._next_s
 
     def take(self, now_s: float) -> None:
+        """One is begun."""
         self._tokens -= 1.0
         self._next_s = now_s + self.pause_s
 
     def over(self, now_s: float, other_won: bool) -> None:
+        """One has ended, and what was tried was the better or was not."""
         self.pause_s = _SHORTEST_PAUSE_S if other_won else min(2 * self.pause_s, self._longest_pause_s)
         self._next_s = now_s + self.pause_s

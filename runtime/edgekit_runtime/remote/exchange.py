@@ -14,7 +14,7 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -159,7 +159,14 @@ class Exchange:
     """One request, from the plan to the first valid answer."""
 
     def __init__(
-        self, line: Line, inputs: Mapping[str, Any], plan: Plan, remote: Offer, here: Offer, start: float
+        self,
+        line: Line,
+        inputs: Mapping[str, Any],
+        plan: Plan,
+        remote: Offer,
+        here: Offer,
+        start: float,
+        behind: Callable[[], object] | None = None,
     ) -> None:
         """Nothing is done yet.
 
@@ -170,9 +177,10 @@ class Exchange:
             remote: The action that sends.
             here: The action that answers on the device, as rival or as net.
             start: When the request came, by `time.perf_counter`.
+            behind: Called when the request is ready to leave; must not wait.
         """
         self._line, self._inputs, self._plan = line, inputs, plan
-        self._remote, self._here, self._start = remote, here, start
+        self._remote, self._here, self._start, self._behind = remote, here, start, behind
         self._samples = plan.decision.load.samples
         self._chosen_here = plan.decision.action == here.cost.id
         self._ended: queue.SimpleQueue[_Event] = queue.SimpleQueue()
@@ -192,15 +200,17 @@ class Exchange:
             return self._here_after(error.message)
         if isinstance(sent, Result):
             return sent
+        if self._behind is not None:
+            self._behind()
         if self._plan.race:
-            line.senders.submit(self._ask, sent)
+            line.senders.submit(self.ask, sent)
             line.workers.submit(self._run_beside, self._here, sent)
             return self._first(sent, "")
         due_s = self._start + (self._plan.hedge_ms or 0.0) / 1e3
         # A deadline is kept to the point; else a hedge may be later by what is little beside the run that it starts.
         slack_s = 0.0 if line.controller.policy.deadline_ms is not None else _SLACK * line.local.cost.head_ms / 1e3
         alarm = line.alarms.at(due_s, lambda: self._overdue(sent), slack_s)
-        self._ask(sent)
+        self.ask(sent)
         alarm.off()
         with self._lock:
             self._back = True
@@ -288,7 +298,7 @@ class Exchange:
             sizes = {**sizes, self._line.batch: len(begun.rest)}
         return Expected(self._line.outputs, self._remote.sha256, sizes)
 
-    def _ask(self, sent: _Sent) -> None:
+    def ask(self, sent: _Sent) -> None:
         """Sends, and waits until the call has ended in whatever way."""
         line = self._line
         expected = self._expected(sent.begun)
