@@ -22,6 +22,7 @@ _SHORTEST_PAUSE_S = 0.2
 _STALE_GAIN = 100.0
 _WIDER, _PROBE_GAIN = 10.0, 0.02  # an uplink may be so many times wider than believed; what has to be won there
 _PROBE_SHARE = 0.2  # of the time between two requests: longest that a probe may hold the uplink
+_MOST_TIMES = 16.0  # times the bytes of the request itself: most that a probe sends
 
 
 def rival(decision: Decision, bright: Link, gain: float) -> int | None:
@@ -60,7 +61,7 @@ def larger(decision: Decision, gap_s: float) -> int | None:
     """Place of the action that sends more and would be the quickest over a much wider uplink; None: there is none.
 
     No request is to wait for a probe: what takes more of the device than the chosen action, or would hold the believed
-    uplink for more than a fifth of the time between two requests, is left out.
+    uplink for more than a fifth of the time between two requests, is left out; so is what sends many times as much.
 
     Args:
         decision: The choice; it sends.
@@ -73,7 +74,7 @@ def larger(decision: Decision, gap_s: float) -> int | None:
     wide = msgspec.structs.replace(link, uplink_mbps=_WIDER * link.uplink_mbps, uplink_spread=0.0)
     theta, _ = costs.levels(wide, load)
     found, least_ms = None, (1 - _PROBE_GAIN) * costs.mean_of(chosen, theta)
-    most_kbit = _PROBE_SHARE * gap_s * 1e3 * link.uplink_mbps / load.samples
+    most_kbit = min(_PROBE_SHARE * gap_s * 1e3 * link.uplink_mbps / load.samples, _MOST_TIMES * chosen[UPLINK])
     for place in open_places(actions, decision.policy, load.samples):
         row = actions.rows[place]
         if actions.offload[place] < 1.0 or row[DEVICE] > chosen[DEVICE]:
