@@ -19,10 +19,16 @@ from edgekit_runtime.adaptive.choose import Decision, open_places
 from edgekit_runtime.adaptive.state import Link, Load
 
 _SHORTEST_PAUSE_S = 0.2
+_RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
 _STALE_GAIN = 100.0
 _WIDER, _PROBE_GAIN = 10.0, 0.02  # an uplink may be so many times wider than believed; what has to be won there
 _PROBE_SHARE = 0.2  # of the time between two requests: longest that a probe may hold the uplink
 _MOST_TIMES = 16.0  # times the bytes of the request itself: most that a probe sends
+
+
+def race_limit_ms(decision: Decision) -> float:
+    """After which time a race that sends is given up."""
+    return max(_RACE_LIMIT * decision.predicted_ms, _RACE_LEAST_MS)
 
 
 def rival(decision: Decision, bright: Link, gain: float) -> int | None:
@@ -35,23 +41,25 @@ def rival(decision: Decision, bright: Link, gain: float) -> int | None:
     """
     actions, load, policy = decision.actions, decision.load, decision.policy
     remote = actions.rows[decision.place][ROUND_TRIP] > 0.0
-    limit_ms = (1 - gain) * decision.predicted_ms
+    goal_ms = (1 - gain) * decision.predicted_ms
     if remote:  # whatever else they need, no local action is quicker than the quickest one's time on the device
         brightest = load.device_slowdown * load.device_work * math.exp(-load.device_spread)
-        if actions.least_local_ms * brightest >= limit_ms:
+        if actions.least_local_ms * brightest >= goal_ms:
             return None
     theta, _ = costs.levels(bright, _brighter_load(load))
     worth = [
         place
         for place in open_places(actions, policy, load.samples)
-        if (actions.rows[place][ROUND_TRIP] > 0.0) is not remote
-        and costs.mean_of(actions.rows[place], theta) < limit_ms
+        if (actions.rows[place][ROUND_TRIP] > 0.0) is not remote and costs.mean_of(actions.rows[place], theta) < goal_ms
     ]
     if load.device_wait_ms:  # what a race takes of a busy device, every request that waits there pays
         light = gain * actions.rows[actions.fallback][DEVICE]
         worth = [place for place in worth if actions.rows[place][DEVICE] <= light]
     if not worth:
         return None
+    # What would be given up by what is believed is only tried where nothing else is.
+    believed, limit_ms = costs.levels(decision.link, load)[0][UPLINK], race_limit_ms(decision)
+    worth = [place for place in worth if actions.rows[place][UPLINK] * believed <= limit_ms] or worth
     # Of those that may win, the one that takes least from the device, then from the link.
     burden = [actions.rows[place][DEVICE] * decision.predicted_ms + actions.rows[place][UPLINK] for place in worth]
     return worth[burden.index(min(burden))]
