@@ -162,6 +162,7 @@ class ActionSet:
             object, np.ndarray
         ] = {}  # by policy and samples: 0 where the policy allows an action, else inf
         self.open_to: dict[object, tuple[int, ...]] = {}  # the same as the places of those that it allows
+        self.larger: dict[object, tuple[int, ...]] = {}  # by policy and place: what may be a probe beside that action
 
     def __len__(self) -> int:
         return len(self.actions)

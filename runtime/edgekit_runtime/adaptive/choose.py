@@ -94,10 +94,15 @@ class Decision:
 
         return explain(self)
 
+    @property
+    def levels(self) -> tuple[costs.Levels, costs.Levels]:
+        """What `costs.levels` makes of `link` and `load`."""
+        return self._state or costs.levels(self.link, self.load)
+
     def moments(self, place: int | None = None) -> tuple[float, float]:
         """Mean (ms) and variance (ms²) of one action's time, the chosen one's by default."""
         place = self.place if place is None else place
-        theta, theta_variance = self._state or costs.levels(self.link, self.load)
+        theta, theta_variance = self.levels
         mean = costs.mean_of(self.actions.rows[place], theta)
         return mean, costs.variance_of(self.actions, place, theta, theta_variance)
 

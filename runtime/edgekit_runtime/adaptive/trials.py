@@ -14,9 +14,9 @@ import math
 import msgspec
 
 from edgekit_runtime.adaptive import costs
-from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, UPLINK
+from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, UPLINK, ActionSet
 from edgekit_runtime.adaptive.choose import Decision, open_places
-from edgekit_runtime.adaptive.state import Link, Load
+from edgekit_runtime.adaptive.state import Link, Load, Policy
 
 _SHORTEST_PAUSE_S = 0.2
 _RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
@@ -58,7 +58,7 @@ def rival(decision: Decision, bright: Link, gain: float) -> int | None:
     if not worth:
         return None
     # What would be given up by what is believed is only tried where nothing else is.
-    believed, limit_ms = costs.levels(decision.link, load)[0][UPLINK], race_limit_ms(decision)
+    believed, limit_ms = decision.levels[0][UPLINK], race_limit_ms(decision)
     worth = [place for place in worth if actions.rows[place][UPLINK] * believed <= limit_ms] or worth
     # Of those that may win, the one that takes least from the device, then from the link.
     burden = [actions.rows[place][DEVICE] * decision.predicted_ms + actions.rows[place][UPLINK] for place in worth]
@@ -77,19 +77,31 @@ def larger(decision: Decision, gap_s: float) -> int | None:
     """
     if gap_s == math.inf:
         return None
-    actions, load, link = decision.actions, decision.load, decision.link
-    chosen = actions.rows[decision.place]
-    wide = msgspec.structs.replace(link, uplink_mbps=_WIDER * link.uplink_mbps, uplink_spread=0.0)
-    theta, _ = costs.levels(wide, load)
-    found, least_ms = None, (1 - _PROBE_GAIN) * costs.mean_of(chosen, theta)
-    most_kbit = min(_PROBE_SHARE * gap_s * 1e3 * link.uplink_mbps / load.samples, _MOST_TIMES * chosen[UPLINK])
-    for place in open_places(actions, decision.policy, load.samples):
-        row = actions.rows[place]
-        if actions.offload[place] < 1.0 or row[DEVICE] > chosen[DEVICE]:
-            continue
-        if chosen[UPLINK] < row[UPLINK] <= most_kbit and (ms := costs.mean_of(row, theta)) < least_ms:
-            found, least_ms = place, ms
-    return found
+    actions, link, rows = decision.actions, decision.link, decision.actions.rows
+    most_kbit = _PROBE_SHARE * gap_s * 1e3 * link.uplink_mbps / decision.load.samples
+    places = [place for place in _larger(actions, decision.policy, decision.place) if rows[place][UPLINK] <= most_kbit]
+    if not places:
+        return None
+    wide = decision.load.samples / (_WIDER * link.uplink_mbps)
+    believed = decision.levels[0]
+    theta = (*believed[:UPLINK], wide, *believed[UPLINK + 1 :])
+    least_ms, found = min((costs.mean_of(rows[place], theta), place) for place in places)
+    return found if least_ms < (1 - _PROBE_GAIN) * costs.mean_of(rows[decision.place], theta) else None
+
+
+def _larger(actions: ActionSet, policy: Policy, chosen: int) -> tuple[int, ...]:
+    """Places of what sends more than an action, up to many times as much, and takes no more of the device. Kept."""
+    known = actions.larger.get((policy, chosen))
+    if known is None:
+        own, rows = actions.rows[chosen], actions.rows
+        known = actions.larger[policy, chosen] = tuple(
+            place
+            for place in open_places(actions, policy)
+            if actions.offload[place] == 1.0
+            and rows[place][DEVICE] <= own[DEVICE]
+            and own[UPLINK] < rows[place][UPLINK] <= _MOST_TIMES * own[UPLINK]
+        )
+    return known
 
 
 def brighter(link: Link, stale: bool, usual_rtt_ms: float) -> Link:
