@@ -165,6 +165,8 @@ class ActionSet:
         # By policy and samples: 0 where the policy allows an action, else infinity.
         self.admitted: dict[tuple[Policy, int], np.ndarray] = {}
         self.open_to: dict[tuple[Policy, int], tuple[int, ...]] = {}  # the same as the places of those that it allows
+        # By policy and place: what may be a probe beside that action.
+        self.larger: dict[tuple[Policy, int], tuple[int, ...]] = {}
         self.shares: tuple[Share, ...] = ()
         self.share_rows: dict[int, tuple[float, float]] = {}
         self.declared: ActionSet = self
@@ -213,7 +215,7 @@ def _with_shares(declared: ActionSet, shares: tuple[Share, ...]) -> ActionSet:
     made, last = copy.copy(declared), declared._sending or declared
     actions, rows, square_rows = list(declared.actions), list(declared.rows), list(declared.square_rows)
     made.terms, made.squares, made.energy = declared.terms.copy(), declared.squares.copy(), declared.energy.copy()
-    made.shares, made.share_rows = shares, {}
+    made.shares, made.share_rows, made.larger = shares, {}, {}
     for share in shares:
         place = declared.place(share.action)
         action, row = declared.actions[place], declared.rows[place]

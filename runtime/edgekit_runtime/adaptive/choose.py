@@ -94,9 +94,14 @@ class Decision:
 
         return explain(self)
 
+    @property
+    def levels(self) -> tuple[costs.Levels, costs.Levels]:
+        """What `costs.levels` makes of `link` and `load`."""
+        return self._state or costs.levels(self.link, self.load)
+
     def moments(self, place: int | None = None) -> tuple[float, float]:
         """Mean (ms) and variance (ms²) of one action's time, the chosen one's by default."""
-        theta, theta_variance = self._state or costs.levels(self.link, self.load)
+        theta, theta_variance = self.levels
         if place is None:
             return self.predicted_ms, costs.variance_of(self.actions, self.place, theta, theta_variance)
         mean = costs.mean_of(self.actions.rows[place], theta)

@@ -33,7 +33,6 @@ from edgekit_runtime.adaptive.trials import Budget, Settings
 __all__ = ["Controller", "Outcome", "Plan", "Settings"]
 
 _CLOCK_MS = 0.3
-_RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
 _LATE = 0.01  # share of answers that may be later than the predicted 99th percentile
 _LONG_LOCAL = 5.0  # times the first offload: a run that holds the device so long waits for the 99th percentile
 _SILENCE_S, _SILENCE_REQUESTS = 4.0, 4  # nothing heard for so long, while so many came: an offload is a first one again
@@ -142,7 +141,7 @@ class Controller:
             decision,
             self._hedge_ms(decision),
             self._race(now_s, decision, link),
-            max(_RACE_LIMIT * decision.predicted_ms, _RACE_LEAST_MS),
+            trials.race_limit_ms(decision),
             self._ping(now_s, link),
             self._probe(now_s, decision, link),
         )

@@ -15,15 +15,22 @@ import math
 import msgspec
 
 from edgekit_runtime.adaptive import costs
-from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, UPLINK
+from edgekit_runtime.adaptive.actions import DEVICE, ROUND_TRIP, UPLINK, ActionSet
 from edgekit_runtime.adaptive.choose import Decision, open_places
-from edgekit_runtime.adaptive.state import Link, Load
+from edgekit_runtime.adaptive.state import Link, Load, Policy
 
 _SHORTEST_PAUSE_S = 0.2
 _AFTER_STALL_S = 1.5  # who looks sooner is back too soon on links that fail again and again
+_RACE_LIMIT, _RACE_LEAST_MS = 10.0, 1000.0  # times what the chosen action is expected to take
 _STALE_GAIN = 100.0
 _WIDER, _PROBE_GAIN = 10.0, 0.02  # an uplink may be so many times wider than believed; what has to be won there
 _PROBE_SHARE = 0.2  # of the time between two requests: longest that a probe may hold the uplink
+_MOST_TIMES = 16.0  # times the bytes of the request itself: most that a probe sends
+
+
+def race_limit_ms(decision: Decision) -> float:
+    """After which time a race that sends is given up."""
+    return max(_RACE_LIMIT * decision.predicted_ms, _RACE_LEAST_MS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,23 +69,25 @@ def rival(decision: Decision, bright: Link, bright_load: Load, gain: float) -> i
     """
     actions, load, policy = decision.actions, decision.load, decision.policy
     remote = actions.rows[decision.place][ROUND_TRIP] > 0.0
-    limit_ms = (1 - gain) * decision.predicted_ms
+    goal_ms = (1 - gain) * decision.predicted_ms
     if remote:  # whatever else they need, no local action is quicker than the quickest one's time on the device
         brightest = load.device_slowdown * load.device_work * math.exp(-load.device_spread)
-        if actions.least_local_ms * brightest >= limit_ms:
+        if actions.least_local_ms * brightest >= goal_ms:
             return None
     theta, _ = costs.levels(bright, bright_load)
     worth = [
         place
         for place in open_places(actions, policy, load.samples)
-        if (actions.rows[place][ROUND_TRIP] > 0.0) is not remote
-        and costs.mean_of(actions.rows[place], theta) < limit_ms
+        if (actions.rows[place][ROUND_TRIP] > 0.0) is not remote and costs.mean_of(actions.rows[place], theta) < goal_ms
     ]
     if load.device_wait_ms:  # what a race takes of a busy device, every request that waits there pays
         light = gain * actions.rows[actions.fallback][DEVICE]
         worth = [place for place in worth if actions.rows[place][DEVICE] <= light]
     if not worth:
         return None
+    # What would be given up by what is believed is only tried where nothing else is.
+    believed, limit_ms = decision.levels[0][UPLINK], race_limit_ms(decision)
+    worth = [place for place in worth if actions.rows[place][UPLINK] * believed <= limit_ms] or worth
     # Of those that may win, the one that takes least from the device, then from the link.
     burden = [actions.rows[place][DEVICE] * decision.predicted_ms + actions.rows[place][UPLINK] for place in worth]
     return worth[burden.index(min(burden))]
@@ -88,25 +97,39 @@ def larger(decision: Decision, gap_s: float) -> int | None:
     """Place of the action that sends more and would be the quickest over a much wider uplink; None: there is none.
 
     No request is to wait for a probe: what takes more of the device than the chosen action, or would hold the believed
-    uplink for more than a fifth of the time between two requests, is left out.
+    uplink for more than a fifth of the time between two requests, is left out; so is what sends many times as much.
 
     Args:
         decision: The choice; it sends.
-        gap_s: Mean time between two requests.
+        gap_s: Mean time between two requests; infinite: not known, and there is no probe.
     """
-    actions, load, link = decision.actions, decision.load, decision.link
-    chosen = actions.rows[decision.place]
-    wide = msgspec.structs.replace(link, uplink_mbps=_WIDER * link.uplink_mbps, uplink_spread=0.0)
-    theta, _ = costs.levels(wide, load)
-    found, least_ms = None, (1 - _PROBE_GAIN) * costs.mean_of(chosen, theta)
-    most_kbit = _PROBE_SHARE * gap_s * 1e3 * link.uplink_mbps / load.samples
-    for place in open_places(actions, decision.policy, load.samples):
-        row = actions.rows[place]
-        if actions.offload[place] < 1.0 or row[DEVICE] > chosen[DEVICE]:
-            continue
-        if chosen[UPLINK] < row[UPLINK] <= most_kbit and (ms := costs.mean_of(row, theta)) < least_ms:
-            found, least_ms = place, ms
-    return found
+    if gap_s == math.inf:
+        return None
+    actions, link, rows = decision.actions, decision.link, decision.actions.rows
+    most_kbit = _PROBE_SHARE * gap_s * 1e3 * link.uplink_mbps / decision.load.samples
+    places = [place for place in _larger(actions, decision.policy, decision.place) if rows[place][UPLINK] <= most_kbit]
+    if not places:
+        return None
+    wide = decision.load.samples / (_WIDER * link.uplink_mbps)
+    believed = decision.levels[0]
+    theta = (*believed[:UPLINK], wide, *believed[UPLINK + 1 :])
+    least_ms, found = min((costs.mean_of(rows[place], theta), place) for place in places)
+    return found if least_ms < (1 - _PROBE_GAIN) * costs.mean_of(rows[decision.place], theta) else None
+
+
+def _larger(actions: ActionSet, policy: Policy, chosen: int) -> tuple[int, ...]:
+    """Places of what sends more than an action, up to many times as much, and takes no more of the device. Kept."""
+    known = actions.larger.get((policy, chosen))
+    if known is None:
+        own, rows = actions.rows[chosen], actions.rows
+        known = actions.larger[policy, chosen] = tuple(
+            place
+            for place in open_places(actions, policy)
+            if actions.offload[place] == 1.0
+            and rows[place][DEVICE] <= own[DEVICE]
+            and own[UPLINK] < rows[place][UPLINK] <= _MOST_TIMES * own[UPLINK]
+        )
+    return known
 
 
 def brighter(link: Link, stale: bool, usual_rtt_ms: float) -> Link:
@@ -144,12 +167,15 @@ class Budget:
         self._next_s = -math.inf
 
     def count(self) -> None:
+        """A request has come."""
         self._tokens = min(self._tokens + self._fraction, 3.0)
 
     def open_at(self, now_s: float) -> bool:
+        """May one be begun?"""
         return self._tokens >= 1.0 and now_s >= self._next_s
 
     def take(self, now_s: float) -> None:
+        """One is begun."""
         self._tokens -= 1.0
         self._next_s = now_s + self.pause_s
 
@@ -159,5 +185,6 @@ class Budget:
         self._next_s = min(self._next_s, now_s + _AFTER_STALL_S)
 
     def over(self, now_s: float, other_won: bool) -> None:
+        """One has ended, and what was tried was the better or was not."""
         self.pause_s = _SHORTEST_PAUSE_S if other_won else min(2 * self.pause_s, self._longest_pause_s)
         self._next_s = now_s + self.pause_s

@@ -14,7 +14,7 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -192,7 +192,14 @@ class Exchange:
     """One request, from the plan to the first valid answer."""
 
     def __init__(
-        self, line: Line, inputs: Mapping[str, Any], plan: Plan, remote: Offer, here: Offer, start: float
+        self,
+        line: Line,
+        inputs: Mapping[str, Any],
+        plan: Plan,
+        remote: Offer,
+        here: Offer,
+        start: float,
+        behind: Callable[[], object] | None = None,
     ) -> None:
         """Nothing is done yet.
 
@@ -203,9 +210,10 @@ class Exchange:
             remote: The action that sends.
             here: The action that answers on the device, as rival or as net.
             start: When the request came, by `time.perf_counter`.
+            behind: Called when the request is ready to leave; must not wait.
         """
         self._line, self._inputs, self._plan = line, inputs, plan
-        self._remote, self._here, self._start = remote, here, start
+        self._remote, self._here, self._start, self._behind = remote, here, start, behind
         self._samples = plan.decision.load.samples
         self._chosen_here = plan.decision.action == here.cost.id
         self._ended: queue.SimpleQueue[_Event] = queue.SimpleQueue()  # where two may answer
@@ -225,6 +233,8 @@ class Exchange:
             return self._here_after(error.message)
         if isinstance(sent, Result):
             return sent
+        if self._behind is not None:
+            self._behind()
         if self._plan.race:
             line.senders.submit(self._ask_beside, sent)
             line.workers.submit(self._run_beside, self._here, sent)
@@ -233,7 +243,7 @@ class Exchange:
         # A deadline is kept to the point; else a hedge may be later by what is little beside the run that it starts.
         slack_s = 0.0 if line.controller.policy.deadline_ms is not None else _SLACK * line.local.cost.head_ms / 1e3
         alarm = line.alarms.at(due_s, lambda: self._overdue(sent), slack_s)
-        event = self._ask(sent)
+        event = self.ask(sent)
         alarm.off()
         if self._hedged:
             self._ended.put(event)
@@ -315,7 +325,7 @@ class Exchange:
             flight = line.controller.sent(time.monotonic(), cost.id, self._samples, link, call.bytes_up, rest)
         return _Sent(call, self._remote, begun, flight, head_ms, encode_ms)
 
-    def _ask(self, sent: _Sent) -> _Event:
+    def ask(self, sent: _Sent) -> _Event:
         """Sends, and waits until the call has ended in whatever way."""
         line, controller = self._line, self._line.controller
         rest = sent.begun.rest
@@ -341,7 +351,7 @@ class Exchange:
         return _Event(True, outputs=outputs, reply=reply)
 
     def _ask_beside(self, sent: _Sent) -> None:
-        self._ended.put(self._ask(sent))
+        self._ended.put(self.ask(sent))
 
     def _outcome(self, sent: _Sent, reply: Reply) -> Outcome:
         cost, ours = sent.offer.cost, self._line.ours

@@ -11,6 +11,7 @@ numbers are numbers (`answers`). How one request goes is in `exchange`, what can
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from edgekit_runtime.exits import CHECK_FRACTION
 from edgekit_runtime.manifest import Manifest
 from edgekit_runtime.remote.alarms import Alarms
 from edgekit_runtime.remote.answers import Result, Timing
+from edgekit_runtime.remote.behind import send_behind
 from edgekit_runtime.remote.client import Client, Credentials
 from edgekit_runtime.remote.exchange import Exchange, Line, run_here, since
 from edgekit_runtime.remote.offer import Given
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AdaptiveSession", "Result", "Timing"]
 
-_SENDERS = 128  # most calls of races, and pings, that are out at one time; threads are made when they are needed
+_SENDERS = 128  # most calls of races, probes and pings that are out at one time; threads are made when they are needed
 
 
 class AdaptiveSession:
@@ -131,7 +133,12 @@ class AdaptiveSession:
         rival = self._offers[plan.race] if plan.race else line.local
         if offer.model or rival.model:
             remote, here = (offer, rival) if offer.model else (rival, offer)
-            result = Exchange(line, inputs, plan, remote, here, start).result()
+            behind = None
+            if plan.probe:
+                behind = functools.partial(
+                    line.senders.submit, send_behind, line, inputs, plan, self._offers[plan.probe]
+                )
+            result = Exchange(line, inputs, plan, remote, here, start, behind).result()
         else:
             outputs, local_ms, why = run_here(line, offer, inputs)
             result = Result(outputs, plan.decision, Timing(since(start), local_ms=local_ms, fallback=why))

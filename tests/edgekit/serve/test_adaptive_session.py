@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ import edgekit_runtime as er
 from edgekit_runtime.adaptive import Policy, journal
 from edgekit_runtime.adaptive.controller import Settings
 from edgekit_runtime.errors import InputMismatch, UsageError
+from edgekit_runtime.remote.behind import send_behind
 from edgekit_runtime.remote.session import AdaptiveSession
 from edgekit_runtime.testing import make_bundle
 
@@ -285,3 +287,43 @@ def test_a_server_with_another_bundle_of_the_same_name_is_refused_by_hash(start,
         results = [session.infer({"x": X}) for _ in range(30)]
         assert all(right(result) for result in results)
         assert all(result.timing.server_ms == 0 for result in results)
+
+
+def test_a_probe_goes_behind_its_request_and_teaches_the_link(start, bundle, monkeypatch) -> None:
+    from edgekit.serve import models
+
+    whole, runs = models.Model.run, []
+
+    def run(self, tensors):
+        runs.append(time.monotonic())
+        return whole(self, tensors)
+
+    with start((bundle,)) as (address, _), opened(bundle, address) as session:
+        found_out(session)
+        monkeypatch.setattr(models.Model, "run", run)
+        sent = session._offers["offload"]
+        plan = dataclasses.replace(session.controller.plan(time.monotonic()), probe="offload", hedge_ms=2000.0)
+        assert plan.decision.action == "offload"
+        learned: list[er.adaptive.Outcome] = []
+        observe = session.controller.observe
+        monkeypatch.setattr(
+            session.controller, "observe", lambda now, outcome: (learned.append(outcome), observe(now, outcome))
+        )
+        send_behind(session._line, {"x": X}, plan, sent)
+        assert len(runs) == 1 and [outcome.action for outcome in learned] == ["offload"]
+        assert learned[0].network_ms is not None and not session.controller._flights
+        monkeypatch.setattr(session.controller, "plan", lambda now, samples: plan)
+        assert right(session.infer({"x": X}))
+        end = time.monotonic() + 10
+        while len(learned) < 3 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert len(runs) == 3 and len(learned) == 3 and not session.controller._flights
+
+
+def test_a_probe_that_fails_says_nothing_of_the_server(start, bundle) -> None:
+    with start((bundle,)) as (address, _), opened(bundle, address) as session:
+        found_out(session)
+        plan = dataclasses.replace(session.controller.plan(time.monotonic()), probe="offload", hedge_ms=0.001)
+        send_behind(session._line, {"x": X}, plan, session._offers["offload"])
+        assert not session.controller._flights
+        assert session.controller._failures == 0 and session.controller.plan(time.monotonic()).decision.link.up

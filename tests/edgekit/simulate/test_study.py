@@ -11,7 +11,7 @@ import pytest
 from edgekit.simulate import Setting, simulate
 from edgekit.simulate.engine import Simulation, latencies_ms
 from edgekit.simulate.page import page
-from edgekit.simulate.policies import NAMES, Adaptive, Fixed
+from edgekit.simulate.policies import NAMES, Adaptive, Fixed, Move
 from edgekit.simulate.traces import LoadTrace, Series, Trace, constant
 from edgekit.simulate.world import Chance, day
 from edgekit_runtime.adaptive import ActionCost, ActionSet, Controller, Policy
@@ -118,3 +118,38 @@ def test_a_step_of_the_load_changes_the_choice_within_ten_requests(before, after
     names = [actions[row.place].id for row in rows]
     assert names[step - 20 : step].count(first) >= 18
     assert names[step + 10 : step + 50].count(then) >= 38
+
+
+class _Probing(Fixed):
+    """Sends the split, and the whole input behind it; keeps what it heard."""
+
+    def __init__(self, patience_ms: float) -> None:
+        super().__init__(2)
+        self.patience_ms, self.heard, self.given_up = patience_ms, [], 0
+
+    def decide(self, request, now_s, device) -> Move:
+        return Move(self.place, self.patience_ms, probe=1)
+
+    def observe(self, now_s, flight, outcome) -> None:
+        self.heard.append(outcome.action)
+
+    def gave_up(self, now_s, flight) -> None:
+        self.given_up += 1
+
+
+def test_a_probe_is_heard_of_and_its_answer_is_not_used() -> None:
+    today = day(ACTIONS, constant(20, 8), requests=20, interval_s=0.5, chance=STILL)
+    plain = latencies_ms(Simulation([today], [Fixed(2)], [0], 1).run()[0])
+    probing = _Probing(1000.0)
+    found = Simulation([today], [probing], [0], 1).run()[0]
+    assert latencies_ms(found) == pytest.approx(plain)
+    assert {answer.won for answer in found} == {2}
+    assert probing.heard.count("offload") == probing.heard.count("split") == 20
+
+
+def test_a_probe_that_takes_too_long_is_given_up() -> None:
+    today = day(ACTIONS, constant(20, 1), requests=20, interval_s=0.5, chance=STILL)
+    probing = _Probing(80.0)  # the split takes 71 ms, the whole input 142
+    found = Simulation([today], [probing], [0], 1).run()[0]
+    assert latencies_ms(found) == pytest.approx(latencies_ms(Simulation([today], [Fixed(2)], [0], 1).run()[0]))
+    assert probing.given_up == 20 and "offload" not in probing.heard

@@ -235,3 +235,70 @@ def test_the_price_grows_with_the_queue_and_keeps_out_of_deadlines() -> None:
     assert 0 < early < late
     assert _burdened(0.05, Policy(deadline_ms=100)).plan(1.0).decision.load.device_price == 0
     assert _burdened(0.05, Policy(objective="energy")).plan(1.0).decision.load.device_price == 0
+
+
+SMALL = ActionCost(
+    id="small", kind="offload", offload_fraction=1.0, encode_ms=8, bytes_up=1_000, bytes_down=100, tail_ms=2
+)
+SLOW = msgspec.structs.replace(LOCAL, head_ms=500.0)
+
+
+def _days(controller: Controller, mbps: float, requests: int = 100, every_s: float = 0.2) -> tuple[list[str], int]:
+    """Requests over a link of 20 ms that never changes: the actions chosen, and how many probes went out."""
+    chosen, probes = [], 0
+    for number in range(requests):
+        now = number * every_s
+        plan = controller.plan(now)
+        chosen.append(plan.decision.action)
+        for name in filter(None, (plan.decision.action, plan.probe)):
+            row = controller.actions[name]
+            if row.leaves:
+                ms = 20 + row.bytes_up * 8e-3 / mbps
+                controller.back(controller.sent(now, name))
+                controller.observe(
+                    now + ms / 1e3,
+                    Outcome(name, network_ms=ms, bytes_up=row.bytes_up, bytes_down=100, queue_ms=0.0, server_ms=2.0),
+                )
+        probes += bool(plan.probe)
+    return chosen, probes
+
+
+def test_a_wide_uplink_that_small_requests_do_not_show_is_found_by_probes() -> None:
+    blind, _ = _days(Controller((SLOW, SMALL, OFFLOAD), Policy(), settings=Settings(probe_fraction=0.0)), 200)
+    found, probes = _days(Controller((SLOW, SMALL, OFFLOAD), Policy()), 200)
+    assert blind.count("offload") == 0
+    assert found[-50:].count("offload") == 50
+    assert 1 <= probes <= 10
+
+
+def test_probes_over_a_narrow_uplink_are_rare_and_change_nothing() -> None:
+    chosen, probes = _days(Controller((SLOW, SMALL, OFFLOAD), Policy()), 4, requests=300)
+    assert set(chosen) == {"small"} and 1 <= probes <= 60 / 3 + 6
+
+
+@pytest.mark.parametrize("policy", [Policy(objective="energy"), Policy(max_bytes=50_000), Policy(without=("offload",))])
+def test_nothing_is_probed_where_bytes_count_or_the_larger_form_is_closed(policy) -> None:
+    assert _days(Controller((SLOW, SMALL, OFFLOAD), policy), 200)[1] == 0
+
+
+def test_a_probe_never_holds_the_uplink_for_long() -> None:
+    """10,000 bytes take 16 ms of the 5 Mbit/s that are believed at first: 10 ms between requests are no room."""
+    assert _days(Controller((SLOW, SMALL, OFFLOAD), Policy()), 5, every_s=0.01)[1] == 0
+
+
+def _after(silence_s: float, requests: int) -> float | None:
+    """The hedge of an offload after a silence in which so many requests came."""
+    controller = Controller((LOCAL, OFFLOAD), Policy())
+    for number in range(20):
+        answered(controller, number * 0.2)
+    for number in range(requests):
+        controller.plan(4.0 + silence_s * number / requests)
+    plan = controller.plan(4.0 + silence_s)
+    assert plan.decision.action == "offload"
+    return plan.hedge_ms
+
+
+def test_the_offload_after_a_long_silence_runs_beside_the_local_run() -> None:
+    assert _after(6.0, requests=20) == 0.0
+    assert _after(1.0, requests=20) != 0.0
+    assert _after(6.0, requests=0) != 0.0  # requests that are rare are no silence
