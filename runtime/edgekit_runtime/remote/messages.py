@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,7 +112,7 @@ def _read(rows: Sequence[Any], raw: Sequence[bytes], chosen: Mapping[str, str]) 
     found: Arrays = {}
     for place, row in enumerate(rows):
         told = row.SerializeToString() if raw else b""
-        kind: Hashable = type(row)
+        kind: Any = type(row)
         spec = _remembered(kind, told) if 0 < len(told) <= _LONGEST_REMEMBERED else _spec(row)
         name = spec.name
         if name in found:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import socket
 import threading
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -302,7 +302,7 @@ def test_a_probe_goes_behind_its_request_and_teaches_the_link(start, bundle, mon
         found_out(session)
         monkeypatch.setattr(models.Model, "run", run)
         sent = session._offers["offload"]
-        plan = dataclasses.replace(session.controller.plan(time.monotonic()), probe="offload", hedge_ms=2000.0)
+        plan = msgspec.structs.replace(session.controller.plan(time.monotonic()), probe="offload", hedge_ms=2000.0)
         assert plan.decision.action == "offload"
         learned: list[er.adaptive.Outcome] = []
         observe = session.controller.observe
@@ -323,7 +323,7 @@ def test_a_probe_goes_behind_its_request_and_teaches_the_link(start, bundle, mon
 def test_a_probe_that_fails_says_nothing_of_the_server(start, bundle) -> None:
     with start((bundle,)) as (address, _), opened(bundle, address) as session:
         found_out(session)
-        plan = dataclasses.replace(session.controller.plan(time.monotonic()), probe="offload", hedge_ms=0.001)
+        plan = msgspec.structs.replace(session.controller.plan(time.monotonic()), probe="offload", hedge_ms=0.001)
         send_behind(session._line, {"x": X}, plan, session._offers["offload"])
         assert not session.controller._flights
         assert session.controller._failures == 0 and session.controller.plan(time.monotonic()).decision.link.up
