@@ -17,7 +17,7 @@ from edgekit_runtime.errors import GateFailed, UsageError
 
 
 def command(
-    a: Annotated[str, typer.Argument(metavar="A[:GRAPH]", help="A bundle, BUNDLE:GRAPH, or a bare file.")],
+    a: Annotated[str, typer.Argument(metavar="A[:GRAPH]", help="A bundle (the graph a session takes here), BUNDLE:GRAPH, or a bare file.")],
     b: Annotated[str, typer.Argument(metavar="B[:GRAPH]", help="What A is compared with.")],
     fail_if_slower: Annotated[
         str | None,
