@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit_converters.target import Target, no_int8, onnx_variant
+from edgekit_runtime import engines
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.manifest import Graph, Manifest
 from edgekit_runtime.measurement import Measurement
@@ -79,9 +80,10 @@ def pick(manifest: Manifest, target: Target, documents: Sequence[Measurement], u
     against = {graph.id: reason for graph in answering if (reason := unfit(graph, target))}
     open_to = [graph for graph in answering if graph.id not in against]
     if not open_to:
+        runs = any(name in target.engines for name in engines.names())
         raise Refused(
             f"no graph of this bundle is for {target.name}: " + "; ".join(f"{k}: {v}" for k, v in against.items()),
-            remedy=f"convert again with --target {target.name}",
+            remedy=f"convert again with --target {target.name}" if runs else f"a device with {_or(engines.names())}",
         )
     times = {m.graph: m.latency_ms.p50 for m in documents if m.threads == 1 and m.latency_ms.p50 is not None}
     timed = [graph for graph in open_to if graph.id in times]
@@ -98,6 +100,10 @@ def pick(manifest: Manifest, target: Target, documents: Sequence[Measurement], u
         if graph is not best
     }
     return Pick(best.id, f"{times[best.id]:.3g} ms on {target.name}, {told}", {**against, **rest})
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join((", ".join(names[:-1]), names[-1]))
 
 
 def unfit(graph: Graph, target: Target) -> str:

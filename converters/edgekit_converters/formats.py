@@ -214,7 +214,7 @@ def _of(role: Role) -> str:
 def other_format(student: Captured, name: str) -> str:
     """Why a graph file of one format gives no other one; empty where it does."""
     if student.kind in ("onnx", "tflite") and student.kind != name:
-        return f"an .{student.kind} source gives {student.kind} only; convert the torch model to have both"
+        return f"a source of the kind .{student.kind} gives {student.kind} only; convert the torch model to have both"
     return ""
 
 

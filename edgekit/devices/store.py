@@ -8,6 +8,7 @@ The first one found under a name counts. Nothing is kept in the home folder.
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from edgekit.devices import caches
@@ -60,8 +61,11 @@ def load(name: str) -> DeviceProfile:
         return read(path)
     if name in (LOCAL, this_machine().id):
         return describe(this_machine())
+    names = (LOCAL, *known())
+    near = difflib.get_close_matches(name.lower(), names, 1)
+    meant = f"did you mean {near[0]}? " if near else ""
     raise UsageError(
-        f"there is no device {name!r}", remedy=f"one of: {', '.join((LOCAL, *known()))}, or the path of a profile"
+        f"there is no device {name!r}", remedy=f"{meant}one of: {', '.join(names)}, or the path of a profile"
     )
 
 

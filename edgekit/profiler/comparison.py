@@ -27,7 +27,7 @@ from edgekit.profiler.sequential import FEWEST_ROUNDS, MOST_ROUNDS
 from edgekit.profiler.targets import SUFFIXES, Job, plan, resolve, split_spec
 from edgekit.profiler.trial import begin, finish
 from edgekit_runtime import open as open_session
-from edgekit_runtime.errors import GateFailed, UsageError
+from edgekit_runtime.errors import GateFailed, InputMismatch, UsageError
 from edgekit_runtime.manifest import Base
 from edgekit_runtime.measurement import Environment
 
@@ -37,6 +37,7 @@ BUDGET_S = 22.0
 MARGIN = 0.02
 _ROUND_S = 0.9  # sampling in one round, at most
 _BLOCK_S = 0.02
+_ONE_STUDENT = "compare graphs of one student, at one batch and length"
 
 
 class Round(Base, frozen=True, kw_only=True):
@@ -122,7 +123,7 @@ def compare(
     Args:
         a: A bundle, `BUNDLE:GRAPH`, or an `.onnx` or `.tflite` file. A bundle without a graph stands for the one
             that a session takes here.
-        b: The other one.
+        b: The other one. A bundle without a graph stands for that of A where it has it.
         engine: Engine for both; None: the first installed one for each format.
         threads: Threads of each.
         margin: Equivalence margin as a fraction: only a difference beyond it counts.
@@ -139,8 +140,8 @@ def compare(
             remedy="the margin lies between 0 and 1 (0.02 is 2 %), duration and threads are above 0",
         )
     start = time.monotonic()
-    job_a, job_b = _job(a, engine, threads), _job(b, engine, threads)
-    job_a, job_b = _same_inputs(job_a, job_b)
+    job_a = _job(a, engine, threads)
+    job_a, job_b = _same_inputs(job_a, _job(b, engine, threads, like=job_a))
     before = environment.before()
     sampling_s = min(_ROUND_S, duration_s / MOST_ROUNDS)
     with tempfile.TemporaryDirectory(prefix="edgekit-compare-") as name:
@@ -149,7 +150,10 @@ def compare(
             progress(f"round {number + 1}: two fresh processes in turns")
             return _round(job_a, job_b, Path(name), sampling_s, flip=number % 2 == 1)
 
-        rounds, alpha = take_rounds(measure, margin, lambda: time.monotonic() - start, duration_s)
+        try:
+            rounds, alpha = take_rounds(measure, margin, lambda: time.monotonic() - start, duration_s)
+        except InputMismatch as error:  # each takes its own bundle's golden inputs, not those of the other
+            raise UsageError(f"A and B take different inputs: {error.message}", remedy=_ONE_STUDENT) from error
     found = conclude(job_a.label, job_b.label, rounds, margin, time.monotonic() - start, alpha=alpha)
     return msgspec.structs.replace(found, environment=environment.read(before.throttles))
 
@@ -257,9 +261,11 @@ def gate(comparison: Comparison, limit: float) -> None:
         )
 
 
-def _job(spec: str | Path, engine: str | None, threads: int) -> Job:
+def _job(spec: str | Path, engine: str | None, threads: int, like: Job | None = None) -> Job:
     path, graph = split_spec(spec)
     if graph is None and (path.is_dir() or path.suffix.lower() not in SUFFIXES):
+        if like is not None and any(like.target.graph == target.graph for target in resolve(path)):
+            return plan(resolve(path, like.target.graph), engine=like.engine, threads=(threads,))[0][0]
         with open_session(path, engine=engine, threads=threads) as session:
             graph, engine = session.graph.id, session.engine_name
     jobs, _ = plan(resolve(path, graph)[:1], engine=engine, threads=(threads,))
@@ -296,7 +302,7 @@ def _round(a: Job, b: Job, folder: Path, sampling_s: float, *, flip: bool) -> Tu
         if sorted(map(math.prod, shapes_a.values())) != sorted(map(math.prod, shapes_b.values())):
             raise UsageError(
                 f"A and B take inputs of different size ({shapes_a} and {shapes_b}): their times cannot be compared",
-                remedy="compare graphs of one student, at one batch and length",
+                remedy=_ONE_STUDENT,
             )
         slowest = max(worker.ask("warm", limit_s=0.4)["run_ms"] for worker in (worker_a, worker_b))
         if flip:

@@ -282,13 +282,15 @@ def _frame(x_name: str, y_name: str) -> list[str]:
 
 
 def _x_ticks(low: float, high: float, x: Scale, told: Callable[[float], str]) -> list[str]:
-    """Marks at 1, 2 and 5 of each decade that lies in a range of logarithms, not more than six."""
+    """Marks at 1, 2 and 5 of each decade that lies in a range of logarithms, not more than six; else near its ends."""
     marks = [
         exponent + math.log10(step) for exponent in range(math.floor(low), math.ceil(high) + 1) for step in (1, 2, 5)
     ]
     inside = [mark for mark in marks if low <= mark <= high]
     if len(inside) > 6:
         inside = [mark for mark in inside if abs(mark - round(mark)) < 1e-9]
+    if len(inside) < 2:  # one mark alone tells no scale
+        inside = [low + (high - low) * part for part in (0.15, 0.85)]
     return [_text(x(mark), _BASE + 15, told(10**mark), "middle") for mark in inside]
 
 

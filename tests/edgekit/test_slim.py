@@ -107,3 +107,10 @@ def test_a_graph_that_is_not_there_is_a_usage_error_and_leaves_nothing(bundle: P
     with pytest.raises(UsageError, match=r"no graph 'onnx\.fp16'"):
         keep_graphs(bundle, ["onnx.fp16"], tmp_path / "slim.edge")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.edge"]
+
+
+def test_a_device_without_any_engine_of_ours_is_not_told_to_convert_again(bundle: Path) -> None:
+    board = Target("stm32h7a3", "armv7m", (), ("x-cube-ai",))
+    with pytest.raises(Refused, match="stm32h7a3 runs x-cube-ai") as refused:
+        pick(er.open_bundle(bundle).manifest, board, ())
+    assert refused.value.remedy == "a device with onnxruntime, litert, tflite-runtime, onnxruntime-gpu or torch"

@@ -52,7 +52,8 @@ def capture_file(
     quantized = is_quantized(path)
     if quantized and not keep:
         raise Refused(
-            f"{path} is quantized already", remedy="--precision keep verifies, measures and packs it as it is"
+            f"{path} is quantized already",
+            remedy="edgekit convert with --precision keep verifies, measures and packs it as it is",
         )
     graph = engines.get(engine).load(path)
     symbolic = _symbolic(graph.inputs, dynamic)

@@ -146,7 +146,8 @@ def capture_pt2(path: Path, *, name: str, example: Arrays | None, keep: bool = F
     quantized = any("quantized_decomposed" in str(node.target) for node in program.graph.nodes)
     if quantized and not keep:
         raise Refused(
-            f"{path} is quantized already", remedy="--precision keep verifies, measures and packs it as it is"
+            f"{path} is quantized already",
+            remedy="edgekit convert with --precision keep verifies, measures and packs it as it is",
         )
     names = program.graph_signature.user_inputs
     example = example if example is not None else _own_example(program, names)

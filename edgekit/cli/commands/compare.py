@@ -17,14 +17,21 @@ from edgekit_runtime.errors import GateFailed, UsageError
 
 
 def command(
-    a: Annotated[str, typer.Argument(metavar="A[:GRAPH]", help="A bundle, BUNDLE:GRAPH, or a bare file.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A[:GRAPH]", help="A bundle (the graph a session takes here), BUNDLE:GRAPH, or a bare file."
+        ),
+    ],
     b: Annotated[str, typer.Argument(metavar="B[:GRAPH]", help="What A is compared with.")],
     fail_if_slower: Annotated[
         str | None,
         typer.Option(metavar="5%", help="Exit with 4 when A is shown to be slower than B by more than this."),
     ] = None,
     margin: Annotated[str, typer.Option(metavar="2%", help="A difference within this margin does not count.")] = "2%",
-    engine: Annotated[str | None, typer.Option(help="Engine for both; the first installed one.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Engine for both; else a session's, or the first installed one.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of each.")] = 1,
     duration: Annotated[float, typer.Option(metavar="S", help="Seconds after which no new round begins.")] = 22.0,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a page of the comparison there.")] = None,

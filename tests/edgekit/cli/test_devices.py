@@ -48,6 +48,11 @@ def test_an_unknown_device_lists_the_known(capsys):
     assert all(name in error["remedy"] for name in devices.known())
 
 
+def test_a_name_that_is_nearly_one_is_told(capsys):
+    assert run(["devices", "Pi4"]) == 2
+    assert "what to do: did you mean pi4? one of: local, " in capsys.readouterr().err
+
+
 def test_a_broken_profile_is_refused_with_its_reason(tmp_path: Path, capsys):
     path = tmp_path / "mine.toml"
     path.write_text('schema = "edgekit.device_profile/1"\ncolour = "red"\n')

@@ -134,3 +134,15 @@ def test_what_crosses_is_shown_in_one_piece_whatever_its_axis_is_called() -> Non
     exits = (SimpleNamespace(of="onnx.fp32", after="p", output="exit_0"),)
     rows = shown(split_table(SimpleNamespace(split_points=(point,), exits=exits), "onnx.fp32"))  # type: ignore[arg-type]
     assert sum("float32[batch,16,32,32]" in row for row in rows) == 2 and all(len(row) <= 80 for row in rows)
+
+
+def test_the_demo_tells_how_a_new_shell_finds_edgekit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekit.cli.commands.demo import _activation
+
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / ".venv" / "bin"
+    there.mkdir(parents=True)
+    assert _activation(tmp_path / ".venv", "/usr/bin") == "", "no environment that can be activated"
+    (there / "activate").write_text("")
+    assert _activation(tmp_path / ".venv", "/usr/bin") == ". .venv/bin/activate"
+    assert _activation(tmp_path / ".venv", f"/usr/bin:{there}") == ""

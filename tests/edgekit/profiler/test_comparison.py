@@ -81,6 +81,8 @@ def test_a_bundle_without_a_graph_stands_for_the_one_that_a_session_takes(tmp_pa
     )
     job = _job(bundle, None, 1)
     assert (job.target.graph, job.engine) == (quicker, "onnxruntime")
+    for graph in ("onnx.fp32", "onnx.int8"):  # like with like, whatever is quicker in the second bundle
+        assert _job(bundle, None, 1, like=_job(f"{bundle}:{graph}", None, 1)).target.graph == graph
 
 
 def test_graphs_that_take_different_inputs_are_not_compared(tmp_path: Path):
@@ -89,6 +91,13 @@ def test_graphs_that_take_different_inputs_are_not_compared(tmp_path: Path):
     other.write_bytes(matmul_onnx(np.ones((16, 4), np.float32)))
     with pytest.raises(UsageError, match="different size"):
         edgekit.compare(one, other)
+    held = io.BytesIO()
+    np.savez(held, x=np.ones((1, 2, 8), np.float32))  # not what the other one takes
+    weights = np.ones((8, 4), np.float32)
+    bundle = make_bundle(tmp_path / "a.edge", weights=weights, files={"golden/inputs.npz": held.getvalue()})
+    with pytest.raises(UsageError, match="A and B take different inputs") as refused:
+        edgekit.compare(f"{bundle}:onnx.fp32", one, duration_s=0.1)
+    assert "graphs of one student" in refused.value.remedy
 
 
 def test_nothing_there_and_impossible_numbers_are_refused(tmp_path: Path):

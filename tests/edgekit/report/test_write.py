@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from report_material import NASTY, measurement
 
-from edgekit.report import views, write_report
+from edgekit.report import charts, views, write_report
 from edgekit.report.charts import pareto
 from edgekit.report.model import Page, Row, Student
 from edgekit_runtime.bundle import Bundle
@@ -144,6 +144,13 @@ def test_nothing_measured_and_newer_documents_are_refused(bundle: Bundle, tmp_pa
     newer.write_text('{"schema": "edgekit.measurement/9"}')
     with pytest.raises(BundleInvalid, match=r"edgekit\.measurement/9"):
         write_report([bundle], tmp_path / "out")
+
+
+@pytest.mark.parametrize("values", [(30_200.0, 34_400.0), (0.047, 0.053), (0.2, 9.0), (1.0, 1.0)])
+def test_an_axis_has_two_marks_or_more(values: tuple[float, ...]):
+    chart = charts.scatter([charts.Point(str(x), x, 0.9, "int8") for x in values], "bytes", "top1", "{:.3g}".format)
+    marks = re.findall(r'y="235.0" text-anchor="middle">([^<]+)<', chart)
+    assert len(marks) >= 2 and len(set(marks)) == len(marks), chart
 
 
 def test_the_pareto_front_keeps_what_nothing_beats():
