@@ -18,6 +18,7 @@ from edgekit.cli.policies import read_policy, render_left_out
 from edgekit.files import whole_file
 from edgekit_runtime import open as open_session
 from edgekit_runtime.bundle import Arrays, read_arrays
+from edgekit_runtime.cascade import PREFIX
 from edgekit_runtime.errors import BundleInvalid, Refused, Unreachable, UsageError
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ def command(
     arrays = _request(inputs)
     if server is None and (ca or cert or key or token_file or policy or first or log or watch or repeat > 1):
         raise UsageError("there is nothing to choose without a server", remedy="--server grpc://HOST:8001")
+    if not first and (names := [name for name in arrays if name.startswith(PREFIX)]):
+        raise UsageError(
+            f"--input holds {', '.join(names)}, which only a cascade's first student takes",
+            remedy="--first SMALL.edge with --server, or leave these arrays out",
+        )
     if server is not None:
         _tell_of(output, server, bundle, ca=ca, cert=cert, key=key, token_file=token_file)
     if server is not None:
