@@ -59,9 +59,11 @@ def test_a_server_is_trusted_by_its_certificate(start, bundle, pems) -> None:
 
 
 def test_a_certificate_for_another_host_is_told_as_such(start, bundle, pems) -> None:
-    with start((bundle,), cert=pems / "stranger.pem", key=pems / "stranger.key") as (address, _):
-        with pytest.raises(Unreachable, match="certificate is for another host"):
-            asked(address, ca=pems / "stranger.pem")
+    with (
+        start((bundle,), cert=pems / "stranger.pem", key=pems / "stranger.key") as (address, _),
+        pytest.raises(Unreachable, match="certificate is for another host"),
+    ):
+        asked(address, ca=pems / "stranger.pem")
 
 
 def test_clients_without_a_certificate_of_the_authority_stay_outside(start, bundle, pems) -> None:
