@@ -19,6 +19,7 @@ from edgekit.cli.policies import read_policy, render_left_out
 from edgekit.files import whole_file
 from edgekit_runtime import open as open_session
 from edgekit_runtime.bundle import Arrays, read_arrays
+from edgekit_runtime.cascade import PREFIX
 from edgekit_runtime.errors import BundleInvalid, Refused, Unreachable, UsageError
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ def command(
     arrays = _request(inputs)
     if server is None and (ca or cert or key or token_file or policy or first or log or watch or repeat > 1):
         raise UsageError("there is nothing to choose without a server", remedy="--server grpc://HOST:8001")
+    if not first and (names := [name for name in arrays if name.startswith(PREFIX)]):
+        raise UsageError(
+            f"--input holds {', '.join(names)}, which only a cascade's first student takes",
+            remedy="--first SMALL.edge with --server, or leave these arrays out",
+        )
     if server is not None:
         _tell_of(output, server, bundle, ca=ca, cert=cert, key=key, token_file=token_file)
     if server is not None:
@@ -89,7 +95,8 @@ def command(
     }
     if server is not None:
         document["left_out"] = left_out
-    output.result(document, lambda console: _render(console, answers, rows[-1], written, None if quiet else left_out))
+    told = None if quiet else left_out
+    output.result(document, lambda console: _render(console, answers, rows[-1], written, told, brief=watch))
 
 
 def _there(session: AdaptiveSession, arrays: Arrays, repeat: int, live: Console | None) -> Answered:
@@ -173,8 +180,13 @@ def _render(
     decision: dict[str, Any],
     written: Path | None,
     left_out: Mapping[str, str] | None,
+    *,
+    brief: bool = False,
 ) -> None:
-    """Outputs and who answered; unless `left_out` is None, also the nearest rivals and what is not offered."""
+    """Outputs and who answered; unless `left_out` is None, also the nearest rivals and what is not offered.
+
+    `brief`: below a view that shall stay on the screen.
+    """
     for name, array in answers.items():
         text = "" if written else f" {np.array2string(array, precision=4, max_line_width=76)}"
         console.print(f"{name} {array.dtype}{list(array.shape)}{text}", markup=False)
@@ -185,12 +197,15 @@ def _render(
     if left_out is None:
         return
     reasons = decision["reasons"]
-    most = len(reasons) if "graph" in decision else _REASONS
+    most = len(reasons) if "graph" in decision else 1 if brief else _REASONS
     for reason in reasons[:most]:
         console.print(f"  {reason}", markup=False)
     if len(reasons) > most:
         console.print(f"  … {len(reasons) - most} more actions, with the reasons of each: --json", markup=False)
-    render_left_out(console, left_out, each=1)
+    if brief and left_out:
+        console.print(f"  … {len(left_out)} are not offered, each for its reason: --json", markup=False)
+    elif left_out:
+        render_left_out(console, left_out, each=1)
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:

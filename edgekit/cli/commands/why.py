@@ -94,7 +94,7 @@ def _why(entry: Any, decision: Decision) -> str:
         return f"{chosen.why} ({told})" if told else chosen.why
     following = rivals[0]
     if not decision.link.up and following.terms_ms["round_trip"]:
-        return f"{following.action}: {following.why}"
+        return following.why.partition(":")[0]  # of all of them alike
     more_ms = following.predicted_ms - chosen.predicted_ms
     if more_ms < 0:  # it was not time that decided
         return f"{following.action}: {following.why}"

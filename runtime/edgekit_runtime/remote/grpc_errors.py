@@ -44,7 +44,10 @@ def translated(error: Any) -> Exception:
             "the server gave no answer (unavailable): it closed the connection at once",
             remedy="where it speaks TLS, grpcs://; where it wants a client's certificate, one of its authority",
         )
-    return Unreachable(f"the server gave no answer ({code.name.lower()}): {details}", remedy="the local answer serves")
+    return Unreachable(
+        f"the server gave no answer ({code.name.lower()}): {details}",
+        remedy="is it running, and can its port be reached from here?",
+    )
 
 
 def grpc_package() -> Any:

@@ -59,6 +59,20 @@ def test_simulate_runs_a_bundle_and_a_log(bundle, log, tmp_path, capsys) -> None
     assert set(json.loads(capsys.readouterr().out)["policies"]["always_offload"]["actions"]) == {"offload"}
 
 
+def test_why_tells_a_server_that_is_left_alone_in_a_few_words(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    controller = Controller(ACTIONS, Policy())
+    controller.failed(0.0, controller.sent(0.0, "offload"))
+    writer = journal.Writer(tmp_path / "log.jsonl", controller.actions)
+    writer.add(controller.plan(0.01).decision, 0.01, total_ms=50.0)
+    writer.close()
+    assert run(["why", str(tmp_path / "log.jsonl")]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "nothing gets through to the server" in told and "3600" not in told and "left alone" not in told
+    assert run(["why", str(tmp_path / "log.jsonl"), "0"]) == 0
+    assert "left alone for a while" in " ".join(capsys.readouterr().out.split())
+
+
 def test_simulate_refuses_numbers_that_mean_nothing_and_fits_an_endless_round_trip(log, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     shared = ["simulate", log, "--trace"]

@@ -55,6 +55,9 @@ def test_a_request_with_dozens_of_actions_is_told_in_half_a_screen_and_quietly_i
     assert len(_lines(console)) <= 14
     assert "24 more actions" in console.file.getvalue() and "and 29 more" in console.file.getvalue()
     console = _screen()
+    _render(console, answers, decision, None, LEFT_OUT, brief=True)  # below the view of --watch
+    assert len(_lines(console)) <= 6 and "39 are not offered" in console.file.getvalue()
+    console = _screen()
     _render(console, answers, decision, None, None)
     assert _lines(console) == ["output float32[1, 2] [[0. 0.]]", "local, 1.500 ms"]
 

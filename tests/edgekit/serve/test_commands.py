@@ -93,6 +93,23 @@ def test_bad_input_ends_with_its_code(bundle, tmp_path, capsys) -> None:
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_arrays_of_a_first_student_without_one_name_the_option(bundle, tmp_path, capsys) -> None:
+    np.savez(tmp_path / "both.npz", **{"x": X, "first.x": X})
+    assert run(["run", str(bundle), "--input", str(tmp_path / "both.npz")]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "first.x, which only a cascade's first student takes" in told and "--first SMALL.edge" in told
+
+
+def test_quiet_prints_the_outputs_and_who_answered_and_nothing_else(served, bundle, tmp_path, capsys) -> None:
+    np.savez(tmp_path / "request.npz", x=X[:1])
+    base = ["run", str(bundle), "--input", str(tmp_path / "request.npz"), "--server", served[0]]
+    assert run([*base, "--quiet"]) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 2 and not shown.err
+    assert run(base) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 2
+
+
 def test_a_server_that_does_not_answer_is_told_and_the_request_is_answered_here(bundle, tmp_path, capsys) -> None:
     np.savez(tmp_path / "x.npz", x=X)
     with socket.socket() as taken:

@@ -37,7 +37,7 @@ def bundle(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("graph", "change"), [("onnx.fp32", 0.0), ("onnx.int8", 0.25)])
 def test_the_answer_is_that_of_the_graph_that_the_device_runs(start, bundle, graph, change) -> None:
     with start((bundle,)) as (address, _), er.open(bundle, graph, server=f"grpc://{address}") as session:
-        (offload,) = (offer for offer in session._offers.values() if offer.cost.id == "offload")
+        offload = next(offer for offer in session._offers.values() if offer.cost.kind == "offload")
         client = Client(f"grpc://{address}", streams=True)
         reply = client.call(offload.model, {"x": X}, parameters={"sha256": offload.sha256})
         client.close()

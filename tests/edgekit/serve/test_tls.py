@@ -58,6 +58,14 @@ def test_a_server_is_trusted_by_its_certificate(start, bundle, pems) -> None:
         assert "grpcs://" in plain.value.remedy
 
 
+def test_a_certificate_for_another_host_is_told_as_such(start, bundle, pems) -> None:
+    with (
+        start((bundle,), cert=pems / "stranger.pem", key=pems / "stranger.key") as (address, _),
+        pytest.raises(Unreachable, match="certificate is for another host"),
+    ):
+        asked(address, ca=pems / "stranger.pem")
+
+
 def test_clients_without_a_certificate_of_the_authority_stay_outside(start, bundle, pems) -> None:
     options = {"cert": pems / "server.pem", "key": pems / "server.key", "client_ca": pems / "ca.pem"}
     with start((bundle,), **options) as (address, _):
