@@ -165,7 +165,7 @@ class LinkEstimator:
     def _see_empty(self, now_s: float, network_ms: float) -> None:
         """One slow empty request may have met a stall, two in a row are a longer way: the quicker one is believed.
 
-        So it is with the very first, which also makes the connection: a much quicker second one begins anew.
+        So it is with the very first, which also makes the connection: where the second is much quicker, it counts.
         """
         self._empty += 1
         if self._empty == 1:
