@@ -171,13 +171,14 @@ class Controller:
         self._races.count()
         self._probes.count()
         self._unheard += 1
+        hedge_ms = self._hedge_ms(decision)
         return Plan(
             decision,
-            self._hedge_ms(decision),
+            hedge_ms,
             self._race(now_s, decision, link),
             trials.race_limit_ms(decision),
             self._ping(now_s, link),
-            self._probe(now_s, decision, link),
+            self._probe(now_s, decision, link) if hedge_ms else "",
         )
 
     def close(self, ids: Sequence[str]) -> None:
