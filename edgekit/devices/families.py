@@ -265,9 +265,14 @@ def _has_int8_table(op: OpCost) -> bool:
     """Told by what comes out, or where that is made floating point by the bytes that go in: a value takes one."""
     if op.dtype in ("int8", "uint8"):
         return True
-    table = max((math.prod(shape) for shape in op.inputs if shape), default=0)
-    others = sum(math.prod(shape) for shape in (*op.inputs, *op.outputs)) - table
-    return 0 < (op.bytes or 0) / max(op.calls, 1) - 4 * others < 2 * table
+    shapes = [shape for shape in op.inputs if shape]
+    table = max(shapes, key=math.prod, default=())
+    made = sum(map(math.prod, op.outputs))
+    taken = min(made, math.prod(table))
+    # What `macs.read_bytes` counts of the others: scales have as many rows as the table.
+    parts = [math.prod(shape) * (taken / math.prod(table) if shape[0] == table[0] else 1.0) for shape in shapes]
+    others = made + sum(parts) - taken
+    return 0 < (op.bytes or 0) / max(op.calls, 1) - 4 * others < 2 * taken
 
 
 def _product(op: OpCost, family: Family, macs: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgekit.devices import caches
 from edgekit.devices.profile import DeviceProfile, Figure, Hardware, Words, read
 from edgekit_runtime.errors import Refused, UsageError
 from edgekit_runtime.machine import Machine, this_machine
@@ -65,14 +66,19 @@ def load(name: str) -> DeviceProfile:
 
 
 def describe(machine: Machine) -> DeviceProfile:
-    """What a machine tells by itself: enough to name it, not to predict for it (pure but for the engines installed)."""
+    """What this machine tells by itself: enough to name it, not to predict for it."""
     from edgekit.profiler import environment
     from edgekit_runtime import engines
 
     told = "this machine, /proc/cpuinfo and its like"
 
-    def figure(value: float) -> Figure:
-        return Figure(value=value, kind="measured", source=told)
+    sizes = caches.read()
+
+    def figure(value: float, source: str = told) -> Figure:
+        return Figure(value=value, kind="measured", source=source)
+
+    def cache(level: int) -> Figure | None:
+        return figure(sizes[level], str(caches.FOLDER)) if level in sizes else None
 
     return DeviceProfile(
         name=machine.id,
@@ -85,5 +91,8 @@ def describe(machine: Machine) -> DeviceProfile:
             cores=figure(machine.cores),
             clock_mhz=figure(environment.read().clock_mhz or 0.0),
             memory_bytes=figure(machine.memory_bytes) if machine.memory_bytes else None,
+            l1_bytes=cache(1),
+            l2_bytes=cache(2),
+            l3_bytes=cache(3),
         ),
     )

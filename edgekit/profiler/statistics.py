@@ -24,6 +24,7 @@ INVALID_SPREAD = 0.25  # ... and a bad measurement above
 NOISY_DRIFT = 0.05  # median of the second half against the first
 NOISY_FOREIGN_CORES = 0.15  # CPU time of others while measuring, in cores
 NOISY_PROCESSES = 0.10  # medians of fresh processes: largest against smallest
+FEWEST_TRIMMED = 6  # rounds of a comparison from which its outer quarters are left out of the mean
 
 CompareVerdict = Literal["faster", "slower", "no_difference_shown", "too_noisy"]
 
@@ -233,12 +234,16 @@ def ratio_interval(
     seed: int = 0,
     resamples: int = 2000,
 ) -> tuple[float, float, float]:
-    """Ratio of the medians of A and B with an interval at 1 - alpha: a cluster bootstrap over rounds.
+    """Ratio of the medians of A and B with an interval at 1 - alpha: a cluster bootstrap of the trimmed mean of rounds.
 
     A round is one pair of fresh processes that took turns; its figures are the latencies of adjacent blocks, so what
-    the machine did in that second touches both. Rounds are drawn with replacement, and block pairs within a drawn
-    round. The percentiles are widened to Student's t (the expanded percentile interval of Hesterberg, 2015,
-    section 5.3), because with a handful of rounds the plain ones are too narrow.
+    the machine did in that second touches both. Now and then something slows one process for a whole round by tens of
+    per cent; from six rounds on, the lowest and the highest quarter of rounds are left out of the mean (with fewer
+    there is nothing to leave out). What holds in less than a quarter of processes is thus not seen.
+
+    Rounds are drawn with replacement, and block pairs within a drawn round. The percentiles are widened to Student's t
+    (the expanded percentile interval of Hesterberg, 2015, section 5.3), because with a handful of rounds the plain
+    ones are too narrow.
 
     Args:
         rounds: For each pair of processes: latencies of A and of B in ms, one entry a pair of blocks.
@@ -256,15 +261,29 @@ def ratio_interval(
     generator = np.random.default_rng(seed)
     inner = np.stack([np.median(log[generator.integers(0, len(log), (resamples, len(log)))], axis=1) for log in logs])
     drawn = generator.integers(0, count, (resamples, count))
-    means = inner[drawn, np.arange(resamples)[:, None]].mean(axis=1)
+    cut = count // 4 if count >= FEWEST_TRIMMED else 0
+    means = np.sort(inner[drawn, np.arange(resamples)[:, None]], axis=1)[:, cut : count - cut].mean(axis=1)
     t = t_quantile(1 - alpha / 2, count - 1)
     tail = NormalDist().cdf(-math.sqrt(count / (count - 1)) * t)
     low, high = np.quantile(means, [tail, 1 - tail])
-    centres = [float(np.median(log)) for log in logs]
-    mean, error = float(np.mean(centres)), float(np.std(centres, ddof=1)) / math.sqrt(count)
-    # With two to four rounds the bootstrap cannot reach as far out as t does: take the wider of the two.
+    mean, error = trimmed_mean([float(np.median(log)) for log in logs], cut)
+    # With a few rounds the bootstrap cannot reach as far out as t does: take the wider of the two.
+    t = t_quantile(1 - alpha / 2, count - 2 * cut - 1)
     low, high = min(float(low), mean - t * error), max(float(high), mean + t * error)
     return math.exp(mean), math.exp(low), math.exp(high)
+
+
+def trimmed_mean(values: Sequence[float], cut: int) -> tuple[float, float]:
+    """Mean without the `cut` lowest and highest values, and its standard error (Tukey and McLaughlin, Sankhya A, 1963).
+
+    The error is that of the winsorised values: those left out count as the next one that stays. Student's t for it has
+    one degree of freedom less than values stay.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
+    count = len(ordered)
+    pulled = ordered.clip(ordered[cut], ordered[count - cut - 1])
+    error = float(np.std(pulled, ddof=1)) * math.sqrt(count) / (count - 2 * cut)
+    return float(ordered[cut : count - cut].mean()), error
 
 
 def decide(interval: tuple[float, float], margin: float, resolution: float = 0.10) -> CompareVerdict:

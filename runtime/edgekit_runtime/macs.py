@@ -30,6 +30,9 @@ _CONV_WEIGHT = {
     "CONV_2D": 1,
 }
 
+# Lookups, with the position of the table.
+_TABLES = {"Gather": 0, "GatherND": 0, "GatherBlockQuantized": 0, "GATHER": 0, "GATHER_ND": 0, "EMBEDDING_LOOKUP": 1}
+
 # ONNX operators that compute with 8-bit integer operands wherever they run.
 ONNX_INT8 = frozenset(
     {
@@ -78,6 +81,27 @@ def macs(kind: str, inputs: Shapes, outputs: Shapes) -> int | None:
         return formula(inputs, outputs)
     except (IndexError, ValueError):
         return None
+
+
+def read_bytes(kind: str, sizes: Sequence[int], inputs: Shapes, outputs: Shapes) -> int:
+    """Bytes that one run of one operator reads: all of its inputs, but of a table the rows that it takes.
+
+    Args:
+        kind: As in `macs`.
+        sizes: Bytes of each input by position.
+        inputs: Shape of each input by position.
+        outputs: Shape of each output by position.
+    """
+    position = _TABLES.get(kind)
+    if position is None or position >= len(inputs) or not inputs[position]:
+        return sum(sizes)
+    whole, taken = math.prod(inputs[position]), sum(map(math.prod, outputs))
+    if taken >= whole:
+        return sum(sizes)
+    rows = inputs[position][0]  # scales of a quantized table have as many
+    return sum(
+        size * taken // whole if shape and shape[0] == rows else size for size, shape in zip(sizes, inputs, strict=True)
+    )
 
 
 def _per_output(position: int, skip: int = 1) -> Formula:

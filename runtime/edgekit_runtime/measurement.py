@@ -72,6 +72,7 @@ class OpCost(Base, frozen=True, kw_only=True):
     Attributes:
         name: The engine's node name.
         kind: The operator type it executed.
+        bytes: What it reads and writes; of a table the rows it takes.
         int8: Whether it multiplied 8-bit integers.
         calls: Times it runs in one run of the graph (the body of a recurrence: once a step).
         inputs: Shape of each input of one call by position; an absent one is empty. Nothing: not told.

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit_runtime.macs import macs
+from edgekit_runtime.macs import macs, read_bytes
 
 size = st.integers(1, 6)
 
@@ -66,3 +66,28 @@ def test_macs_of_one_operator(
 def test_a_fused_lstm_counts_every_weight_matrix() -> None:
     gates = [(20, 28)] * 4 + [(20, 20)] * 4
     assert macs("UNIDIRECTIONAL_SEQUENCE_LSTM", [(1, 28, 28), *gates, (), (), ()], [(1, 28, 20)]) == 28 * 4 * 20 * 48
+
+
+@given(rows=st.integers(1, 2000), width=st.integers(1, 64), taken=st.integers(1, 50), item=st.sampled_from([1, 4]))
+def test_of_a_table_only_the_rows_taken_are_read_and_never_more_than_all(
+    rows: int, width: int, taken: int, item: int
+) -> None:
+    table, ids, out = (rows, width), (1, taken), (1, taken, width)
+    read = read_bytes("Gather", [rows * width * item, 8 * taken], [table, ids], [out])
+    assert read == min(taken, rows) * width * item + 8 * taken
+    assert read <= rows * width * item + 8 * taken
+
+
+def test_scales_of_a_quantized_table_are_read_with_its_rows() -> None:
+    sizes = [1000 * 16, 4 * 8, 1000 * 4]
+    read = read_bytes("GatherBlockQuantized", sizes, [(1000, 16), (4,), (1000, 1)], [(4, 16)])
+    assert read == 4 * 16 + 4 * 8 + 4 * 4
+
+
+def test_the_table_of_an_embedding_lookup_is_its_second_input() -> None:
+    assert read_bytes("EMBEDDING_LOOKUP", [16, 4000], [(4,), (1000, 1)], [(4, 1)]) == 16 + 16
+
+
+def test_other_operators_read_all_of_their_inputs() -> None:
+    assert read_bytes("MatMul", [40, 400], [(1, 10), (10, 10)], [(1, 10)]) == 440
+    assert read_bytes("Gather", [], [], []) == 0

@@ -23,7 +23,7 @@ from edgekit_runtime.engines import tflite_file
 from edgekit_runtime.engines.base import Arrays
 from edgekit_runtime.engines.quiet import without_info_lines
 from edgekit_runtime.errors import Refused, UsageError
-from edgekit_runtime.macs import macs
+from edgekit_runtime.macs import macs, read_bytes
 from edgekit_runtime.manifest import Quantization, Tensor
 from edgekit_runtime.measurement import OpCost
 
@@ -242,7 +242,8 @@ def _costs(
         made = [shapes[index] for index in op.outputs]
         kinds = [subgraph.tensors[index].dtype for index in op.outputs]
         work = macs("CUSTOM" if op.kind.startswith("CUSTOM:") else op.kind, given, made)
-        moved = sum(_bytes(dtype, shape) for dtype, shape in zip(dtypes + kinds, given + made, strict=True))
+        sizes = list(map(_bytes, dtypes, given))
+        moved = read_bytes(op.kind, sizes, given, made) + sum(map(_bytes, kinds, made))
         rows.append(
             OpCost(
                 name=f"{prefix}{op.kind}_{number}",

@@ -14,7 +14,7 @@ import numpy as np
 from edgekit_runtime.engines import onnx_bytes
 from edgekit_runtime.engines.base import Arrays, middle_mean
 from edgekit_runtime.errors import Refused, UsageError
-from edgekit_runtime.macs import ONNX_INT8, macs
+from edgekit_runtime.macs import ONNX_INT8, macs, read_bytes
 from edgekit_runtime.manifest import Tensor
 from edgekit_runtime.measurement import OpCost
 
@@ -197,6 +197,10 @@ def _without_first(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
+# Types that ONNX Runtime's profile calls by another name than numpy.
+_NAMES = {"float": "float32", "double": "float64"}
+
+
 def _costs(
     events: Sequence[dict[str, Any]], shapes: Mapping[tuple[str, str], Mapping[str, Any]], runs: int
 ) -> tuple[OpCost, ...]:
@@ -212,19 +216,22 @@ def _costs(
         inputs = [next(iter(item.items())) for item in arguments.get("input_type_shape", []) if item]
         outputs = [next(iter(item.items())) for item in arguments.get("output_type_shape", []) if item]
         repeats = max(1, round(len(seen) / runs))
-        count = macs(kind, [shape for _, shape in inputs], [shape for _, shape in outputs])
+        given, made = [shape for _, shape in inputs], [shape for _, shape in outputs]
+        count = macs(kind, given, made)
+        read = read_bytes(kind, [_bytes(dtype, shape) for dtype, shape in inputs], given, made)
         rows.append(
             OpCost(
                 name=name.removesuffix("_kernel_time"),
                 kind=kind,
                 ms=middle_mean(seen) * len(seen) / runs / 1e3,
                 macs=None if count is None else count * repeats,
-                bytes=repeats * sum(_bytes(dtype, shape) for dtype, shape in (*inputs, *outputs)),
+                bytes=repeats * (read + sum(_bytes(dtype, shape) for dtype, shape in outputs)),
                 int8=_is_int8(kind, [dtype for dtype, _ in inputs]),
                 delegate=providers[key],
                 calls=repeats,
-                inputs=tuple(tuple(shape) for _, shape in inputs),
-                outputs=tuple(tuple(shape) for _, shape in outputs),
+                inputs=tuple(map(tuple, given)),
+                outputs=tuple(map(tuple, made)),
+                dtype=_NAMES.get(outputs[0][0], outputs[0][0]) if outputs else "",
             )
         )
     return tuple(rows)

@@ -25,7 +25,7 @@ from edgekit_runtime.engines import torch_layers, torch_ops
 from edgekit_runtime.engines.base import Arrays, middle_mean
 from edgekit_runtime.engines.gpu import check_kinds
 from edgekit_runtime.errors import EdgekitError, EngineMissing, Refused, UsageError
-from edgekit_runtime.macs import macs
+from edgekit_runtime.macs import macs, read_bytes
 from edgekit_runtime.manifest import Tensor
 from edgekit_runtime.measurement import OpCost
 
@@ -145,8 +145,9 @@ class TorchGraph:
             self._wait()
             seconds = time.perf_counter() - begin
             known = [value for value in given if value is not None]
-            moved = sum(value.numel() * value.element_size() for value in (*known, *made))
-            rows.append((step, _shapes(known), _shapes(made), moved, seconds))
+            given_shapes, made_shapes = _shapes(known), _shapes(made)
+            moved = read_bytes(step.kind, list(map(_size, known)), given_shapes, made_shapes) + sum(map(_size, made))
+            rows.append((step, given_shapes, made_shapes, moved, seconds))
             return made
 
         self._run(inputs, call)
@@ -298,6 +299,10 @@ def _tensor(item: onnx.ValueInfoProto) -> Tensor:
         for number, axis in enumerate(kind.shape.dim)
     )
     return Tensor(name=item.name, dtype=dtype, shape=shape)
+
+
+def _size(value: torch.Tensor) -> int:
+    return int(value.numel() * value.element_size())
 
 
 def _shapes(values: Sequence[torch.Tensor]) -> Shapes:

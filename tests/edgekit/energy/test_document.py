@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from edgekit import devices, energy
-from edgekit.devices.profile import DeviceProfile
+from edgekit.devices.profile import DeviceProfile, Figure, Rate
 from edgekit.energy import trace
 from edgekit.energy.document import busy_w, metered
 from edgekit.energy.meter import EnergyReading, Unreadable
@@ -148,8 +149,34 @@ def test_the_proxy_is_relative_and_says_where_it_comes_from() -> None:
     assert near.near > 0 and near.memory == 0
     assert far.memory > 0.9
     assert energy.proxy([], pi4).relative == 0.0
-    whole = near.arithmetic + near.near + near.cache + near.memory
+    whole = near.arithmetic + near.engine + near.near + near.cache + near.memory
     assert whole == pytest.approx(1.0)
+
+
+def test_more_operators_with_the_same_work_take_more_energy() -> None:
+    pi4 = devices.load("pi4")
+    one = energy.proxy([OpCost(name="a", kind="CONV_2D", macs=1000, bytes=1000)], pi4)
+    ten = energy.proxy([OpCost(name="a", kind="CONV_2D", macs=100, bytes=100)] * 10, pi4)
+    called = energy.proxy([OpCost(name="a", kind="CONV_2D", macs=1000, bytes=1000, calls=10)], pi4)
+    assert one.relative < ten.relative
+    assert called.relative == pytest.approx(ten.relative)
+
+
+def test_without_peaks_the_best_rate_tells_how_many_products_share_an_instruction() -> None:
+    """A calibrated machine has rates and no peaks: int8 must not count as many instructions as floating point."""
+    pi5 = devices.load("pi5")
+    clock = pi5.hardware.clock_mhz.value * 1e6
+
+    def rate(precision: str, lanes: float) -> Rate:
+        figure = Figure(value=lanes * clock / 1e9, kind="measured", source="a test")
+        return Rate(engine="litert", precision=precision, family="dense", gmacs_per_s=figure)
+
+    calibrated = msgspec.structs.replace(pi5, peaks=(), rates=(rate("fp32", 8.0), rate("int8", 32.0)))
+    op = OpCost(name="a", kind="CONV_2D", macs=10_000_000, bytes=0)
+    costs = {
+        int8: energy.proxy([msgspec.structs.replace(op, int8=int8)], calibrated).relative for int8 in (True, False)
+    }
+    assert costs[False] / costs[True] == pytest.approx((4.6 + 70 / 8) / (0.23 + 70 / 32), rel=0.01)
 
 
 def test_floating_point_costs_more_than_integers() -> None:

@@ -21,6 +21,7 @@ from edgekit.profiler.statistics import (
     spread,
     steady,
     summarise,
+    trimmed_mean,
     withheld,
 )
 
@@ -187,6 +188,40 @@ def test_swapping_a_and_b_inverts_the_ratio_and_turns_the_verdict(ratio: float, 
     # The bootstrap's two ends carry resampling noise of their own: only an end beside a limit may tip.
     near = any(abs(math.log(end) - side * math.log(1.02)) < 0.002 for end in forth[1:] for side in (-1, 1))
     assert near or here == turned.get(there, there)
+
+
+def test_rounds_in_which_one_process_was_slowed_move_neither_the_ratio_nor_the_verdict():
+    generator = np.random.default_rng(9)
+    for count in (6, 9, 12):
+        made = rounds(generator, 1.0, 0.004, count)
+        slowed = [([value * 1.5 for value in a], b) for a, b in made[:1]] + made[1:]
+        assert ratio_interval(slowed)[0] == pytest.approx(1.0, abs=0.01)
+    assert decide(ratio_interval(slowed)[1:], 0.02) == "no_difference_shown"
+
+
+def test_what_holds_in_half_of_the_rounds_is_not_trimmed_away():
+    generator = np.random.default_rng(9)
+    made = rounds(generator, 1.0, 0.004, 6) + rounds(generator, 1.3, 0.004, 6)
+    ratio, low, high = ratio_interval(made)
+    assert 1.05 < ratio < 1.25
+    assert low < 1.05
+    assert high > 1.25
+
+
+@given(st.lists(st.floats(-1, 1), min_size=6, max_size=12), st.floats(-3, 3))
+def test_a_trimmed_mean_moves_with_its_values_and_lies_among_those_that_stay(values: list[float], shift: float):
+    cut = len(values) // 4
+    mean, error = trimmed_mean(values, cut)
+    moved, same_error = trimmed_mean([value + shift for value in values], cut)
+    ordered = sorted(values)
+    assert ordered[cut] - 1e-12 <= mean <= ordered[-cut - 1] + 1e-12
+    assert moved == pytest.approx(mean + shift, abs=1e-9)
+    assert same_error == pytest.approx(error, abs=1e-9)
+
+
+def test_a_mean_with_nothing_trimmed_has_the_usual_standard_error():
+    values = [0.1, 0.4, 0.2, 0.9]
+    assert trimmed_mean(values, 0) == pytest.approx((np.mean(values), np.std(values, ddof=1) / 2))
 
 
 def test_one_round_has_no_interval():
