@@ -137,13 +137,14 @@ class Controller:
         self._races.count()
         self._probes.count()
         self._unheard += 1
+        hedge_ms = self._hedge_ms(decision)
         return Plan(
             decision,
-            self._hedge_ms(decision),
+            hedge_ms,
             self._race(now_s, decision, link),
             trials.race_limit_ms(decision),
             self._ping(now_s, link),
-            self._probe(now_s, decision, link),
+            self._probe(now_s, decision, link) if hedge_ms else "",
         )
 
     def close(self, ids: Sequence[str]) -> None:
@@ -316,7 +317,7 @@ class Controller:
         """The action of the other side that is worth a try, if the budget has one left."""
         if not self._races.open_at(now_s) or not link.up or self.policy.objective not in ("latency", "accuracy"):
             return ""
-        remote = self.actions.rows[decision.place][ROUND_TRIP] > 0.0
+        remote = decision.actions.rows[decision.place][ROUND_TRIP] > 0.0
         stale = not remote and (link.age_s is None or link.age_s >= self._races.pause_s)
         usual = self.load.usual_server if stale else (math.inf, math.inf)
         bright = trials.brighter(link, stale, self.link.usual_rtt_ms), trials.brighter_load(decision.load, *usual)
@@ -328,7 +329,7 @@ class Controller:
 
     def _probe(self, now_s: float, decision: Decision, link: Link) -> str:
         """The action that sends more and would be quicker over a wider uplink than is believed."""
-        kbit = self.actions.rows[decision.place][UPLINK]
+        kbit = decision.actions.rows[decision.place][UPLINK]
         quick = objective(decision.load, self.policy) == "latency" and self.policy.max_bytes is None
         if not quick or not kbit or not link.up or self._flights:
             return ""
@@ -341,5 +342,5 @@ class Controller:
         if place is None:
             return ""
         self._probes.take(now_s)
-        self._probed_kbit = self.actions.rows[place][UPLINK]
+        self._probed_kbit = decision.actions.rows[place][UPLINK]
         return self.actions.actions[place].id

@@ -5,7 +5,7 @@ way.begin ── answered already ───────────────�
                    └── late, error, wrong: the local run ──────► answer      the first valid one wins
 
 The request's own thread sends and reads. An alarm starts the local run in another thread when the answer is overdue;
-where that is first, it gives the call up, and the request's thread wakes. Only a race sends in a thread beside.
+where that is first, it gives the call up, and the request's thread wakes. Races and probes send in a thread beside.
 """
 
 from __future__ import annotations

@@ -298,32 +298,35 @@ def test_a_probe_goes_behind_its_request_and_teaches_the_link(start, bundle, mon
         runs.append(time.monotonic())
         return whole(self, tensors)
 
-    with start((bundle,)) as (address, _), opened(bundle, address) as session:
+    with start((bundle,)) as (address, _), opened(bundle, address, local_ms=300.0) as session:
         found_out(session)
         monkeypatch.setattr(models.Model, "run", run)
-        sent = session._offers["offload"]
-        plan = msgspec.structs.replace(session.controller.plan(time.monotonic()), probe="offload", hedge_ms=2000.0)
-        assert plan.decision.action == "offload"
+        plan = session.controller.plan(time.monotonic())
+        name = plan.decision.action  # with or without a codec: that hangs on how quick the machine is
+        plan = msgspec.structs.replace(plan, probe=name, hedge_ms=5000.0, race="", ping=False)
+        assert plan.decision.kind == "offload"
         learned: list[er.adaptive.Outcome] = []
         observe = session.controller.observe
         monkeypatch.setattr(
             session.controller, "observe", lambda now, outcome: (learned.append(outcome), observe(now, outcome))
         )
-        send_behind(session._line, {"x": X}, plan, sent)
-        assert len(runs) == 1 and [outcome.action for outcome in learned] == ["offload"]
+        send_behind(session._line, {"x": X}, plan, session._offers[name])
+        assert len(runs) == 1 and [outcome.action for outcome in learned] == [name]
         assert learned[0].network_ms is not None and not session.controller._flights
         monkeypatch.setattr(session.controller, "plan", lambda now, samples: plan)
         assert right(session.infer({"x": X}))
-        end = time.monotonic() + 10
-        while len(learned) < 3 and time.monotonic() < end:
+        end = time.monotonic() + 30
+        while (len(learned) < 3 or session.controller._flights) and time.monotonic() < end:
             time.sleep(0.01)
         assert len(runs) == 3 and len(learned) == 3 and not session.controller._flights
 
 
 def test_a_probe_that_fails_says_nothing_of_the_server(start, bundle) -> None:
-    with start((bundle,)) as (address, _), opened(bundle, address) as session:
+    with start((bundle,)) as (address, _), opened(bundle, address, local_ms=300.0) as session:
         found_out(session)
-        plan = msgspec.structs.replace(session.controller.plan(time.monotonic()), probe="offload", hedge_ms=0.001)
-        send_behind(session._line, {"x": X}, plan, session._offers["offload"])
+        plan = session.controller.plan(time.monotonic())
+        plan = msgspec.structs.replace(plan, probe=plan.decision.action, hedge_ms=0.001, race="")
+        assert plan.decision.kind == "offload"
+        send_behind(session._line, {"x": X}, plan, session._offers[plan.probe])
         assert not session.controller._flights
         assert session.controller._failures == 0 and session.controller.plan(time.monotonic()).decision.link.up
