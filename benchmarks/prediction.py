@@ -12,7 +12,6 @@ import itertools
 import json
 import math
 import shutil
-import statistics
 import sys
 import time
 import zlib
@@ -23,22 +22,20 @@ import msgspec
 import numpy as np
 
 import edgekit
-from benchmarks import boards
+from benchmarks import boards, student_times
+from benchmarks.calm import LIMIT, Calm, reference_us
 from benchmarks.page import table, target
 from edgekit import devices, energy
-from edgekit.devices import bench, calibration, of_job
+from edgekit.devices import calibration, of_job
 from edgekit.devices.prediction import estimate
 from edgekit.devices.profile import DeviceProfile
 from edgekit.profiler import targets
 from edgekit.students import registry
-from edgekit_runtime import engines
 from edgekit_runtime.errors import EdgekitError
 
 BUNDLES = Path("build") / "prediction"
 MATRIX = Path("build") / "matrix"
 RUN = BUNDLES / "run"
-_PASSES, _BLOCK_S = 3, 0.25  # each graph of a student in turns
-_MOST_WALL_S = 0.2
 _Z80 = 1.2816
 # The students that were looked at while the calibration's kernels and sizes were chosen or mistakes in sizing found;
 # nothing was chosen on the others.
@@ -79,11 +76,11 @@ def run(names: Sequence[str] = ()) -> str:
 
 
 def this_machine(students: Sequence[registry.Student]) -> list[str]:
-    profile, seconds = _calibrated()
+    profile, seconds, calm = _calibrated()
     found, refused = [], []
     for student in students:
         try:
-            found += _kept(profile, student)
+            found += _kept(profile, student, calm)
         except EdgekitError as error:
             refused.append(f"{student.name}: {error.message}")
     rows = [
@@ -111,6 +108,9 @@ def this_machine(students: Sequence[registry.Student]) -> list[str]:
         "time of an operator was looked at and no number chosen. More were marked before: each page showed errors, and "
         "those of eight students (int32 loops, a graph network, steps of a sequence, small pictures) were followed to "
         "single operators and lost their mark. What is left marked counts as little more than unseen.",
+        f"A pass over a student's graphs counts where a reference (`benchmarks/calm.py`) took at most {LIMIT - 1:.0%} "
+        f"longer than beside the calibration: neighbours on the host change processor times by a third. "
+        f"{calm.disturbed} of {calm.passes} passes did not count.",
         table(("target", ""), goals),
         table(header, rows),
         *(["Left out:\n\n" + "\n".join(f"- {line}" for line in refused)] if refused else []),
@@ -165,34 +165,40 @@ def _goals(found: Sequence[Seen], which: str) -> list[tuple[str, str]]:
     ]
 
 
-def _calibrated() -> tuple[DeviceProfile, float]:
-    """A calibration of this machine and the seconds it took, or that of an interrupted run of the same plan."""
+def _calibrated() -> tuple[DeviceProfile, float, Calm]:
+    """A calibration of this machine and the seconds it took, or that of an interrupted run of the same plan.
+
+    With it comes what tells whether the machine is still as it was: the least of references before and after.
+    """
     told, folder = RUN / "seconds.json", RUN / "profile"
     plan = zlib.crc32(repr([tuple(suite.plan()) for suite in calibration.SUITES.values()]).encode())
     if told.exists() and json.loads(told.read_text()).get("plan") != plan:
         shutil.rmtree(RUN)
     if not told.exists():
-        start = time.monotonic()
+        references, start = [reference_us()], time.monotonic()
         path = devices.calibrate(folder)
-        told.write_text(json.dumps({"path": str(path), "seconds": time.monotonic() - start, "plan": plan}))
+        seconds = time.monotonic() - start
+        references.append(reference_us())
+        least = [min(each) for each in zip(*references, strict=True)]
+        told.write_text(json.dumps({"path": str(path), "seconds": seconds, "plan": plan, "reference_us": least}))
     kept = json.loads(told.read_text())
-    return devices.load(kept["path"]), kept["seconds"]
+    return devices.load(kept["path"]), kept["seconds"], Calm(tuple(kept["reference_us"]))
 
 
-def _kept(profile: DeviceProfile, student: registry.Student) -> list[Seen]:
+def _kept(profile: DeviceProfile, student: registry.Student, calm: Calm) -> list[Seen]:
     path = RUN / f"{student.name}.json"
     if path.exists():
         return msgspec.json.decode(path.read_bytes(), type=list[Seen])
     print(f"{student.name}", file=sys.stderr, flush=True)
-    rows = _student(profile, student)
+    rows = _student(profile, student, calm)
     path.write_bytes(msgspec.json.encode(rows))
     return rows
 
 
-def _student(profile: DeviceProfile, student: registry.Student) -> list[Seen]:
+def _student(profile: DeviceProfile, student: registry.Student, calm: Calm) -> list[Seen]:
     rows = []
     jobs, _ = targets.plan(targets.resolve(_bundle(student)))
-    times = _measured(jobs)
+    times = student_times.measured(jobs, calm)
     for job, (measured, wall) in zip(jobs, times, strict=True):
         work = of_job(job)
         inputs = [math.prod(shape) for shape in work.inputs.values()]
@@ -211,32 +217,6 @@ def _student(profile: DeviceProfile, student: registry.Student) -> list[Seen]:
             )
         )
     return rows
-
-
-def _measured(jobs: Sequence[targets.Job]) -> list[tuple[float, float]]:
-    """Processor time and median wall time of one run in ms, of all graphs of a student in turns.
-
-    The least of several passes that lie apart in time: what disturbs a second disturbs one pass of each.
-    """
-    opened = []
-    for job in jobs:
-        graph = engines.get(job.engine).load(job.target.path, threads=1, signature=job.signature)
-        inputs = job.inputs(msgspec.to_builtins(graph.inputs))
-        assert inputs is not None
-        opened.append((graph, inputs))
-    best = [math.inf] * len(opened)
-    walls: list[list[float]] = [[] for _ in opened]
-    for _ in range(_PASSES):
-        for number, (graph, inputs) in enumerate(opened):
-            best[number] = min(best[number], bench.run_us(graph, inputs, block_s=_BLOCK_S) / 1e3)
-            end = time.monotonic() + _MOST_WALL_S / _PASSES
-            while time.monotonic() < end or len(walls[number]) < 3:
-                begin = time.perf_counter_ns()
-                graph.run(inputs)
-                walls[number].append((time.perf_counter_ns() - begin) / 1e6)
-    for graph, _ in opened:
-        graph.close()
-    return [(ms, statistics.median(wall)) for ms, wall in zip(best, walls, strict=True)]
 
 
 def _bundle(student: registry.Student) -> Path:

@@ -107,7 +107,7 @@ def cascade(way: Listed, first: Sequence[First], known: Known, sending: Sequence
 
 
 @contextlib.contextmanager
-def opened(paths: Sequence[Path], device: DeviceProfile) -> Iterator[tuple[First, ...]]:
+def opened(paths: Sequence[Path], device: DeviceProfile, threads: int | None = None) -> Iterator[tuple[First, ...]]:
     """The cheaper students and their times on a device, as `price` takes them.
 
     Raises:
@@ -118,4 +118,4 @@ def opened(paths: Sequence[Path], device: DeviceProfile) -> Iterator[tuple[First
         found = [stack.enter_context(open_bundle(check_present(path))) for path in paths]
         if len({bundle.bundle_id for bundle in found}) < len(found):
             raise UsageError("--first names one bundle twice", remedy="name each once")
-        yield tuple(First(bundle, Times(bundle, device)) for bundle in found)
+        yield tuple(First(bundle, Times(bundle, device, threads)) for bundle in found)

@@ -55,7 +55,9 @@ class Times:
     def __init__(self, bundle: Bundle, profile: DeviceProfile, threads: int | None = None) -> None:
         self.profile = profile
         self._bundle = bundle
-        self.threads = threads or max(int(profile.hardware.cores.value), 1)
+        cores = max(int(profile.hardware.cores.value), 1)
+        # The multiprocessors of a card always work together.
+        self.threads = cores if profile.kind == "gpu" else threads or cores
         here = this_machine().id
         names = {profile.name, here} if profile.name in ("local", here) else {profile.name}
         self._measured: dict[str, Measurement] = {}

@@ -34,6 +34,8 @@ def command(
     load: Annotated[str, typer.Option(metavar="device=..,server=..", help="Only this utilisation by others.")] = "",
     device: Annotated[str, typer.Option(help="Device profile.")] = "local",
     server_profile: Annotated[str, typer.Option(help="Device profile of the server.")] = "x86-vnni",
+    threads: Annotated[int, typer.Option(min=1, help="Of one run on the device, as `edgekit run`.")] = 1,
+    server_threads: Annotated[int, typer.Option(min=1, help="Of one run on the server, as `edgekit serve`.")] = 1,
     graph: Annotated[
         str | None, typer.Option(metavar="ID", help="Graph that runs on the device; default: the quickest there.")
     ] = None,
@@ -65,8 +67,8 @@ def command(
     grid = _grid(link or [], load)
     wanted = _policy(policy or [])
     own, there = load_profile(device), load_profile(server_profile)
-    with open_bundle(bundle) as opened, opened_first(first or (), own) as small:
-        here, away = Times(opened, own), Times(opened, there)
+    with open_bundle(bundle) as opened, opened_first(first or (), own, threads) as small:
+        here, away = Times(opened, own, threads), Times(opened, there, server_threads)
         priced = price(opened, here, away, small, graph or "")
     found = plan(priced.actions, grid, wanted)
     left_out = {**priced.left_out, **found.left_out}

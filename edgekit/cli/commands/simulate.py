@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -22,6 +22,13 @@ from edgekit_runtime.errors import UsageError
 _WIDEST_MS = 1e7  # three hours; longer times would push the other columns off 80
 
 
+class Side(NamedTuple):
+    """A machine that runs graphs, and with how many threads."""
+
+    profile: str
+    threads: int
+
+
 def command(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a log of decisions (.jsonl) to be lived again.")],
     trace: Annotated[
@@ -31,6 +38,10 @@ def command(
     load: Annotated[str, typer.Option(help="A recorded load (CSV), or device=..,server=...")] = "",
     device: Annotated[str, typer.Option(help="Device profile.")] = "local",
     server_profile: Annotated[str, typer.Option(help="Device profile of the server.")] = "x86-vnni",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of one run on the device: 1, as `edgekit run`.")] = None,
+    server_threads: Annotated[
+        int | None, typer.Option(min=1, help="Of one run on the server: 1, as `edgekit serve`.")
+    ] = None,
     graph: Annotated[
         str | None, typer.Option(metavar="ID", help="Graph that runs on the device; default: the quickest there.")
     ] = None,
@@ -62,7 +73,8 @@ def command(
     from edgekit.simulate.traces import LoadTrace, read_link, read_load
 
     output = Output(json=json, quiet=quiet)
-    _check(bundle, trace, "--first" if first else "--graph" if graph else "")
+    own = {"--first": first, "--graph": graph, "--threads": threads, "--server-threads": server_threads}
+    _check(bundle, trace, next((name for name, value in own.items() if value), ""))
     if interval is not None and not 0 <= interval < math.inf:  # 0: all at once
         raise UsageError(f"--interval is {interval:g}", remedy="seconds, from 0 up")
     if not 0 < uplink_fraction < math.inf:
@@ -71,7 +83,8 @@ def command(
     links = tuple(found for text in trace or () for found in read_link(text, uplink_fraction, "--trace"))
     busy = read_load(load) if load else logged.load if logged else LoadTrace.constant()
     wanted = logged.policy if logged and not policy else read_policy(policy or [])
-    actions, unnamed = (logged.actions, {}) if logged else _actions(bundle, device, server_profile, first, graph)
+    sides = Side(device, threads or 1), Side(server_profile, server_threads or 1)
+    actions, unnamed = (logged.actions, {}) if logged else _actions(bundle, *sides, first, graph)
     setting = Setting(
         traces=(logged.link,) if logged else links,
         load=busy,
@@ -109,7 +122,7 @@ def _check(bundle: Path, trace: list[str] | None, own: str) -> None:
 
 
 def _actions(
-    path: Path, device: str, server_profile: str, first: Sequence[Path] | None, graph: str | None
+    path: Path, device: Side, server: Side, first: Sequence[Path] | None, graph: str | None
 ) -> tuple[tuple[ActionCost, ...], Mapping[str, str]]:
     """Costs of a bundle's actions between a device and a server, and why others are not among them.
 
@@ -124,9 +137,10 @@ def _actions(
     from edgekit.planner.times import Times
     from edgekit_runtime import open_bundle
 
-    own, there = load_profile(device), load_profile(server_profile)
-    with open_bundle(path) as opened, cascades.opened(first or (), own) as small:
-        priced = price(opened, Times(opened, own), Times(opened, there), small, graph or "")
+    own, there = load_profile(device.profile), load_profile(server.profile)
+    with open_bundle(path) as opened, cascades.opened(first or (), own, device.threads) as small:
+        here, away = Times(opened, own, device.threads), Times(opened, there, server.threads)
+        priced = price(opened, here, away, small, graph or "")
         return priced.actions, priced.left_out
 
 

@@ -49,6 +49,25 @@ def test_plan_prints_the_keys_of_the_contract_and_a_picture(bundle, tmp_path, ca
     assert "no split points" in " ".join(capsys.readouterr().out.split())
 
 
+def test_plan_and_simulate_reckon_with_the_threads_of_run_and_serve_unless_told(bundle, log, capsys) -> None:
+    def planned(*options: str) -> tuple[int, int, float]:
+        assert run(["plan", bundle, "--device", "pi4", "--json", *options]) == 0
+        document = json.loads(capsys.readouterr().out)
+        local = next(row["predicted_ms"] for row in document["actions"] if row["id"] == "local")
+        return document["device_threads"], document["server_threads"], local
+
+    def simulated(*options: str) -> float:
+        shared = ["--trace", "rtt=20,mbps=8", "--requests", "20", "--device", "pi4", "--quiet", "--json"]
+        assert run(["simulate", bundle, *shared, *options]) == 0
+        return json.loads(capsys.readouterr().out)["policies"]["always_local"]["mean_ms"]
+
+    one, four = planned(), planned("--threads", "4", "--server-threads", "2")
+    assert one[:2] == (1, 1) and four[:2] == (4, 2) and four[2] < one[2]
+    assert simulated("--threads", "4") < simulated() == pytest.approx(one[2], rel=0.1)
+    assert run(["simulate", log, "--threads", "4", "--quiet"]) == 2
+    assert "a log has its own actions" in " ".join(capsys.readouterr().err.split())
+
+
 def test_simulate_runs_a_bundle_and_a_log(bundle, log, tmp_path, capsys) -> None:
     there = tmp_path / "day.html"
     shared = ["--trace", "rtt=20,mbps=8", "--requests", "40", "--quiet", "--json"]
