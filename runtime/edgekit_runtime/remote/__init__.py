@@ -12,7 +12,10 @@
                           what they share; ways.py the device's part of each
     leaving.py            a chain with exits that hands over to a tail
     watch.py              early answers checked against the full student, and exits closed when they drift
+    line.py               what all requests of a session share
     exchange.py           one request: sent, hedged, the first valid answer; answers.py what is valid
+    behind.py             a request sent a second time, in a larger form, to learn the uplink
+    pem.py                certificates and keys, looked at before gRPC takes them
 
 Needs `edgekit[remote]` (grpcio, protobuf, lz4, zstandard). Nothing here is imported before a server is named.
 """

@@ -10,7 +10,9 @@ import msgspec
 
 from edgekit_runtime.adaptive.controller import Plan
 from edgekit_runtime.errors import EdgekitError
-from edgekit_runtime.remote.exchange import Exchange, Line, Result
+from edgekit_runtime.remote.answers import Result
+from edgekit_runtime.remote.exchange import Exchange
+from edgekit_runtime.remote.line import Line
 from edgekit_runtime.remote.offer import Offer
 
 

@@ -33,7 +33,8 @@ from edgekit_runtime.remote.alarms import Alarms
 from edgekit_runtime.remote.answers import Result, Timing
 from edgekit_runtime.remote.behind import send_behind
 from edgekit_runtime.remote.client import Client, Credentials
-from edgekit_runtime.remote.exchange import Exchange, Line, run_here, since
+from edgekit_runtime.remote.exchange import Exchange, run_here, since
+from edgekit_runtime.remote.line import Line
 from edgekit_runtime.remote.offer import Given
 from edgekit_runtime.remote.offers import Offered, offers
 from edgekit_runtime.remote.pieces import batch_symbol, first_sample
