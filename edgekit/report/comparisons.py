@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -12,11 +11,8 @@ import numpy as np
 from edgekit.files import write_texts
 from edgekit.profiler.comparison import Comparison, equivalent
 from edgekit.profiler.statistics import spread
-from edgekit.report import numbers
+from edgekit.report import charts, numbers
 from edgekit.report.write import environment, markdown
-
-if TYPE_CHECKING:
-    from edgekit.report.charts import Markup
 
 SENTENCES = {
     "faster": "A is faster than B",
@@ -73,17 +69,13 @@ def blocks(found: Comparison, side: str) -> tuple[float, ...]:
     return tuple(value for run in found.runs for value in getattr(run, f"{side}_blocks_ms"))
 
 
-def distribution(values: Sequence[float], together: Sequence[float]) -> Markup:
+def distribution(values: Sequence[float], together: Sequence[float]) -> charts.Markup:
     """Histogram of the blocks of one side, over the range of both."""
-    from edgekit.report import charts
-
     return charts.histogram(values, float(np.median(values)), None, over=together)
 
 
-def ratios(found: Comparison) -> Markup:
+def ratios(found: Comparison) -> charts.Markup:
     """The ratio of each round, with that of all, its interval and the margin."""
-    from edgekit.report import charts
-
     low, high = found.interval_95
     margin = (1 / (1 + found.margin_fraction), 1 + found.margin_fraction)
     return charts.ratios([run.ratio for run in found.runs], found.ratio, (low, high), margin)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgekit.files import check_writable, write_texts
-from edgekit.report import numbers
+from edgekit.report import numbers, views
 from edgekit.report.model import Page, Row, gather
 from edgekit_runtime.bundle import Bundle
 from edgekit_runtime.errors import Refused
@@ -83,8 +83,6 @@ def environment() -> jinja2.Environment:
         import jinja2
     except ModuleNotFoundError as error:
         raise Refused("the report pages need jinja2", remedy="pip install 'edgekit[report]'") from error
-    from edgekit.report import views  # which draws with markupsafe: it comes with jinja2
-
     found = {
         entry.name: entry.read_text(encoding="utf-8")
         for entry in resources.files("edgekit.report").joinpath("templates").iterdir()
